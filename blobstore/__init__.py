@@ -1,0 +1,1 @@
+"""Codec and storage of large step outputs."""

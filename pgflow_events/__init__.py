@@ -1,0 +1,1 @@
+"""A workflow engine inside PostgreSQL with an event-driven trio worker."""

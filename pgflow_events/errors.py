@@ -1,0 +1,61 @@
+"""What can go wrong, as a tree.
+
+    PgflowError
+    ├── DefinitionError      a flow that cannot be: a bad slug, a dependency named twice
+    │   └── FlowMismatch     the flow stored under this slug has another shape
+    ├── SettingsError        a DSN, a module path or an option that cannot be used
+    ├── MigrationError       the database cannot be brought to this release
+    │   └── DatabaseTooNew   it was migrated by a newer release
+    ├── EmbeddedError        the embedded PostgreSQL cannot be started
+    ├── UnknownRun           no run has this id
+    ├── RunFailed            the awaited run has failed
+    ├── PermanentError       raised by a handler: fail now, do not try again
+    └── HandlerTimeout       the handler ran longer than its step allows
+
+Errors about values (what a handler returned, a damaged blob) are
+:class:`blobstore.BlobError` and its subclasses.
+"""
+
+
+class PgflowError(Exception):
+    """Any error this package raises on purpose."""
+
+
+class DefinitionError(PgflowError):
+    """A flow or step that cannot be, named in the message."""
+
+
+class FlowMismatch(DefinitionError):
+    """The flow stored under this slug has another shape; the message lists the differences."""
+
+
+class SettingsError(PgflowError):
+    """A DSN, a module path or an option that cannot be used."""
+
+
+class MigrationError(PgflowError):
+    """The database cannot be brought to this release."""
+
+
+class DatabaseTooNew(MigrationError):
+    """The database was migrated by a newer release of this package."""
+
+
+class EmbeddedError(PgflowError):
+    """The embedded PostgreSQL cannot be started."""
+
+
+class UnknownRun(PgflowError):
+    """No run has this id."""
+
+
+class RunFailed(PgflowError):
+    """The awaited run has failed; the message says where and why."""
+
+
+class PermanentError(PgflowError):
+    """Raised by a handler: its task fails now, however many attempts are left."""
+
+
+class HandlerTimeout(PgflowError):
+    """The handler ran longer than its step's timeout and was cancelled."""
