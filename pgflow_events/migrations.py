@@ -1,0 +1,240 @@
+"""Brings a database to this release: pgmq, then tables, then functions and triggers.
+
+Everything happens in one transaction under an advisory lock, so that several processes may
+migrate at once and a failure leaves the database as it was.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import trio
+
+from .connection import Connection
+from .errors import DatabaseTooNew, MigrationError
+
+# Any number does, as long as it stays: all who migrate a database must agree on it.
+LOCK = 7_032_116_204_071_391_102
+
+BOOKKEEPING = """
+create schema if not exists pgflow;
+create table if not exists pgflow.schema_files (
+  path text primary key,
+  checksum text not null, -- sha256 of the file
+  applied_at timestamptz not null default clock_timestamp()
+)
+"""
+
+PGMQ_STATE = """
+select
+  (select extversion from pg_extension where extname = 'pgmq') as installed,
+  (select default_version from pg_available_extensions where name = 'pgmq') as available,
+  to_regclass('pgmq.meta') is not null as plain,
+  to_regprocedure('pgmq.read(text,integer,integer,jsonb)') is not null as recent,
+  obj_description(to_regnamespace('pgmq'), 'pg_namespace') as remark
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFile:
+    """A file of the folder ``sql``."""
+
+    path: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, in hexadecimal digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def sql_folder() -> Path:
+    """The folder of the SQL files, in a wheel or in a checkout."""
+    packaged = Path(__file__).parent / "sql"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "sql"
+
+
+def sql_files(kind: str) -> list[SqlFile]:
+    """The files of ``migrations``, ``functions`` or ``triggers``, in order of their names."""
+    folder = sql_folder()
+    return [
+        SqlFile(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
+        for path in sorted((folder / kind).glob("*.sql"))
+    ]
+
+
+async def migrate(connection: Connection) -> list[str]:
+    """Bring the database to this release.
+
+    Returns:
+        The paths of the migrations that were applied; functions and triggers are replaced always.
+
+    Raises:
+        DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
+        MigrationError: pgmq cannot be had, or an applied migration was edited.
+    """
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+        # Whoever waits for a table blocks all who come after: rather fail, and be run again.
+        await connection.execute("set local lock_timeout = '10s'")
+        await connection.execute(BOOKKEEPING)
+        recorded = await applied(connection)
+        files = sql_files("migrations")
+        refuse_strangers(files, recorded)
+        await install_pgmq(connection)
+        # Functions call each other, in any order.
+        await connection.execute("set local check_function_bodies = off")
+        new = [file for file in files if file.path not in recorded]
+        for file in new:
+            await apply_migration(connection, file)
+        for file in [*sql_files("functions"), *sql_files("triggers")]:
+            await connection.execute(file.text.encode())
+            await record(connection, file)
+    return [file.path for file in new]
+
+
+def migrate_now(conninfo: str) -> list[str]:
+    """Call :func:`migrate` on a connection of its own, outside of trio."""
+
+    async def run() -> list[str]:
+        async with await Connection.connect(conninfo) as connection:
+            return await migrate(connection)
+
+    return trio.run(run)
+
+
+async def check_schema(connection: Connection) -> None:
+    """Raise unless the database was migrated by this very release.
+
+    Raises:
+        DatabaseTooNew: It was migrated by a newer release.
+        MigrationError: It was never migrated, or by an older release.
+    """
+    try:
+        recorded = await applied(connection)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        recorded = {}
+    migrations = sql_files("migrations")
+    refuse_strangers(migrations, recorded)
+    files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
+    if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
+        raise MigrationError(
+            f"the database is not at the release of this package ({len(stale)} SQL files differ,"
+            f" {stale[0]} first): run `pgflow-events migrate`"
+        )
+
+
+async def applied(connection: Connection) -> dict[str, str]:
+    """The checksums of the applied files by path."""
+    cursor = await connection.execute("select path, checksum from pgflow.schema_files")
+    return dict(await cursor.fetchall())
+
+
+def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
+    """Raise if the database knows migrations that this release does not, or knows them otherwise."""
+    known = {file.path for file in files}
+    newer = sorted(path for path in recorded if path.startswith("migrations/") and path not in known)
+    if newer:
+        raise DatabaseTooNew(
+            f"the database was migrated by a newer release ({newer[0]} is unknown to"
+            f" pgflow-events {version('pgflow-events')}): upgrade this package"
+        )
+    for file in files:
+        if recorded.get(file.path, file.checksum) != file.checksum:
+            raise MigrationError(f"{file.path} was changed after it had been applied")
+
+
+async def apply_migration(connection: Connection, file: SqlFile) -> None:
+    """Run a migration, after the functions it needs for its tables."""
+    for needed in re.findall(r"^-- needs (\S+)$", file.text, re.MULTILINE):
+        await connection.execute((sql_folder() / needed).read_bytes())
+    await connection.execute(file.text.encode())
+    await record(connection, file)
+
+
+async def record(connection: Connection, file: SqlFile) -> None:
+    """Note that a file was applied."""
+    await connection.execute(
+        """
+        insert into pgflow.schema_files (path, checksum) values (%s, %s)
+        on conflict (path) do update set checksum = excluded.checksum, applied_at = clock_timestamp()
+        where schema_files.checksum <> excluded.checksum
+        """,
+        [file.path, file.checksum],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pgmq:
+    """What a database has of pgmq."""
+
+    installed: str | None
+    """Version of the installed extension."""
+    available: str | None
+    """Version of the extension that could be installed."""
+    plain: bool
+    """Whether its tables are there, by the extension or as plain SQL."""
+    recent: bool
+    """Whether it is 1.5.0 or newer."""
+    remark: str | None
+    """Comment of its schema."""
+
+    def __str__(self) -> str:
+        """Say it for `pgflow-events doctor`."""
+        if self.installed:
+            return f"extension {self.installed}"
+        return f"plain SQL ({self.remark or 'installed by hand'})" if self.plain else "missing"
+
+
+async def pgmq_state(connection: Connection) -> Pgmq:
+    """What the database has of pgmq."""
+    cursor = await connection.execute(PGMQ_STATE)
+    row = await cursor.fetchone()
+    assert row is not None
+    return Pgmq(*row)
+
+
+async def install_pgmq(connection: Connection) -> None:
+    """See to it that there is a pgmq, 1.5.0 or newer: as it is, as an extension, or as plain SQL."""
+    state = await pgmq_state(connection)
+    if not state.plain:
+        await (create_pgmq_extension if state.available else apply_pgmq_sql)(connection)
+        state = await pgmq_state(connection)
+    if not state.recent:
+        raise MigrationError(
+            f"pgmq is older than 1.5.0 here ({state}): upgrade it with"
+            " `alter extension pgmq update`"
+        )
+
+
+async def create_pgmq_extension(connection: Connection) -> None:
+    """Install pgmq the way the server offers it."""
+    try:
+        async with connection.transaction():
+            await connection.execute("create extension pgmq")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"pgmq must be installed by the owner of the database: create extension pgmq ({error})"
+        ) from error
+
+
+async def apply_pgmq_sql(connection: Connection) -> None:
+    """Install pgmq from the SQL file that its Python package carries."""
+    # Importing the package takes 150 ms; its file is all we need.
+    spec = find_spec("pgmq")
+    if spec is None or not spec.submodule_search_locations:
+        raise MigrationError(
+            "this server offers no extension pgmq, and the package that carries it as plain SQL"
+            " is missing: pip install 'pgflow-events[embedded]'"
+        )
+    file = Path(spec.submodule_search_locations[0]) / "sql" / "pgmq.sql"
+    await connection.execute("create schema if not exists pgmq")
+    await connection.execute(file.read_bytes())
+    remark = f"installed by pgflow-events, pgmq {version('pgmq')}"
+    await connection.execute(
+        psycopg.sql.SQL("comment on schema pgmq is {}").format(psycopg.sql.Literal(remark))
+    )

@@ -1,0 +1,11 @@
+-- Cancels what is still queued of these runs.
+create or replace function pgflow.cancel_tasks(run_ids uuid[])
+returns setof pgflow.settled_task
+language sql
+set search_path = ''
+set enable_seqscan = off
+as $$
+  update pgflow.step_tasks t set status = 'cancelled'
+  where t.run_id = any(run_ids) and t.status = 'queued'
+  returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer
+$$;

@@ -1,0 +1,9 @@
+-- The channel on which workers (topic 'tasks') or those who wait for a run (topic 'runs') are
+-- woken. A hash, because LISTEN cuts names at 63 bytes and slugs may be longer.
+create or replace function pgflow.channel(topic text, flow_slug text)
+returns text
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select 'pgflow_' || topic || '_' || left(md5('pgflow.' || flow_slug), 16)
+$$;

@@ -1,0 +1,29 @@
+-- Of the tasks given to settle_tasks(), completes those without an error message.
+create or replace function pgflow.complete_attempts(
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes integer[],
+  attempts integer[],
+  outputs jsonb[],
+  output_blob_ids uuid[],
+  error_messages text[]
+)
+returns setof pgflow.settled_task
+language sql
+set search_path = ''
+set enable_seqscan = off
+as $$
+  update pgflow.step_tasks t
+  set
+    status = 'completed', completed_at = clock_timestamp(),
+    output = i.output, output_blob_id = i.output_blob_id
+  from unnest(run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages)
+    with ordinality
+    as i (run_id, step_slug, task_index, attempt, output, output_blob_id, error_message, n)
+  where
+    t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+    and i.error_message is null
+    and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
+    and exists (select from pgflow.runs r where r.run_id = t.run_id and r.status = 'started')
+  returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer
+$$;

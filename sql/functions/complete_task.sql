@@ -1,0 +1,29 @@
+-- Completes a task with its output. A large output is stored as a blob. A task that is settled
+-- already stays as it is.
+create or replace function pgflow.complete_task(
+  run_id uuid,
+  step_slug text,
+  task_index integer,
+  output jsonb
+)
+returns setof pgflow.step_tasks
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  blob_id uuid := pgflow.store_large_output(run_id, step_slug, task_index, output);
+begin
+  perform pgflow.settle_tasks(
+    array[complete_task.run_id], array[complete_task.step_slug], array[complete_task.task_index],
+    array[null::integer],
+    array[case when blob_id is null then complete_task.output end], array[blob_id],
+    array[null::text], array[false]
+  );
+  return query
+  select * from pgflow.step_tasks t
+  where
+    t.run_id = complete_task.run_id and t.step_slug = complete_task.step_slug
+    and t.task_index = complete_task.task_index;
+end
+$$;

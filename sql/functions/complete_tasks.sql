@@ -1,0 +1,52 @@
+-- A worker's call: settles a set of tasks (see settle_tasks) and claims up to qty others, first of all
+-- what the settled ones made ready, in one commit.
+--
+-- This commit notifies nobody, since a NOTIFY holds a lock of the whole server through the commit's
+-- wait for the disk. The last row says what is owed; notify_owed() sends it right after.
+create or replace function pgflow.complete_tasks(
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes integer[],
+  attempts integer[],
+  outputs jsonb[],
+  output_blob_ids uuid[],
+  error_messages text[],
+  permanent boolean[],
+  flow_slugs text[],
+  qty integer,
+  worker_id uuid
+)
+returns setof pgflow.claim_record
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set pgflow.notify = 'off'
+as $$
+declare
+  settled record;
+  handed_over integer;
+begin
+  settled := pgflow.settle_tasks(
+    run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
+    qty, worker_id
+  );
+
+  return query
+  select t, null::double precision, null::integer[], null::text[], null::text[]
+  from (
+    select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
+    where q.claimed group by q.flow_slug
+  ) q
+  cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
+  get diagnostics handed_over = row_count;
+
+  return query
+  select t, null::double precision, null::integer[], null::text[], null::text[]
+  from pgflow.take_tasks(flow_slugs, qty - handed_over, worker_id) t;
+
+  return query
+  select
+    null::pgflow.step_task_record, pgflow.next_due(flow_slugs),
+    settled.refused, settled.owed_flows, settled.ended_flows;
+end
+$$;

@@ -1,0 +1,37 @@
+-- Of the places refused by settle_tasks(), returns those that stay refused: not the ones whose very
+-- attempt completed the task before. The blobs of the refused go, since nothing names them.
+create or replace function pgflow.confirm_refusals(
+  refused integer[],
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes integer[],
+  attempts integer[],
+  output_blob_ids uuid[]
+)
+returns integer[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  delete from pgflow.output_blobs b
+  using unnest(refused) as i (n)
+  where
+    b.id = output_blob_ids[i.n]
+    and not exists (
+      select from pgflow.step_tasks t where t.run_id = b.run_id and t.output_blob_id = b.id
+    );
+
+  return array(
+    select i.n from unnest(refused) as i (n)
+    where not exists (
+      select from pgflow.step_tasks t
+      where
+        t.run_id = run_ids[i.n] and t.step_slug = step_slugs[i.n]
+        and t.task_index = task_indexes[i.n]
+        and t.status = 'completed' and t.attempts_count = attempts[i.n]
+    )
+    order by i.n
+  );
+end
+$$;

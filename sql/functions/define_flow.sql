@@ -1,0 +1,32 @@
+-- Defines a whole flow, or checks it against the stored one. Returns how the shapes differ, one
+-- line a difference; with none, options that differ are set to those of the definition.
+create or replace function pgflow.define_flow(definition jsonb)
+returns text[]
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  slug text := definition ->> 'flow_slug';
+  differences text[];
+begin
+  perform pg_advisory_xact_lock(hashtextextended('pgflow.define_flow.' || slug, 0));
+
+  if not exists (select from pgflow.flows f where f.flow_slug = slug) then
+    perform pgflow.create_flow(slug);
+    perform pgflow.add_step(
+      slug, s.step ->> 'step_slug', array(select jsonb_array_elements_text(s.step -> 'deps_slugs'))
+    )
+    from (
+      select step from jsonb_array_elements(definition -> 'steps') with ordinality as e (step, n)
+      order by n
+    ) s;
+  end if;
+
+  differences := pgflow.shape_differences(definition);
+  if differences = '{}' then
+    perform pgflow.set_options(definition);
+  end if;
+  return differences;
+end
+$$;

@@ -1,0 +1,27 @@
+-- Fails an attempt of a task: it is queued again after a delay, or its run fails with it. A task that
+-- is settled already stays as it is.
+create or replace function pgflow.fail_task(
+  run_id uuid,
+  step_slug text,
+  task_index integer,
+  error_message text
+)
+returns setof pgflow.step_tasks
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  perform pgflow.task_blob_threshold(run_id, step_slug, task_index);
+  perform pgflow.settle_tasks(
+    array[fail_task.run_id], array[fail_task.step_slug], array[fail_task.task_index],
+    array[null::integer], array[null::jsonb], array[null::uuid],
+    array[coalesce(fail_task.error_message, '')], array[false]
+  );
+  return query
+  select * from pgflow.step_tasks t
+  where
+    t.run_id = fail_task.run_id and t.step_slug = fail_task.step_slug
+    and t.task_index = fail_task.task_index;
+end
+$$;

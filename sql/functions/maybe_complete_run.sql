@@ -1,0 +1,12 @@
+-- Completes a run that has no steps left.
+create or replace function pgflow.maybe_complete_run(run_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  perform from pgflow.runs r where r.run_id = maybe_complete_run.run_id for no key update;
+  perform pgflow.complete_runs(array[maybe_complete_run.run_id]);
+end
+$$;

@@ -1,0 +1,18 @@
+-- Seconds until the next message of these flows becomes visible: 0 if one is, null if there is none.
+create or replace function pgflow.next_due(flow_slugs text[])
+returns double precision
+language plpgsql
+set search_path = ''
+as $$
+declare
+  slug text;
+  due timestamptz;
+  first_due timestamptz;
+begin
+  foreach slug in array flow_slugs loop
+    execute format('select min(vt) from pgmq.%I', pgmq.format_table_name(slug, 'q')) into due;
+    first_due := least(first_due, due);
+  end loop;
+  return greatest(extract(epoch from first_due - clock_timestamp()), 0);
+end
+$$;

@@ -1,0 +1,28 @@
+-- Claims up to qty tasks of a flow; waits for the first one up to max_poll_seconds. Each look is a
+-- statement of its own, so that it sees what arrived while the call waited. The seed's parameter vt
+-- has no effect: a message is hidden for its step's timeout and 2 seconds.
+create or replace function pgflow.poll_for_tasks(
+  queue_name text,
+  vt integer,
+  qty integer,
+  max_poll_seconds integer default 5,
+  poll_interval_ms integer default 100
+)
+returns setof pgflow.step_task_record
+language plpgsql
+set search_path = ''
+as $$
+declare
+  give_up timestamptz := clock_timestamp() + make_interval(secs => max_poll_seconds);
+begin
+  if not exists (select from pgflow.flows f where f.flow_slug = queue_name) then
+    raise exception 'unknown flow "%"', queue_name using errcode = 'no_data_found';
+  end if;
+  loop
+    perform pgflow.fail_lapsed_tasks(array[queue_name]);
+    return query select * from pgflow.take_tasks(array[queue_name], qty, null);
+    exit when found or clock_timestamp() >= give_up;
+    perform pg_sleep(poll_interval_ms / 1000.0);
+  end loop;
+end
+$$;

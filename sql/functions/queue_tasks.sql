@@ -1,0 +1,50 @@
+-- Queues a task and its message for each of these steps of runs. Those with a timeout (seconds) are
+-- born claimed by worker_id: hidden for as long as a claim hides, and on their first attempt.
+create or replace function pgflow.queue_tasks(
+  flow_slug text,
+  run_ids uuid[],
+  step_slugs text[],
+  timeouts integer[],
+  worker_id uuid
+)
+returns setof pgflow.queued_task
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  message_ids bigint[];
+begin
+  -- pgmq.send_batch() has one delay for all of its messages.
+  execute format(
+    $sql$
+      with sent as (
+        insert into pgmq.%I (vt, read_ct, message)
+        select
+          clock_timestamp() + make_interval(secs => coalesce(t.timeout + 2, 0)),
+          (t.timeout is not null)::integer,
+          jsonb_build_object(
+            'flow_slug', $1, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0
+          )
+        from unnest($2, $3, $4) as t (run_id, step_slug, timeout)
+        returning msg_id
+      )
+      select array_agg(msg_id order by msg_id) from sent
+    $sql$, pgmq.format_table_name(queue_tasks.flow_slug, 'q')
+  )
+  into message_ids
+  using queue_tasks.flow_slug, queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts;
+
+  return query
+  insert into pgflow.step_tasks as t (
+    flow_slug, run_id, step_slug, message_id, attempts_count, worker_id, started_at
+  )
+  select
+    queue_tasks.flow_slug, q.run_id, q.step_slug, q.message_id, (q.timeout is not null)::integer,
+    case when q.timeout is not null then queue_tasks.worker_id end,
+    case when q.timeout is not null then clock_timestamp() end
+  from unnest(queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts, message_ids)
+    as q (run_id, step_slug, timeout, message_id)
+  returning t.flow_slug, t.message_id, t.started_at is not null;
+end
+$$;

@@ -1,0 +1,36 @@
+-- Archives the messages of settled tasks, and delays those of tasks queued again.
+create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  flow text;
+  done bigint[];
+  retried bigint[];
+  delays integer[];
+begin
+  for flow, done, retried, delays in
+    select
+      t.flow_slug,
+      array_agg(t.message_id) filter (where t.status <> 'queued'),
+      array_agg(t.message_id) filter (where t.status = 'queued'),
+      array_agg(t.delay) filter (where t.status = 'queued')
+    from unnest(settled) t group by t.flow_slug
+  loop
+    if done is not null then
+      perform from pgmq.archive(flow, done);
+    end if;
+    if retried is not null then
+      -- pgmq.set_vt() takes one message before pgmq 1.8.
+      execute format(
+        $sql$
+          update pgmq.%I q set vt = clock_timestamp() + make_interval(secs => r.delay)
+          from unnest($1, $2) as r (msg_id, delay)
+          where q.msg_id = r.msg_id
+        $sql$, pgmq.format_table_name(flow, 'q')
+      ) using retried, delays;
+    end if;
+  end loop;
+end
+$$;

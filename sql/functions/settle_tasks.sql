@@ -1,0 +1,69 @@
+-- Settles a set of tasks in one transaction: each is completed with its output, or failed with its
+-- error_message and perhaps queued again. What becomes ready is started; the first `claims` of that
+-- are handed over to worker_id.
+--
+-- A task is settled if it is still queued, its run goes on, and `attempts` names the attempt that
+-- is its last (null: any). Else its place is in `refused`, unless this very attempt completed it
+-- already: a caller whose commit was lost on the way may say it again.
+--
+-- Locks: runs in order of their ids, then what belongs to them. Claims take messages and tasks
+-- without ever waiting for a lock, so they are in nobody's way.
+create or replace function pgflow.settle_tasks(
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes integer[],
+  attempts integer[],
+  outputs jsonb[],
+  output_blob_ids uuid[],
+  error_messages text[],
+  permanent boolean[],
+  claims integer default 0,
+  worker_id uuid default null,
+  out refused integer[],
+  out queued pgflow.queued_task[],
+  out owed_flows text[], -- with tasks queued that nobody was handed
+  out ended_flows text[] -- with runs that ended
+)
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  runs uuid[] := array(
+    select i.run_id from unnest(run_ids) with ordinality as i (run_id, n)
+    group by i.run_id order by min(i.n)
+  );
+  settled pgflow.settled_task[];
+begin
+  perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
+
+  settled := array(select t from pgflow.complete_attempts(
+    run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);
+  perform pgflow.count_down(settled);
+  if array_remove(error_messages, null) <> '{}' then
+    -- A claim may be raising their attempts just now: what follows must see it.
+    perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
+    join pgflow.step_tasks t using (run_id, step_slug, task_index) for no key update of t;
+    settled := settled || array(select t from pgflow.fail_attempts(
+      run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
+    ended_flows := array(select pgflow.fail_runs(settled));
+  end if;
+  perform pgflow.settle_messages(settled);
+  queued := array(select t from pgflow.start_steps(runs, claims, worker_id) t);
+  ended_flows := ended_flows || array(select pgflow.complete_runs(runs));
+  owed_flows := array(
+    select q.flow_slug from unnest(queued) q where not q.claimed
+    union
+    select s.flow_slug from unnest(settled) s where s.status = 'queued'
+  );
+
+  if cardinality(settled) < cardinality(run_ids) then
+    refused := array(
+      select n from generate_subscripts(run_ids, 1) n except select s.n from unnest(settled) s
+    );
+    refused := pgflow.confirm_refusals(
+      refused, run_ids, step_slugs, task_indexes, attempts, output_blob_ids
+    );
+  end if;
+end
+$$;

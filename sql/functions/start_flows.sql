@@ -1,0 +1,50 @@
+-- Starts a run for each input and returns the runs in the same order. Ids may be given; an input
+-- that is a blob is given by its id, and the blob stored in the same transaction after this call.
+create or replace function pgflow.start_flows(
+  flow_slug text,
+  inputs jsonb[],
+  run_ids uuid[] default null,
+  input_blob_ids uuid[] default null
+)
+returns setof pgflow.runs
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[] := array(
+    select coalesce(i.run_id, pgflow.new_id())
+    from unnest(start_flows.inputs, start_flows.run_ids) with ordinality as i (input, run_id, n)
+    order by i.n
+  );
+  steps_count integer;
+begin
+  perform from pgflow.flows f where f.flow_slug = start_flows.flow_slug;
+  if not found then
+    raise exception 'unknown flow "%"', start_flows.flow_slug using errcode = 'no_data_found';
+  end if;
+  select count(*) into steps_count from pgflow.steps s where s.flow_slug = start_flows.flow_slug;
+
+  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, remaining_steps)
+  select
+    i.run_id, start_flows.flow_slug,
+    case when i.blob_id is null then i.input else 'null' end, i.blob_id, steps_count
+  from unnest(ids, start_flows.inputs, start_flows.input_blob_ids) as i (run_id, input, blob_id);
+
+  insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps)
+  select s.flow_slug, i.run_id, s.step_slug, s.deps_count
+  from unnest(ids) as i (run_id), pgflow.steps s
+  where s.flow_slug = start_flows.flow_slug;
+
+  if steps_count = 0 then
+    perform pgflow.complete_runs(ids);
+  else
+    perform pgflow.start_steps(ids);
+  end if;
+
+  return query
+  select r.* from unnest(ids) with ordinality as i (run_id, n) join pgflow.runs r using (run_id)
+  order by i.n;
+end
+$$;

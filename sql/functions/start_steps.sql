@@ -1,0 +1,47 @@
+-- Starts every ready step of these runs: a task and its message for each. The first `claims` tasks
+-- are born claimed by worker_id (a hand-over): nobody needs to be woken for them.
+-- The caller holds the runs, or has just made them.
+create or replace function pgflow.start_steps(
+  run_ids uuid[],
+  claims integer default 0,
+  worker_id uuid default null
+)
+returns setof pgflow.queued_task
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  flow text;
+  runs uuid[];
+  steps text[];
+  timeouts integer[];
+begin
+  for flow, runs, steps, timeouts in
+    with started as (
+      update pgflow.step_states s set status = 'started', started_at = clock_timestamp()
+      where
+        s.run_id = any(start_steps.run_ids) and s.status = 'created' and s.remaining_deps = 0
+        and exists (select from pgflow.runs r where r.run_id = s.run_id and r.status = 'started')
+      returning s.flow_slug, s.run_id, s.step_slug
+    ),
+    ordered as (
+      select
+        flow_slug, run_id, step_slug, coalesce(s.opt_timeout, f.opt_timeout) as timeout,
+        row_number() over (order by i.n, s.step_index) as n
+      from started
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+      join unnest(start_steps.run_ids) with ordinality as i (run_id, n) using (run_id)
+    )
+    select
+      flow_slug, array_agg(run_id order by n), array_agg(step_slug order by n),
+      array_agg(case when n <= start_steps.claims then timeout end order by n)
+    from ordered group by flow_slug
+  loop
+    return query
+    select * from pgflow.queue_tasks(flow, runs, steps, timeouts, start_steps.worker_id);
+  end loop;
+end
+$$;

@@ -1,0 +1,28 @@
+-- Stores the output of a task as a blob, if its text is longer than the step's threshold; returns the
+-- blob's id or null. Raises if there is no such task.
+create or replace function pgflow.store_large_output(
+  run_id uuid,
+  step_slug text,
+  task_index integer,
+  output jsonb
+)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  threshold integer := pgflow.task_blob_threshold(run_id, step_slug, task_index);
+  content bytea := convert_to(store_large_output.output::text, 'UTF8');
+  blob_id uuid;
+begin
+  if length(content) > threshold then
+    insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
+    values (
+      pgflow.new_id(), store_large_output.run_id, 'json', 'none', content, length(content), sha256(content)
+    )
+    returning id into blob_id;
+  end if;
+  return blob_id;
+end
+$$;

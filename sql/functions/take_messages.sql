@@ -1,0 +1,81 @@
+-- Claims the tasks of up to qty visible messages of a flow, lowest ids first: raises their attempts
+-- and hides the messages for the timeout and 2 seconds. Returns the messages' ids.
+--
+-- It never waits for a lock, so it may take them in any order. Ids come first, then tasks: one query
+-- for both gets a plan for a table of unknown size.
+create or replace function pgflow.take_messages(flow_slug text, qty integer, worker_id uuid)
+returns bigint[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  queue text := pgmq.format_table_name(flow_slug, 'q');
+  visible bigint[];
+  taken bigint[];
+  timeouts integer[];
+  dead bigint[];
+begin
+  loop
+    execute format(
+      $sql$
+        select array_agg(m.msg_id) from (
+          select msg_id from pgmq.%I where vt <= clock_timestamp()
+          order by msg_id limit $1 for update skip locked
+        ) m
+      $sql$, queue
+    ) into visible using take_messages.qty;
+    if visible is null then
+      return array[]::bigint[];
+    end if;
+
+    with free as (
+      select t.run_id, t.step_slug, t.task_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+      from pgflow.step_tasks t
+      join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+      join pgflow.flows f on f.flow_slug = t.flow_slug
+      where
+        t.flow_slug = take_messages.flow_slug and t.message_id = any(visible) and t.status = 'queued'
+        and t.attempts_count < greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1)
+      for update of t skip locked
+    ),
+    claimed as (
+      update pgflow.step_tasks t
+      set
+        attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
+        worker_id = take_messages.worker_id
+      from free
+      where
+        t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
+      returning t.message_id, free.timeout
+    )
+    select coalesce(array_agg(c.message_id), '{}'), array_agg(c.timeout) into taken, timeouts
+    from claimed c;
+
+    if taken <> '{}' then
+      execute format(
+        $sql$
+          update pgmq.%I q
+          set vt = clock_timestamp() + make_interval(secs => t.timeout + 2), read_ct = q.read_ct + 1
+          from unnest($1, $2) as t (msg_id, timeout)
+          where q.msg_id = t.msg_id
+        $sql$, queue
+      ) using taken, timeouts;
+    end if;
+    exit when cardinality(taken) = cardinality(visible);
+
+    -- Messages without a queued task would stand at the head of the queue for ever.
+    dead := array(
+      select m.id from unnest(visible) as m (id)
+      where not exists (
+        select from pgflow.step_tasks t
+        where t.flow_slug = take_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
+      )
+    );
+    exit when taken <> '{}' or dead = '{}';
+    perform from pgmq.archive(take_messages.flow_slug, dead);
+  end loop;
+  return taken;
+end
+$$;

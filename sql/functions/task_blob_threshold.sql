@@ -1,0 +1,25 @@
+-- The number of bytes beyond which the output of a task becomes a blob. Raises if there is no such task.
+create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug text, task_index integer)
+returns integer
+language plpgsql stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  threshold integer;
+begin
+  select coalesce(s.opt_blob_threshold, f.opt_blob_threshold) into threshold
+  from pgflow.step_tasks t
+  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+  join pgflow.flows f on f.flow_slug = t.flow_slug
+  where
+    t.run_id = task_blob_threshold.run_id and t.step_slug = task_blob_threshold.step_slug
+    and t.task_index = task_blob_threshold.task_index;
+  if not found then
+    raise exception 'unknown task: run %, step "%", index %',
+      task_blob_threshold.run_id, task_blob_threshold.step_slug, task_blob_threshold.task_index
+      using errcode = 'no_data_found';
+  end if;
+  return threshold;
+end
+$$;

@@ -1,0 +1,32 @@
+-- The tasks of these messages with their inputs, in order of the messages. An input that is a blob is
+-- not in `input` but named in `blobs_refs`.
+create or replace function pgflow.task_records(flow_slug text, message_ids bigint[])
+returns setof pgflow.step_task_record
+language sql stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select
+    t.flow_slug, t.run_id, t.step_slug,
+    case when r.input_blob_id is null then jsonb_build_object('run', r.input) else '{}' end
+    || coalesce(deps.outputs, '{}'),
+    t.message_id, t.task_index, t.attempts_count, coalesce(s.opt_timeout, f.opt_timeout),
+    case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
+    || coalesce(deps.refs, '{}')
+  from pgflow.step_tasks t
+  join pgflow.runs r on r.run_id = t.run_id
+  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+  join pgflow.flows f on f.flow_slug = t.flow_slug
+  cross join lateral (
+    select
+      jsonb_object_agg(o.step_slug, o.output) filter (where o.output_blob_id is null) as outputs,
+      jsonb_object_agg(o.step_slug, o.output_blob_id) filter (where o.output_blob_id is not null)
+      as refs
+    from pgflow.deps d
+    join pgflow.step_tasks o
+      on o.run_id = t.run_id and o.step_slug = d.dep_slug and o.task_index = 0
+    where d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
+  ) deps
+  where t.flow_slug = task_records.flow_slug and t.message_id = any(message_ids)
+  order by t.message_id
+$$;
