@@ -1,1 +1,55 @@
-"""A workflow engine inside PostgreSQL with an event-driven trio worker."""
+"""A workflow engine inside PostgreSQL with an event-driven trio worker.
+
+    from pgflow_events import Flow, Worker, connect
+
+Flows are defined in :mod:`pgflow_events.flow`, run by :class:`Worker`, and started and
+awaited through :func:`connect`. Errors are a tree in :mod:`pgflow_events.errors`.
+"""
+
+from pgflow_events.client import Client, Run, connect
+from pgflow_events.embedded import EmbeddedServer
+from pgflow_events.errors import (
+    DatabaseTooNew,
+    DefinitionError,
+    EmbeddedError,
+    FlowMismatch,
+    HandlerTimeout,
+    MigrationError,
+    PermanentError,
+    PgflowError,
+    RunFailed,
+    SettingsError,
+    UnknownFlow,
+    UnknownRun,
+)
+from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.settings import Settings
+from pgflow_events.telemetry import TaskEvent, log_task
+from pgflow_events.worker import Worker
+
+__all__ = [
+    "Client",
+    "Context",
+    "DatabaseTooNew",
+    "DefinitionError",
+    "EmbeddedError",
+    "EmbeddedServer",
+    "Flow",
+    "FlowMismatch",
+    "HandlerTimeout",
+    "MigrationError",
+    "Node",
+    "PermanentError",
+    "PgflowError",
+    "Run",
+    "RunFailed",
+    "Settings",
+    "SettingsError",
+    "Step",
+    "TaskEvent",
+    "UnknownFlow",
+    "UnknownRun",
+    "Worker",
+    "connect",
+    "log_task",
+]

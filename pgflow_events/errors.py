@@ -7,6 +7,7 @@
     ├── MigrationError       the database cannot be brought to this release
     │   └── DatabaseTooNew   it was migrated by a newer release
     ├── EmbeddedError        the embedded PostgreSQL cannot be started
+    ├── UnknownFlow          no flow has this slug
     ├── UnknownRun           no run has this id
     ├── RunFailed            the awaited run has failed
     ├── PermanentError       raised by a handler: fail now, do not try again
@@ -43,6 +44,10 @@ class DatabaseTooNew(MigrationError):
 
 class EmbeddedError(PgflowError):
     """The embedded PostgreSQL cannot be started."""
+
+
+class UnknownFlow(PgflowError):
+    """No flow has this slug in the database."""
 
 
 class UnknownRun(PgflowError):

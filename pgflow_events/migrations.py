@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import trio
 
-from .connection import Connection
-from .errors import DatabaseTooNew, MigrationError
+from pgflow_events.connection import Connection
+from pgflow_events.errors import DatabaseTooNew, MigrationError
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
 LOCK = 7_032_116_204_071_391_102
@@ -135,9 +135,11 @@ async def applied(connection: Connection) -> dict[str, str]:
 
 
 def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
-    """Raise if the database knows migrations that this release does not, or knows them otherwise."""
+    """Raise if the database knows migrations that are not ours, or are not ours any more."""
     known = {file.path for file in files}
-    newer = sorted(path for path in recorded if path.startswith("migrations/") and path not in known)
+    newer = sorted(
+        path for path in recorded if path.startswith("migrations/") and path not in known
+    )
     if newer:
         raise DatabaseTooNew(
             f"the database was migrated by a newer release ({newer[0]} is unknown to"
@@ -161,7 +163,8 @@ async def record(connection: Connection, file: SqlFile) -> None:
     await connection.execute(
         """
         insert into pgflow.schema_files (path, checksum) values (%s, %s)
-        on conflict (path) do update set checksum = excluded.checksum, applied_at = clock_timestamp()
+        on conflict (path) do update
+        set checksum = excluded.checksum, applied_at = clock_timestamp()
         where schema_files.checksum <> excluded.checksum
         """,
         [file.path, file.checksum],
@@ -193,13 +196,12 @@ class Pgmq:
 async def pgmq_state(connection: Connection) -> Pgmq:
     """What the database has of pgmq."""
     cursor = await connection.execute(PGMQ_STATE)
-    row = await cursor.fetchone()
-    assert row is not None
+    (row,) = await cursor.fetchall()
     return Pgmq(*row)
 
 
 async def install_pgmq(connection: Connection) -> None:
-    """See to it that there is a pgmq, 1.5.0 or newer: as it is, as an extension, or as plain SQL."""
+    """See that there is a pgmq, 1.5.0 or newer: as it is, as an extension, or as plain SQL."""
     state = await pgmq_state(connection)
     if not state.plain:
         await (create_pgmq_extension if state.available else apply_pgmq_sql)(connection)

@@ -1,0 +1,48 @@
+"""What a worker has just written or read, within a budget of bytes."""
+
+import sys
+from collections import OrderedDict
+from uuid import UUID
+
+from blobstore.codec import Payload
+
+
+class Cache:
+    """The payloads used last, by blob id.
+
+    A blob never changes, so an entry is never stale. Its owner is one trio thread.
+
+    Args:
+        budget: Bytes of memory that the payloads may take together; one that is larger
+            by itself is not kept.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._size = 0
+        self._entries: OrderedDict[UUID, tuple[Payload, int]] = OrderedDict()
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the payloads take now."""
+        return self._size
+
+    def get(self, blob_id: UUID) -> Payload | None:
+        """Gives a payload, which then counts as the one used last."""
+        if blob_id not in self._entries:
+            return None
+        self._entries.move_to_end(blob_id)
+        payload, _ = self._entries[blob_id]
+        return payload
+
+    def put(self, blob_id: UUID, payload: Payload) -> None:
+        """Keeps a payload; those used longest ago make room for it."""
+        # Not the length: one emoji makes a str take four bytes for each character.
+        size = sys.getsizeof(payload.data)
+        if size > self._budget or self.get(blob_id) is not None:
+            return
+        self._entries[blob_id] = payload, size
+        self._size += size
+        while self._size > self._budget:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._size -= freed

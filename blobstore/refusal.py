@@ -1,0 +1,159 @@
+"""Why a value is refused: the place inside it, the reason, and what to return instead."""
+
+import dataclasses
+import enum
+from collections.abc import Coroutine, Iterator
+from datetime import date, time
+from decimal import Decimal
+from math import isfinite
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from blobstore.errors import ValueRefused
+
+MAX_DEPTH = 254
+"""Lists and dicts inside one another: as many as orjson writes (it reads 1,024)."""
+
+KEPT = frozenset({type(None), bool, int, float, str, list, dict})
+
+# Read from the top: an IntEnum is an int too.
+INSTEAD: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (enum.Enum, "its value"),
+    (bytes, "bytes by themselves, not inside another value"),
+    ((bytearray, memoryview), "bytes"),
+    ((set, frozenset), "a sorted list"),
+    (tuple, "a list"),
+    (str, "a plain str"),
+    (int, "a plain int"),
+    (float, "a plain float"),
+    (list, "a plain list"),
+    (dict, "a plain dict"),
+    ((date, time), "its isoformat()"),
+    ((UUID, Decimal, PurePath), "str() of it"),
+    (Coroutine, "what awaiting it gives"),
+    (Iterator, "list() of it"),
+)
+
+# Known by its name, so that neither numpy nor pydantic need be imported.
+CONVERTERS = ("tolist", "model_dump", "_asdict")
+
+PATH_LENGTH = 200
+KEY_LENGTH = 40
+
+
+def refusal(value: object, otherwise: str = "") -> ValueRefused:
+    """Finds what is wrong with a value.
+
+    Goes the same way as the walk that found the fault, so it comes to an end even
+    where one list is referred to a million times.
+
+    Args:
+        value: A value outside the contract.
+        otherwise: The reason to give where none is found.
+    """
+    for path, node in _nodes(value):
+        fault = _fault(node, len(path))
+        if fault:
+            return ValueRefused(f"{_printed(path)} {fault}")
+    return ValueRefused(f"$ cannot be written as JSON: {otherwise}")
+
+
+def _nodes(value: object) -> Iterator[tuple[list[int | str], Any]]:
+    """Every node under its path, a parent before its children; the path is reused."""
+    path: list[int | str] = []
+    yield path, value
+    trail = [_children(value)]
+    while trail:
+        for step, node in trail[-1]:
+            path.append(step)
+            yield path, node
+            if type(node) is list or type(node) is dict:
+                trail.append(_children(node))
+                break
+            path.pop()
+        else:
+            trail.pop()
+            del path[-1:]
+
+
+def _children(node: Any) -> Iterator[tuple[int | str, Any]]:
+    if type(node) is list:
+        return iter(enumerate(node))
+    return iter(node.items() if type(node) is dict else ())
+
+
+def _fault(node: Any, depth: int) -> str | None:
+    """What is wrong with this node alone, its keys included."""
+    kind = type(node)
+    if kind not in KEPT:
+        return f"is of type {_type_name(kind)}{_advice(node)}"
+    if kind is str and (place := _lone_surrogate(node)) is not None:
+        return f"has a lone surrogate at index {place}, which no text in UTF-8 can have"
+    if kind is float and not isfinite(node):
+        return f"is {node}, a number JSON does not have"
+    if kind is int and not -(2**63) <= node < 2**64:
+        return "is an integer outside -2**63 to 2**64-1; return it as a str"
+    if kind is list or kind is dict:
+        return _container_fault(node, depth)
+    return None
+
+
+def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None:
+    if depth >= MAX_DEPTH:
+        return f"is nested deeper than {MAX_DEPTH} levels (or does the value hold itself?)"
+    for key in node if type(node) is dict else ():
+        if type(key) is not str:
+            return (
+                f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
+            )
+        if _lone_surrogate(key) is not None:
+            return f"has a lone surrogate in the key {_clipped(key)}"
+    return None
+
+
+def _advice(node: object) -> str:
+    """What to return instead, where that is known."""
+    kind = type(node)
+    if dataclasses.is_dataclass(node):
+        return "; return dataclasses.asdict() of it"
+    for method in CONVERTERS:
+        if hasattr(kind, method):
+            return f"; return its {method}()"
+    for known, instead in INSTEAD:
+        if isinstance(node, known):
+            return f"; return {instead}"
+    return ""
+
+
+def _lone_surrogate(text: str) -> int | None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _printed(path: list[int | str]) -> str:
+    text = "$" + "".join(map(_step, path))
+    if len(text) <= PATH_LENGTH:
+        return text
+    return f"{text[: PATH_LENGTH // 2]}…{text[-PATH_LENGTH // 2 :]}"
+
+
+def _step(step: int | str) -> str:
+    if isinstance(step, str) and step.isidentifier() and len(step) <= KEY_LENGTH:
+        return f".{step}"
+    return f"[{_clipped(step)}]"
+
+
+def _clipped(key: object) -> str:
+    """A key as ASCII and not too long: keys may hold anything."""
+    text = ascii(key)
+    return text if len(text) <= KEY_LENGTH else f"{text[:KEY_LENGTH]}…"
+
+
+def _type_name(kind: type) -> str:
+    if kind.__module__ == "builtins":
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"

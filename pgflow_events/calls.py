@@ -1,0 +1,68 @@
+"""Calls to the database that are made again until they are answered."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+import trio
+
+from pgflow_events.connection import Connection
+from pgflow_events.pool import Pool
+
+T = TypeVar("T")
+
+log = logging.getLogger("pgflow_events.calls")
+
+# What the connection or the server is to blame for, and not the call.
+PASSING = (psycopg.OperationalError, psycopg.InterfaceError, trio.TooSlowError)
+LONGEST_DELAY = 10.0
+
+
+class Calls:
+    """Makes calls on connections of a pool, for as long as it takes.
+
+    A call may be made twice, since the answer to a commit can get lost: it has to be one that
+    the second time changes nothing.
+
+    Args:
+        pool: Where connections come from.
+        timeout: Seconds a call may take, before its connection is given up.
+    """
+
+    def __init__(self, pool: Pool, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        """Make a call on some connection.
+
+        Raises:
+            psycopg.Error: The call itself is at fault; another try would not help.
+        """
+
+        async def attempt() -> T:
+            async with self._pool.connection() as connection:
+                try:
+                    return await call(connection)
+                except psycopg.errors.FeatureNotSupported as error:
+                    # "cached plan must not change result type", after a migration: the statements
+                    # prepared on this connection are of no use any more.
+                    await connection.close()
+                    raise psycopg.OperationalError(str(error)) from error
+
+        return await self.repeat(attempt)
+
+    async def repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Await `attempt` until it does not fail for a passing reason, with growing delays."""
+        delay = 0.05
+        while True:
+            try:
+                with trio.fail_after(self._timeout):
+                    return await attempt()
+            except PASSING as error:
+                reason = str(error).strip() or f"no answer within {self._timeout} s"
+                log.warning("the database does not answer, trying again: %s", reason)
+            await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            delay = min(2 * delay, LONGEST_DELAY)

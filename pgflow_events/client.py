@@ -1,0 +1,255 @@
+"""Starts runs and waits for them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, overload
+from uuid import UUID
+
+import psycopg
+import trio
+
+from blobstore import Blob, Blobs
+from blobstore.codec import new_id
+from pgflow_events import queries
+from pgflow_events.calls import Calls
+from pgflow_events.connection import Connection
+from pgflow_events.errors import RunFailed, UnknownFlow, UnknownRun
+from pgflow_events.flow import Flow, Step
+from pgflow_events.listener import Listener
+from pgflow_events.pool import Pool
+from pgflow_events.queries import RunRow, TaskRow
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+NET = 60.0  # seconds between two looks at a run that nobody spoke of
+THRESHOLD = 8192  # bytes of an input beyond which it is a blob, where only a slug names the flow
+
+
+@asynccontextmanager
+async def connect(dsn: str = "", *, connections: int = 4) -> AsyncIterator["Client"]:
+    """Open a client.
+
+    Args:
+        dsn: Where the database is, as libpq takes it.
+        connections: How many it opens at most, besides one for each flow whose runs are awaited.
+    """
+    async with Pool(dsn, max_size=connections) as pool, trio.open_nursery() as nursery:
+        yield Client(dsn, pool, nursery)
+        nursery.cancel_scope.cancel()
+
+
+class Client:
+    """Starts runs and waits for them; :func:`connect` makes it."""
+
+    def __init__(self, dsn: str, pool: Pool, nursery: trio.Nursery) -> None:
+        self._pool = pool
+        self._blobs = Blobs()
+        self._reader = Reader(dsn, pool, self._blobs, nursery)
+
+    @overload
+    async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> "Run": ...
+    @overload
+    async def start(self, flow: str, input: Any, *, run_id: UUID | None = None) -> "Run": ...
+    async def start(
+        self,
+        flow: Flow[Any] | str,
+        input: Any,  # noqa: A002 - what users call it
+        *,
+        run_id: UUID | None = None,
+    ) -> "Run":
+        """Start a run; returns when that is committed.
+
+        Args:
+            flow: A flow that is defined in the database, or its slug.
+            input: The input of the run; a value as handlers may return it.
+            run_id: The id of the run, to find it again if the answer gets lost.
+
+        Raises:
+            UnknownFlow: No flow of this slug is defined in the database.
+            blobstore.ValueRefused: The input cannot be stored as it is.
+            psycopg.errors.UniqueViolation: There is a run of this id.
+        """
+        (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
+        return run
+
+    async def start_many(
+        self,
+        flow: Flow[Any] | str,
+        inputs: Sequence[Any],
+        *,
+        run_ids: Sequence[UUID] | None = None,
+    ) -> list["Run"]:
+        """Start a run for each input, all in one commit; like :meth:`start`."""
+        slug, threshold = (
+            (flow, THRESHOLD)
+            if isinstance(flow, str)
+            else (flow.slug, flow.options.blob_threshold or 0)
+        )
+        ids = list(run_ids or (new_id() for _ in inputs))
+        values = [await self._blobs.encode(value, threshold=threshold) for value in inputs]
+        blobs = [
+            (i, value) for i, value in zip(ids, values, strict=True) if isinstance(value, Blob)
+        ]
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await queries.start_flows(connection, slug, values, ids)
+                if blobs:
+                    await self._blobs.save(connection, blobs)
+        except psycopg.errors.NoDataFound as error:
+            raise UnknownFlow(error.diag.message_primary) from error
+        return [Run(self._reader, run_id, slug) for run_id in ids]
+
+    async def find(self, run_id: UUID) -> "Run":
+        """The run of this id.
+
+        Raises:
+            UnknownRun: There is none.
+        """
+        return Run(self._reader, run_id, (await self._reader.row(run_id)).flow_slug)
+
+
+class Run:
+    """A run of a flow.
+
+    Attributes:
+        id: Its id, a UUID ordered by time.
+        flow_slug: The slug of its flow.
+    """
+
+    def __init__(self, reader: "Reader", run_id: UUID, flow_slug: str) -> None:
+        self._reader = reader
+        self.id = run_id
+        self.flow_slug = flow_slug
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} of {self.flow_slug}>"
+
+    async def status(self) -> str:
+        """``started``, ``completed`` or ``failed``."""
+        return (await self._reader.row(self.id)).status
+
+    async def wait(self) -> None:
+        """Return when the run has completed or failed; woken by a notification."""
+        await self._reader.ended(self.id, self.flow_slug)
+
+    async def result(self) -> dict[str, Any]:
+        """Wait for the run; the outputs of its leaf steps, by slug.
+
+        Raises:
+            RunFailed: It has failed; the message says in which step, and why.
+        """
+        await self.wait()
+        row = await self._reader.row(self.id)
+        if row.status == "failed":
+            raise await self._failure()
+        refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
+        values = await self._reader.values(list(refs.values()))
+        return (row.output or {}) | {slug: values[ref] for slug, ref in refs.items()}
+
+    async def output(self, step: Step[Out]) -> Out:
+        """Wait for the run; the output of one of its steps.
+
+        Raises:
+            RunFailed: The run has failed, and this step did not complete before.
+        """
+        await self.wait()
+        for task in await self._reader.tasks(self.id):
+            if task.step_slug == step.slug and task.status == "completed":
+                ref = task.output_blob_id
+                value: Out = (await self._reader.values([ref]))[ref] if ref else task.output
+                return value
+        raise await self._failure()
+
+    async def _failure(self) -> RunFailed:
+        failed = [
+            f"step {task.step_slug!r}: {task.error_message}"
+            for task in await self._reader.tasks(self.id)
+            if task.status == "failed"
+        ]
+        return RunFailed(f"run {self.id} of {self.flow_slug!r} failed in {'; '.join(failed)}")
+
+
+class Reader:
+    """Reads what became of runs, for all :class:`Run` objects of a client."""
+
+    def __init__(self, dsn: str, pool: Pool, blobs: Blobs, nursery: trio.Nursery) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._blobs = blobs
+        self._nursery = nursery
+        self._watches: dict[str, Watch] = {}
+
+    async def row(self, run_id: UUID) -> RunRow:
+        """The row of a run."""
+        async with self._pool.connection() as connection:
+            row = await queries.find_run(connection, run_id)
+        if row is None:
+            raise UnknownRun(f"there is no run {run_id}")
+        return row
+
+    async def tasks(self, run_id: UUID) -> list[TaskRow]:
+        """The tasks of a run, in order of its steps."""
+        async with self._pool.connection() as connection:
+            return await queries.find_tasks(connection, run_id)
+
+    async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
+        """The values of these blobs."""
+        loaded = await self._blobs.load(self._pool.connection, refs)
+        return {ref: await loaded.get(ref) for ref in refs}
+
+    async def ended(self, run_id: UUID, flow_slug: str) -> None:
+        """Return when the run goes on no more."""
+        if not (watch := self._watches.get(flow_slug)):
+            watch = self._watches[flow_slug] = Watch(self._dsn, self._pool, flow_slug)
+            self._nursery.start_soon(watch.run)
+        await watch.wait(run_id)
+
+
+class Watch:
+    """Notices the end of the awaited runs of one flow, with one query for all of them.
+
+    It holds the flow's advisory lock before it looks at a run, and those who end runs look for
+    the lock after their commit: one of the two sees the other.
+    """
+
+    def __init__(self, dsn: str, pool: Pool, flow_slug: str) -> None:
+        self._dsn = dsn
+        self._calls = Calls(pool, timeout=30)
+        self._flow_slug = flow_slug
+        self._awaited: dict[UUID, trio.Event] = {}
+        self._ring, self._bell = trio.open_memory_channel[None](1)
+
+    async def wait(self, run_id: UUID) -> None:
+        """Return when this run goes on no more."""
+        ended = self._awaited.setdefault(run_id, trio.Event())
+        self._look()
+        await ended.wait()
+
+    def _look(self) -> None:
+        with suppress(trio.WouldBlock):  # it is about to look anyway
+            self._ring.send_nowait(None)
+
+    async def run(self) -> None:
+        """Listen, and look at the awaited runs whenever some may have ended."""
+        channels = await self._calls.make(
+            lambda connection: queries.channels(connection, "runs", [self._flow_slug])
+        )
+        listener = Listener(
+            self._dsn, channels, lambda _: self._look(), self._look, on_listen=self._register
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listener.run)
+            while True:
+                with trio.move_on_after(NET if self._awaited else float("inf")):
+                    await self._bell.receive()
+                await self._tell()
+
+    async def _register(self, connection: Connection) -> None:
+        await queries.hold_waiting_lock(connection, self._flow_slug)
+
+    async def _tell(self) -> None:
+        awaited = list(self._awaited)
+        ended = await self._calls.make(lambda connection: queries.find_ended(connection, awaited))
+        for run_id in ended:
+            self._awaited.pop(run_id).set()

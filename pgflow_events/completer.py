@@ -1,0 +1,101 @@
+"""Commits outcomes: those that gather during one commit go into the next one together."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import psycopg
+import trio
+
+from blobstore import Blob
+from pgflow_events.dispatcher import Dispatcher
+from pgflow_events.queries import Claim, Outcome
+
+log = logging.getLogger("pgflow_events.completer")
+
+MOST_OUTCOMES = 500
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class Completer:
+    """Owns the outcomes that are not committed yet.
+
+    Args:
+        dispatcher: Gets the slots back, and what a commit claimed.
+        complete: Settles outcomes and claims up to so many tasks, in one commit.
+        notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        complete: Callable[[Sequence[Outcome], int], Awaitable[Claim]],
+        notify: Callable[[list[str], list[str]], Awaitable[None]],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._complete = complete
+        self._notify = notify
+        self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
+        self.handed_over = 0
+        """Tasks that started without a claim of their own."""
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Take an outcome, to be committed soon."""
+        await self._inlet.send(outcome)
+
+    def close(self) -> None:
+        """Take no more outcomes; :meth:`run` returns when those at hand are committed."""
+        self._inlet.close()
+
+    async def run(self) -> None:
+        """Commit outcomes as they come, until closed."""
+        async for first in self._outcomes:
+            batch = self._gather(first)
+            self._dispatcher.free(len(batch))
+            await self._commit(batch)
+
+    def _gather(self, first: Outcome) -> list[Outcome]:
+        batch, size = [first], stored_size(first)
+        while len(batch) < MOST_OUTCOMES and size < MOST_BYTES:
+            try:
+                batch.append(self._outcomes.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            size += stored_size(batch[-1])
+        return batch
+
+    async def _commit(self, batch: Sequence[Outcome]) -> None:
+        try:
+            with self._dispatcher.call() as call:
+                call.claim = await self._complete(batch, call.qty)
+        except psycopg.Error as error:
+            await self._commit_apart(batch, error)
+        else:
+            self.handed_over += len(call.claim.tasks)
+            for place in call.claim.refused:
+                log.warning("too late: %s", name(batch[place]))
+            if call.claim.owed_tasks or call.claim.owed_runs:
+                await self._notify(call.claim.owed_tasks, call.claim.owed_runs)
+
+    async def _commit_apart(self, batch: Sequence[Outcome], error: psycopg.Error) -> None:
+        """One of these the database will not take: find it, and let its task say so."""
+        if len(batch) > 1:
+            for outcome in batch:
+                await self._commit([outcome])
+        elif batch[0].output is not None:
+            log.error("cannot store the output of %s: %s", name(batch[0]), error)
+            failed = f"the output cannot be stored: {str(error).replace(chr(0), '')}"
+            await self._commit([replace(batch[0], output=None, error=failed, permanent=True)])
+        else:
+            log.error("cannot settle %s, its timeout will: %s", name(batch[0]), error)
+
+
+def stored_size(outcome: Outcome) -> int:
+    """The bytes that its blob adds to the commit."""
+    return len(outcome.output.content) if isinstance(outcome.output, Blob) else 0
+
+
+def name(outcome: Outcome) -> str:
+    """The attempt, for the log."""
+    task = outcome.task
+    return f"{task.flow_slug}.{task.step_slug} of run {task.run_id}, attempt {task.attempt}"

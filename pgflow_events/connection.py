@@ -1,0 +1,416 @@
+"""psycopg 3 on trio: an ``AsyncConnection`` whose waiting is done by trio.
+
+psycopg writes its protocol as generators that yield what they wait for (1 to read, 2 to
+write, 3 either). Of AsyncConnection only the lock, connect(), wait(), cancel_safe() and
+the ways to close it know of asyncio; they are replaced here. Cursors, pipeline, COPY,
+prepared statements and adaptation are psycopg's own.
+
+In a cancelled scope trio cancels every await, those of psycopg's cleaning-up too. Hence
+one policy: what is cancelled half-way is cancelled on the server and its connection closed
+(drained and used again, its cache of prepared statements was seen to be wrong), and only
+the end of a transaction may outlast a cancellation.
+
+What psycopg does not document is used in this file alone; a contract test watches it.
+"""
+
+import logging
+import re
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
+
+import orjson
+import psycopg
+import trio
+from psycopg import capabilities, errors, pq
+from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen, PQGenConn
+from psycopg.adapt import AdaptersMap
+from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
+from psycopg.rows import AsyncRowFactory, Row
+from psycopg.types.json import set_json_loads
+from psycopg.waiting import Wait
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+READ, WRITE = 1, 2
+ACTIVE = pq.TransactionStatus.ACTIVE
+SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
+BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
+
+# The seconds an operation of this task may still take once it is cancelled.
+_grace: ContextVar[float] = ContextVar("grace", default=0.0)
+
+
+async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+    """Await; within :meth:`Connection.persist` a cancellation only starts the clock."""
+    try:
+        return await wait(*args)
+    except trio.Cancelled:
+        if not (grace := _grace.get()):
+            raise
+        with trio.move_on_after(grace, shield=True):
+            return await wait(*args)
+        raise
+
+
+async def until_ready(fd: int, want: int) -> int:
+    """Wait until some of *want* can be done on *fd*, and say what."""
+    if want == READ:  # the answer to a query: nearly always
+        await trio.lowlevel.wait_readable(fd)
+        return READ
+    if ready := ready_now(fd) & want:  # a socket nearly always takes more
+        return ready
+    if want == WRITE:
+        await trio.lowlevel.wait_writable(fd)
+        return WRITE
+    return await until_either(fd)
+
+
+def ready_now(fd: int) -> int:
+    """Say what can be done on *fd* without waiting: both, if the other side hung up."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLOUT)
+    event = sum(event for _, event in poll.poll(0))
+    return READ * bool(event & ~select.POLLOUT) | WRITE * bool(event & ~select.POLLIN)
+
+
+async def until_either(fd: int) -> int:
+    """Wait until *fd* can be read or written, for which trio has no single call."""
+    ready = 0
+
+    async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
+        nonlocal ready
+        with suppress(OSError, trio.ClosedResourceError):  # libpq will notice
+            await wait(fd)
+        ready |= flag
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, trio.lowlevel.wait_readable, READ)
+            nursery.start_soon(watch, trio.lowlevel.wait_writable, WRITE)
+    except BaseExceptionGroup:  # two Cancelled, where patiently() looks for one
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise
+    return ready
+
+
+async def drive(gen: PQGenConn[RV]) -> RV:
+    """Run a generator whose descriptor may change, as it does while connecting."""
+    try:
+        fd, want = next(gen)
+        while True:
+            fd, want = gen.send(await until_ready(fd, want))
+    except StopIteration as stop:
+        return cast("RV", stop.value)
+    finally:
+        gen.close()
+
+
+def libpq_environment() -> ConnDict:
+    """Read the connection parameters given by PGHOST and the like, or by PGSERVICE."""
+    return {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
+
+
+@contextmanager
+def time_limit(seconds: float, error: psycopg.OperationalError) -> Iterator[None]:
+    """Raise *error*, one of psycopg's own, if the block takes longer than *seconds*."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise error from None
+
+
+class ConnectionLock:
+    """A lock for the tasks that share a connection, first come, first served.
+
+    Unlike :class:`trio.Lock`, taking it while it is free is no schedule point (a query
+    has its own), and another task may release it: trio does so when it finalizes a
+    ``stream()`` that was left half-way.
+    """
+
+    def __init__(self) -> None:
+        self._semaphore = trio.Semaphore(1, max_value=1)
+        self._holder: trio.lowlevel.Task | None = None
+
+    def locked(self) -> bool:
+        """Tell whether a task is using the connection."""
+        return self._semaphore.value == 0
+
+    async def __aenter__(self) -> None:
+        task = trio.lowlevel.current_task()
+        if self._holder is task:
+            raise RuntimeError("this task is already using the connection")
+        try:
+            self._semaphore.acquire_nowait()
+        except trio.WouldBlock:
+            await patiently(self._semaphore.acquire)
+        self._holder = task
+
+    async def __aexit__(self, *_: object) -> None:
+        self._holder = None
+        self._semaphore.release()
+
+
+class Transaction(psycopg.AsyncTransaction):
+    """A block that finishes if it has committed, and only then."""
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool:
+        persist = cast("Connection[Any]", self.connection).persist
+        if exc_val is None:
+            try:
+                await trio.lowlevel.checkpoint_if_cancelled()  # the last chance not to commit
+            except BaseException as cancelled:
+                await persist(super().__aexit__, type(cancelled), cancelled, None)
+                raise
+        swallow = await persist(super().__aexit__, exc_type, exc_val, exc_tb)
+        if exc_val is None and self.status is self.Status.FAILED:
+            raise errors.OperationalError("the connection was closed before the commit")
+        return swallow
+
+
+class Connection(psycopg.AsyncConnection[Row]):
+    """A connection to PostgreSQL for trio, with autocommit, loading JSON by orjson.
+
+    What psycopg documents of ``AsyncConnection`` holds, except for ``notifies()`` (use
+    ``add_notify_handler()`` and :meth:`read_notifies`) and ``AsyncQueuedLibpqWriter``.
+    Tasks may share a connection and wait for each other. A query, COPY or pipeline that is
+    cancelled half-way is stopped on the server and the connection closed; for a time limit
+    that the connection should survive, use the server's ``statement_timeout``.
+
+    Attributes:
+        grace: Seconds (5) for cleaning up after a cancellation, then the connection is
+            closed in any case.
+        defaults: Parameters that hold unless the DSN or libpq's environment gives them;
+            with these a dead server is noticed within about half a minute.
+        settings: Server options, put before those of the DSN; left out for those who
+            refuse them, as PgBouncer does.
+    """
+
+    grace: float = 5.0
+    defaults: ClassVar[ConnDict] = {
+        "connect_timeout": 10,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        "fallback_application_name": "pgflow_events",
+    }
+    settings: ClassVar[str] = (
+        "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=60s"
+    )
+    lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
+
+    def __init__(self, pgconn: pq.abc.PGconn, *args: AsyncRowFactory[Row]) -> None:
+        super().__init__(pgconn, *args)
+        self.lock = ConnectionLock()
+        self._rested = 0.0
+        set_json_loads(orjson.loads, context=self)
+
+    @classmethod
+    async def connect(
+        cls,
+        conninfo: str = "",
+        *,
+        autocommit: bool = True,
+        prepare_threshold: int | None = 5,
+        context: AdaptContext | None = None,
+        row_factory: AsyncRowFactory[Row] | None = None,
+        cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
+        **kwargs: ConnParam,
+    ) -> Self:
+        """Connect to the first host and address that will have us.
+
+        The arguments are psycopg's; adapters given by *context* are used as they are.
+
+        Raises:
+            psycopg.OperationalError: Nobody answered within ``connect_timeout`` seconds
+                for each, or nobody would have us; the message tells of all.
+            psycopg.ProgrammingError: *conninfo* cannot be understood.
+        """
+        params = await cls._get_connection_params(conninfo, **kwargs)
+        try:
+            self = await cls._open(params | cls._options(params))
+        except psycopg.OperationalError as error:
+            if not SETTINGS_REFUSED.search(str(error)):
+                raise
+            self = await cls._open(params)
+        self._autocommit = autocommit
+        self.prepare_threshold = prepare_threshold
+        if context:
+            self._adapters = AdaptersMap(context.adapters)
+        self.row_factory = row_factory or self.row_factory
+        self.cursor_factory = cursor_factory or self.cursor_factory
+        return self
+
+    @classmethod
+    async def _get_connection_params(cls, conninfo: str, **kwargs: Any) -> ConnDict:
+        params = await super()._get_connection_params(conninfo, **kwargs)
+        return {k: v for k, v in cls.defaults.items() if k not in libpq_environment()} | params
+
+    @classmethod
+    def _options(cls, params: ConnDict) -> ConnDict:
+        given = (libpq_environment() | params).get("options", "")
+        return {"options": f"{cls.settings} {given}"}
+
+    @classmethod
+    async def _open(cls, params: ConnDict) -> Self:
+        timeout, late = timeout_from_conninfo(params), "connection timeout expired"
+        failures: list[psycopg.OperationalError] = []
+        with time_limit(timeout, errors.ConnectionTimeout(late)):
+            # In a thread, as this looks up names.
+            attempts = await trio.to_thread.run_sync(
+                conninfo_attempts, params, abandon_on_cancel=True
+            )
+        for attempt in attempts:
+            try:
+                with time_limit(timeout, errors.ConnectionTimeout(late)):
+                    return await drive(cls._connect_gen(make_conninfo("", **attempt)))
+            except psycopg.OperationalError as error:
+                failures.append(error)
+        raise type(failures[-1])("\n".join(map(str, failures)))
+
+    # It has no `timeout`: should psycopg come to use one, that must not go unnoticed.
+    async def wait(self, gen: PQGen[RV], interval: float = 0.0) -> RV:  # type: ignore[override]
+        """Run one of psycopg's generators; all that it does to the server goes this way."""
+        try:
+            await patiently(trio.lowlevel.checkpoint_if_cancelled)  # nothing is sent so far
+            fd, want = self.pgconn.socket, next(gen)
+            while True:
+                if want & WRITE:
+                    await self._breathe()
+                want = gen.send(await patiently(until_ready, fd, want))
+        except StopIteration as stop:
+            await self._breathe()
+            return cast("RV", stop.value)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise errors.OperationalError("connection socket closed") from error
+        except (trio.Cancelled, KeyboardInterrupt):
+            if self.pgconn.transaction_status == ACTIVE or self.pgconn.pipeline_status:
+                await self.abort()
+            raise
+
+    async def _breathe(self) -> None:
+        """Let other tasks run, where a COPY or a pipeline never has to wait."""
+        if trio.current_time() - self._rested > BUSY_LIMIT:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._rested = trio.current_time()
+
+    async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+        """Await *step* to its end, even when cancelled.
+
+        From the cancellation on, each answer has `grace` seconds to come; else the
+        connection is closed and the cancellation takes its course.
+        """
+        token = _grace.set(self.grace)
+        try:
+            return await step(*args)
+        except trio.Cancelled:
+            await self.abort()
+            raise
+        finally:
+            _grace.reset(token)
+
+    async def abort(self) -> None:
+        """Close the connection, after stopping on the server what it is doing.
+
+        Takes `grace` seconds at most, and is not interrupted by a cancellation.
+        """
+        if not self.closed and self.pgconn.transaction_status == ACTIVE:
+            with trio.move_on_after(self.grace, shield=True):
+                await self._stop_query()
+        if not self.closed:
+            trio.lowlevel.notify_closing(self.pgconn.socket)  # who waits on it gives up
+            self.pgconn.finish()
+
+    async def _stop_query(self) -> None:
+        fd = self.pgconn.socket
+        trio.lowlevel.notify_closing(fd)
+        try:
+            # A request that overtakes its query stops nothing: repeat it until there is an
+            # answer. (COPY FROM gives none; closing the connection ends it.)
+            for _ in range(3):
+                await self.cancel_safe()
+                with trio.move_on_after(0.1):
+                    return await trio.lowlevel.wait_readable(fd)
+        except (psycopg.Error, OSError, trio.ClosedResourceError) as error:
+            logger.warning("a query may go on, as it could not be cancelled: %s", error)
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109  psycopg's
+        """Ask the server to cancel what the connection is doing, for *timeout* seconds.
+
+        Raises:
+            psycopg.errors.CancellationTimeout: It did not answer in time.
+        """
+        if not self._should_cancel():
+            return
+        with time_limit(timeout, errors.CancellationTimeout("cancellation timeout expired")):
+            if capabilities.has_cancel_safe():
+                await drive(self._cancel_gen())
+            else:  # libpq before 17 has but a call that blocks
+                cancel = self.pgconn.get_cancel().cancel
+                await trio.to_thread.run_sync(cancel, abandon_on_cancel=True)
+
+    async def close(self) -> None:
+        """Close the connection; what other tasks wait for on it fails."""
+        if not self.closed:
+            self._closed = True
+            await self.abort()
+
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        try:
+            if exc_val is None and not self.closed:
+                await self.commit()
+        finally:
+            await self.close()  # where the server rolls back
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[Transaction]:
+        """Run a block in a transaction, or in a savepoint within one.
+
+        If cancelled, it either has committed and finishes, or has not and does not: COMMIT
+        and ROLLBACK are not interrupted, see :meth:`persist`.
+        """
+        transaction = Transaction(self, savepoint_name, force_rollback)
+        if self._pipeline:
+            async with self.pipeline(), transaction, self.pipeline():
+                yield transaction
+        else:
+            async with transaction:
+                yield transaction
+
+    def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> Never:
+        """Not supported: it would keep the connection between two notifications."""
+        raise errors.NotSupportedError("use add_notify_handler() and read_notifies()")
+
+    async def read_notifies(self) -> None:
+        """Wait for notifications and pass them to the handlers; queries wait meanwhile.
+
+        Raises:
+            psycopg.OperationalError: The connection is lost, or was closed by another task.
+        """
+        async with self.lock:
+            await self.wait(self._notifies_gen())
+
+    def _notifies_gen(self) -> PQGen[None]:
+        handle = cast("Callable[[pq.PGnotify], None]", self.pgconn.notify_handler)
+        while not (notify := self.pgconn.notifies()):  # one may have come with an answer
+            yield Wait.R
+            self.pgconn.consume_input()
+        while notify:
+            handle(notify)
+            notify = self.pgconn.notifies()

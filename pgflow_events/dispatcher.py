@@ -1,0 +1,118 @@
+"""Claims tasks for free slots: when woken, and when something falls due. Knows no SQL."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from math import inf
+
+import trio
+
+from pgflow_events.queries import Claim, ClaimedTask
+
+REST = 0.005  # seconds after a claim in vain: what a flood of forged notifications costs at most
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call to the database under way that may claim as many tasks as slots are set aside."""
+
+    qty: int
+    alone: bool
+    """Whether no other call was under way at any time during this one."""
+    claim: Claim | None = None
+    """Its answer; stays None if the call fails."""
+
+
+class Dispatcher:
+    """Owns the slots and the timer.
+
+    Args:
+        claim: Claims up to so many tasks.
+        start: Starts claimed tasks; returns at once.
+        slots: How many tasks may run at a time.
+    """
+
+    def __init__(
+        self,
+        claim: Callable[[int], Awaitable[Claim]],
+        start: Callable[[list[ClaimedTask]], None],
+        slots: int,
+    ) -> None:
+        self._claim = claim
+        self._start = start
+        self._free = slots
+        self._calls: set[Call] = set()
+        self._timer = trio.CancelScope()
+        self._due = inf
+        self._closing = False
+        # A notification is a hint: any number of them while busy make one claim.
+        self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._poll_interval = inf
+
+    async def run(self) -> None:
+        """Claim and start tasks, until closed and no call that claims is under way."""
+        while not self._closing or self._calls:
+            if self._free and not self._closing and not await self._fill():
+                await trio.sleep(REST)
+            with trio.CancelScope(deadline=self._deadline()) as self._timer:
+                await self._bell.receive()
+            if self._timer.cancelled_caught:
+                self._due = inf
+
+    async def _fill(self) -> bool:
+        """Claim for the free slots; whether there was anything."""
+        with self.call() as call:
+            call.claim = await self._claim(call.qty)
+        return bool(call.claim.tasks)
+
+    def _deadline(self) -> float:
+        return min(self._due, trio.current_time() + self._poll_interval)
+
+    def wake(self) -> None:
+        """Let the dispatcher claim, now or as soon as it can."""
+        with suppress(trio.WouldBlock):  # it is about to claim anyway
+            self._ring.send_nowait(None)
+
+    def poll_every(self, seconds: float) -> None:
+        """Claim at least so often: a finite time while notifications do not arrive."""
+        self._poll_interval = seconds
+        self._timer.deadline = self._deadline()
+
+    def close(self) -> None:
+        """Claim no more; what runs goes on."""
+        self._closing = True
+        self.wake()
+
+    def free(self, slots: int) -> None:
+        """Take back the slots of tasks that have ended."""
+        self._free += slots
+
+    @contextmanager
+    def call(self) -> Iterator[Call]:
+        """Set the free slots aside for a call that may claim; afterwards start what it claimed."""
+        call = Call(0 if self._closing else self._free, alone=not self._calls)
+        self._free -= call.qty
+        for other in self._calls:
+            other.alone = False
+        self._calls.add(call)
+        try:
+            yield call
+        finally:
+            self._calls.remove(call)
+            self._free += call.qty
+            if call.claim:
+                self._admit(call.claim, alone=call.alone)
+            if self._closing:
+                self.wake()  # run() waits for this call
+
+    def _admit(self, claim: Claim, *, alone: bool) -> None:
+        self._free -= len(claim.tasks)
+        if claim.tasks:
+            self._start(claim.tasks)
+        due = inf if claim.next_due is None else trio.current_time() + claim.next_due
+        # Of two calls at once, the answer that comes last may be the older one: it may not
+        # put off what the other has seen.
+        self._due = due if alone else min(due, self._due)
+        if claim.next_due == 0 and self._free:
+            self.wake()
+        self._timer.deadline = self._deadline()

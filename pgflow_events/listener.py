@@ -1,0 +1,164 @@
+"""One connection that LISTENs, for as long as the program runs."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from random import SystemRandom
+from typing import Any, Never
+
+import psycopg
+import trio
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from pgflow_events.connection import Connection, time_limit
+
+logger = logging.getLogger(__name__)
+
+GRACE = 1.0  # seconds: over a dead link even asking to cancel would take longer
+LISTEN_TIMEOUT = 10.0  # seconds
+FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds between attempts, without the jitter
+MAX_CHANNEL = 63  # bytes; of a longer name LISTEN silently drops the rest
+
+# libpq does not tell the SQLSTATE of a refusal, only the server's words; in another
+# language than English they pass for a failure that trying again may mend.
+REFUSAL = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
+    r'|(?:role|database) ".*" does not exist|permission denied for database'
+)
+
+# Forked workers would share the state of `random`, and come back all at once.
+jitter = SystemRandom()
+
+
+class Listener:
+    """Keeps one connection LISTENing; while nothing happens it sends no query.
+
+    What is notified while nobody listens is lost. So *on_connect* is called after each
+    LISTEN has committed, to look at once for what may have been missed. The callbacks run
+    in the listener's task: they must be quick, and an error they raise ends :meth:`run`.
+
+    Args:
+        conninfo: A DSN that leads to the server itself, not to a pooler.
+        channels: Names as ``pg_notify()`` takes them.
+        on_notify: Called with the channel of each notification.
+        on_connect: Called when notifications may have been missed.
+        on_listen: Awaited with the connection once it listens, before *on_connect*: for
+            what belongs to the same session, such as a lock. Has 10 seconds.
+        on_listen: Awaited with the connection before on_connect is called, to hold what is
+            to last as long as the listening: an advisory lock.
+        **connect_kwargs: Given to :meth:`Connection.connect`.
+
+    Raises:
+        ValueError: The name of a channel is longer than 63 bytes.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        channels: Iterable[str],
+        on_notify: Callable[[str], None],
+        on_connect: Callable[[], None],
+        *,
+        on_listen: Callable[[Connection[TupleRow]], Awaitable[object]] | None = None,
+        **connect_kwargs: Any,
+    ) -> None:
+        self._check_channel = f"pgflow_check_{secrets.token_hex(8)}"
+        self._statement = listen_statement([*channels, self._check_channel])
+        self._conninfo, self._connect_kwargs = conninfo, connect_kwargs
+        self._on_notify, self._on_connect, self._on_listen = on_notify, on_connect, on_listen
+        self._conn: Connection[TupleRow] | None = None
+        self._heard = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
+        """Listen until cancelled, and connect again whenever the connection is lost.
+
+        Has started when it listens for the first time, however long the server takes to
+        appear. Between attempts it waits 0.1 to 10 seconds, longer each time.
+
+        Raises:
+            psycopg.OperationalError: Before it has started, if the server refuses us for
+                a reason that will not pass: a wrong password, an unknown database.
+        """
+        delay = FIRST_DELAY
+        while True:
+            began = trio.current_time()
+            try:
+                await self._listen(task_status)
+            except (psycopg.OperationalError, psycopg.InternalError) as error:
+                if self._conn is None and REFUSAL.search(str(error)):
+                    raise
+                if trio.current_time() - began > LAST_DELAY:  # so it was up for a while
+                    delay = FIRST_DELAY
+                pause = delay * jitter.uniform(0.5, 1.5)
+                logger.warning("%s; listening again in %.1f s", one_line(error), pause)
+            await trio.sleep(pause)
+            delay = min(2 * delay, LAST_DELAY)
+
+    async def _listen(self, task_status: trio.TaskStatus[None]) -> Never:
+        async with await Connection.connect(self._conninfo, **self._connect_kwargs) as conn:
+            conn.grace = GRACE
+            conn.add_notify_handler(self._hear)
+            with time_limit(LISTEN_TIMEOUT, psycopg.OperationalError("no answer to LISTEN")):
+                await conn.execute(self._statement)
+                if self._on_listen:
+                    await self._on_listen(conn)
+                if self._on_listen:
+                    await self._on_listen(conn)
+            first, self._conn = self._conn is None, conn
+            self._on_connect()
+            if first:
+                task_status.started()
+            while True:
+                await conn.read_notifies()
+
+    def _hear(self, notify: psycopg.Notify) -> None:
+        if notify.channel == self._check_channel:
+            self._heard.set()
+        else:
+            self._on_notify(notify.channel)
+
+    async def check(
+        self, notify: Callable[[str], Awaitable[object]], patience: float = 5.0
+    ) -> bool:
+        """Prove that notifications arrive, or drop the connection and open another.
+
+        Args:
+            notify: Sends a notification to the channel it is given, over *another*
+                connection: a pooler may well echo what one connection sends itself. Its
+                errors are passed on and say nothing of the listener.
+            patience: Seconds that the notification may take to arrive.
+
+        Returns:
+            Whether it arrived; ``False`` at once while there is no connection.
+        """
+        conn = self._conn
+        if conn is None or conn.closed:
+            return False
+        if self._heard.is_set():  # else another check is waiting, and this one joins it
+            self._heard = trio.Event()
+        heard = self._heard
+        await notify(self._check_channel)
+        with trio.move_on_after(patience):
+            await heard.wait()
+            return True
+        logger.warning("a notification was not heard within %g s: reconnecting", patience)
+        await conn.close()
+        return False
+
+
+def listen_statement(channels: Iterable[str]) -> sql.Composed:
+    """Compose one statement, for one round trip, that listens on all *channels*."""
+    # A server that ends idle sessions would end this one again and again.
+    statements: list[sql.Composable] = [sql.SQL("SET idle_session_timeout = 0")]
+    for channel in channels:
+        if len(channel.encode()) > MAX_CHANNEL:
+            raise ValueError(f"the channel {channel!r} is longer than {MAX_CHANNEL} bytes")
+        statements.append(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    return sql.SQL("; ").join(statements)
+
+
+def one_line(error: Exception) -> str:
+    """Put what libpq spreads over several lines into one line of a log."""
+    return " ".join(str(error).split())

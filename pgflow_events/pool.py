@@ -1,0 +1,132 @@
+"""A pool of connections, opened as they are needed."""
+
+import logging
+import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import trio
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+from pgflow_events.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+
+
+class Pool:
+    """At most *max_size* connections, shared by any number of tasks.
+
+    Connections are opened on demand and used again last in, first out, so that what is
+    not needed stays untouched; there is no background task. One that broke, or was left
+    in the midst of something, is dropped; an open transaction is rolled back. Other state
+    of the session (``SET``, ``LISTEN``, temporary tables) is not reset.
+
+    Args:
+        conninfo: A DSN as libpq understands it.
+        max_size: Connections open at a time, by default 8.
+        timeout: Seconds (30) to wait for a connection when all are in use.
+        **connect_kwargs: Given to :meth:`Connection.connect`.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        max_size: int = 8,
+        timeout: float = 30.0,
+        **connect_kwargs: Any,
+    ) -> None:
+        self.conninfo = conninfo
+        self.max_size = max_size
+        self.timeout = timeout
+        self._connect_kwargs = connect_kwargs
+        self._slots = trio.Semaphore(max_size, max_value=max_size)
+        self._idle: list[Connection[TupleRow]] = []
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self._open = False
+        while self._idle:
+            await self._idle.pop().close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection[TupleRow]]:
+        """Lend a connection to the block.
+
+        Raises:
+            trio.TooSlowError: None became free within `timeout` seconds.
+            psycopg.OperationalError: A new one was needed and could not be opened.
+            RuntimeError: The pool is not open.
+        """
+        if not self._open:
+            raise RuntimeError("the pool is closed")
+        await self._acquire_slot()
+        try:
+            conn = await self._take()
+            try:
+                yield conn
+            finally:
+                await self._give_back(conn)
+        finally:
+            self._slots.release()
+
+    async def _acquire_slot(self) -> None:
+        with trio.move_on_after(self.timeout):
+            return await self._slots.acquire()
+        raise trio.TooSlowError(
+            f"none of the {self.max_size} connections became free in {self.timeout:g} s"
+        )
+
+    async def _take(self) -> Connection[TupleRow]:
+        while self._idle:
+            conn = self._idle.pop()
+            if not is_stale(conn):
+                return conn
+            await conn.close()
+        return await Connection.connect(self.conninfo, **self._connect_kwargs)
+
+    async def _give_back(self, conn: Connection[TupleRow]) -> None:
+        try:
+            if conn.info.transaction_status in IN_TRANSACTION and not conn.lock.locked():
+                await conn.persist(conn.rollback)
+        except psycopg.Error as error:
+            logger.warning("dropping a connection that cannot be rolled back: %s", error)
+        finally:
+            if self._open and is_whole(conn):
+                self._idle.append(conn)
+            else:
+                await conn.abort()
+
+
+def is_stale(conn: Connection[Any]) -> bool:
+    """Tell whether the server hung up: an idle session has nothing else to say."""
+    if conn.closed:
+        return True
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def is_whole(conn: Connection[Any]) -> bool:
+    """Tell whether another task can go on with the connection: nothing is under way."""
+    info = conn.info
+    return (
+        info.transaction_status == TransactionStatus.IDLE
+        and not info.pipeline_status
+        and not conn.lock.locked()
+    )

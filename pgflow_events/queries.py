@@ -1,0 +1,262 @@
+"""The calls of the SQL core: one function for each, of the same name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from blobstore import Blob, Inline
+from pgflow_events.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """A task that this worker may work on until its attempt's timeout."""
+
+    flow_slug: str
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    attempt: int
+    timeout: int
+    """Seconds the attempt may take."""
+    input: dict[str, Any]
+    """``{"run": input of the run, dependency: its output}``, without what is a blob."""
+    blobs_refs: dict[str, UUID]
+    """The ids of what is a blob, under the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a call that may claim."""
+
+    tasks: list[ClaimedTask]
+    next_due: float | None
+    """Seconds until the next message becomes visible; 0 if one is, None if there is none."""
+    refused: list[int]
+    """Indexes of the outcomes that came too late: another attempt owns the task, or all is over."""
+    owed_tasks: list[str]
+    """Flows whose workers are still to be woken."""
+    owed_runs: list[str]
+    """Flows with runs that ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt: an output, or an error."""
+
+    task: ClaimedTask
+    output: Inline | Blob | None
+    error: str | None = None
+    permanent: bool = False
+    """Whether a failure is for good, however many attempts are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of ``pgflow.runs``."""
+
+    run_id: UUID
+    flow_slug: str
+    status: str
+    output: dict[str, Any] | None
+    """``{leaf step: its output}``, without what is a blob; None before the run completes."""
+    output_blobs_refs: dict[str, str] | None
+    """The ids of what is a blob, under the same keys."""
+
+
+CLAIM_COLUMNS = """
+  (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,
+  (c.task).attempts_count, (c.task).timeout, (c.task).input, (c.task).blobs_refs,
+  c.next_due, c.refused, c.owed_tasks, c.owed_runs
+"""
+
+CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b) c"
+
+COMPLETE_TASKS = f"""
+select {CLAIM_COLUMNS}
+from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
+"""
+
+
+async def claim_tasks(
+    connection: Connection, flow_slugs: Sequence[str], qty: int, worker_id: UUID
+) -> Claim:
+    """Claim up to `qty` visible tasks of these flows."""
+    cursor = await connection.execute(
+        CLAIM_TASKS, [list(flow_slugs), qty, worker_id], prepare=True, binary=True
+    )
+    return read_claim(await cursor.fetchall())
+
+
+async def complete_tasks(
+    connection: Connection,
+    outcomes: Sequence[Outcome],
+    flow_slugs: Sequence[str],
+    qty: int,
+    worker_id: UUID,
+) -> Claim:
+    """Settle these outcomes, and claim up to `qty` tasks in the same commit."""
+    tasks = [outcome.task for outcome in outcomes]
+    cursor = await connection.execute(
+        COMPLETE_TASKS,
+        [
+            [task.run_id for task in tasks],
+            [task.step_slug for task in tasks],
+            [task.task_index for task in tasks],
+            [task.attempt for task in tasks],
+            [inline_json(outcome.output) for outcome in outcomes],
+            [blob_id(outcome.output) for outcome in outcomes],
+            [outcome.error for outcome in outcomes],
+            [outcome.permanent for outcome in outcomes],
+            list(flow_slugs),
+            qty,
+            worker_id,
+        ],
+        prepare=True,
+        binary=True,
+    )
+    return read_claim(await cursor.fetchall())
+
+
+def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
+    """The tasks of all rows but the last, which sums up."""
+    *tasks, last = rows
+    next_due, refused, owed_tasks, owed_runs = last[8:]
+    return Claim(
+        [ClaimedTask(*row[:7], blobs_refs=ids(row[7])) for row in tasks],
+        next_due,
+        [place - 1 for place in refused or ()],
+        owed_tasks or [],
+        owed_runs or [],
+    )
+
+
+def ids(refs: dict[str, str] | None) -> dict[str, UUID]:
+    """`blobs_refs` as it comes from jsonb, with ids."""
+    return {slug: UUID(value) for slug, value in refs.items()} if refs else {}
+
+
+def inline_json(output: Inline | Blob | None) -> Jsonb | None:
+    """The output as a parameter, if it stands in the row."""
+    return Jsonb(output.json, dumps=as_it_is) if isinstance(output, Inline) else None
+
+
+def blob_id(output: Inline | Blob | None) -> UUID | None:
+    """The output's id, if it is a blob."""
+    return output.id if isinstance(output, Blob) else None
+
+
+def as_it_is(json: bytes) -> bytes:
+    """What has been encoded already."""
+    return json
+
+
+async def notify_owed(
+    connection: Connection, owed_tasks: Sequence[str], owed_runs: Sequence[str]
+) -> None:
+    """Send the notifications that a completing commit left owed."""
+    await connection.execute(
+        "select pgflow.notify_owed(%s::text[], %s::text[])", [list(owed_tasks), list(owed_runs)]
+    )
+
+
+async def define_flow(connection: Connection, definition: dict[str, Any]) -> list[str]:
+    """Define a flow, or compare it with the stored one; how they differ."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select pgflow.define_flow(%s)", [Jsonb(definition, dumps=orjson.dumps)])
+    differences: list[str] = await cursor.fetchone() or []
+    return differences
+
+
+async def start_flows(
+    connection: Connection,
+    flow_slug: str,
+    inputs: Sequence[Inline | Blob],
+    run_ids: Sequence[UUID],
+) -> None:
+    """Start a run for each input; those that are blobs are to be saved in the same transaction."""
+    await connection.execute(
+        "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
+        [
+            flow_slug,
+            [inline_json(value) for value in inputs],
+            list(run_ids),
+            [blob_id(value) for value in inputs],
+        ],
+    )
+
+
+async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """The run of this id, if there is one."""
+    cursor = connection.cursor(row_factory=class_row(RunRow))
+    await cursor.execute(
+        "select run_id, flow_slug, status, output, output_blobs_refs"
+        " from pgflow.runs where run_id = %s",
+        [run_id],
+    )
+    return await cursor.fetchone()
+
+
+async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[str]:
+    """The channels on which the workers of these flows are woken."""
+    return await channels(connection, "tasks", flow_slugs)
+
+
+async def channels(connection: Connection, topic: str, flow_slugs: Sequence[str]) -> list[str]:
+    """The channels of a topic ('tasks' or 'runs') for these flows."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select pgflow.channel(%s, slug) from unnest(%s::text[]) slug",
+        [topic, list(flow_slugs)],
+    )
+    return await cursor.fetchall()
+
+
+async def ping(connection: Connection, channel: str) -> None:
+    """Send a notification. To ask for the queue's usage also frees what nobody reads any more."""
+    await connection.execute("select pg_notify(%s, ''), pg_notification_queue_usage()", [channel])
+
+
+async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these runs that go on no more."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select run_id from pgflow.runs where run_id = any(%s) and status <> 'started'",
+        [list(run_ids)],
+    )
+    return await cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A row of ``pgflow.step_tasks``."""
+
+    step_slug: str
+    status: str
+    error_message: str | None
+    output: Any
+    output_blob_id: UUID | None
+
+
+async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
+    """The tasks of a run, in order of their steps."""
+    cursor = connection.cursor(row_factory=class_row(TaskRow))
+    await cursor.execute(
+        """
+        select t.step_slug, t.status, t.error_message, t.output, t.output_blob_id
+        from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
+        where t.run_id = %s order by s.step_index, t.task_index
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
+
+
+async def hold_waiting_lock(connection: Connection, flow_slug: str) -> None:
+    """Tell those who end runs of this flow that somebody waits, while the session lives."""
+    await connection.execute("select pg_advisory_lock_shared(pgflow.waiting_key(%s))", [flow_slug])

@@ -1,0 +1,60 @@
+"""What can be set, and where the database is."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from pgflow_events.errors import SettingsError
+
+LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a worker.
+
+    Raises:
+        SettingsError: A number is out of its range.
+    """
+
+    slots: int = 20
+    """How many tasks run at once."""
+    connections: int = 4
+    """How many connections it opens at most, besides the one that listens."""
+    listen_dsn: str | None = None
+    """Where to LISTEN if not at the worker's DSN: a pooler in between swallows notifications."""
+    call_timeout: float = 30.0
+    """Seconds the database has to answer a call, before the connection is given up."""
+    check_interval: float = 60.0
+    """Seconds between two proofs that notifications still arrive."""
+    poll_interval: float = 1.0
+    """Seconds between two claims while notifications do not arrive."""
+    value_cap: int = 64 * MIB
+    """Bytes the largest value may have that a handler returns."""
+    cache_budget: int = 64 * MIB
+    """Bytes of values kept in memory for the steps that come next."""
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "connections", "call_timeout", "check_interval", "poll_interval"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be more than 0, not {getattr(self, name)!r}")
+        for name in ("value_cap", "cache_budget"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+
+    @classmethod
+    def of(cls, settings: Self | None) -> Self:
+        """These settings, or the defaults."""
+        return settings or cls()
+
+
+def dsn_from_environment() -> str | None:
+    """The DSN that the environment names, or None if it names none.
+
+    ``PGFLOW_DSN`` comes first. Where only libpq's own variables say where the server is, the
+    empty DSN lets libpq read them.
+    """
+    if dsn := os.environ.get("PGFLOW_DSN"):
+        return dsn
+    return "" if any(os.environ.get(name) for name in LIBPQ_VARIABLES) else None

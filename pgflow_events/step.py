@@ -1,0 +1,229 @@
+"""Steps, the nodes they take their arguments from, and what can be wrong with either.
+
+The functions named ``…_faults`` say what is wrong, and leave it to the flow to say where.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
+from uuid import UUID
+
+import trio
+
+if TYPE_CHECKING:
+    from .flow import Flow
+
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+Called_co = TypeVar("Called_co", covariant=True)
+P = ParamSpec("P")
+
+_SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0}
+# What PostgreSQL's type integer holds.
+_MOST = 2**31 - 1
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # By default this evaluates annotations, which may name what only type checkers import.
+    _signature = functools.partial(
+        inspect.signature, annotation_format=annotationlib.Format.FORWARDREF
+    )
+else:
+    _signature = inspect.signature
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler may know of its own execution; asked for as the node `Flow.context`.
+
+    Attributes:
+        run_id: The run this task belongs to.
+        step: The slug of the step.
+        attempt: Which attempt this is, counted from 1.
+        log: A logger bound to the run, the step and the attempt.
+        cancel_scope: The scope the handler runs in. Its `deadline` is when the step's timeout
+            is over, on trio's clock. A handler in a thread learns that it was cancelled from
+            `trio.from_thread.check_cancelled()`.
+        resources: The user's own, such as an HTTP client or a pool: one for all tasks of a
+            worker.
+    """
+
+    run_id: UUID
+    step: str
+    attempt: int
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    cancel_scope: trio.CancelScope
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How often and how long a step is tried, and how its output is stored.
+
+    In a step, None stands for what its flow says.
+
+    Attributes:
+        max_attempts: How often the handler is tried in all; at least 1.
+        base_delay: Seconds; after failed attempt n the next one waits
+            ``base_delay * 2 ** n``. With 0 it follows at once.
+        timeout: Seconds a handler may run before it is cancelled; at least 1.
+        blob_threshold: Bytes of encoded output above which it is stored as a blob; at least 0.
+    """
+
+    max_attempts: int | None = None
+    base_delay: int | None = None
+    timeout: int | None = None
+    blob_threshold: int | None = None
+
+
+class StepKeywords(TypedDict, total=False):
+    """What `Flow.step` takes by keyword: the slug, and the fields of `StepOptions`."""
+
+    slug: str | None
+    max_attempts: int | None
+    base_delay: int | None
+    timeout: int | None
+    blob_threshold: int | None
+
+
+class Node(Generic[T_co]):
+    """Something that gives a handler an argument of type T.
+
+    Attributes:
+        flow: The flow it belongs to.
+        slug: What its value is called: ``run`` for the input, for a step the step's slug.
+    """
+
+    def __init__(self, flow: Flow[Any], slug: str) -> None:
+        self.flow = flow
+        self.slug = slug
+
+    def __repr__(self) -> str:
+        return f"<node {self.flow.slug}.{self.slug}>"
+
+
+class Step(Node[T_co]):
+    """A step of a flow, whose handler's result is of type T. `Flow.step` makes them.
+
+    Attributes:
+        nodes: Where the handler's arguments come from, in the order of its parameters.
+        dependencies: The slugs of the steps among the nodes, in the same order.
+        handler: The decorated function.
+        is_async: Whether the handler is awaited. If not, it is run in a thread.
+        options: What this step sets for itself.
+    """
+
+    def __init__(
+        self,
+        flow: Flow[Any],
+        slug: str,
+        nodes: tuple[Node[Any], ...],
+        handler: Callable[..., Any],
+        options: StepOptions,
+    ) -> None:
+        super().__init__(flow, slug)
+        self.nodes = nodes
+        self.dependencies = tuple(node.slug for node in nodes if isinstance(node, Step))
+        self.handler = handler
+        self.is_async = any(map(inspect.iscoroutinefunction, _called(handler)))
+        self.options = options
+
+
+class StepFunction(Step[T_co], Generic[P, Called_co, T_co]):
+    """A step as the decorator leaves it: callable like the function, for a unit test say."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Called_co:
+        """Call the handler, with no engine around it."""
+        called: Called_co = self.handler(*args, **kwargs)
+        return called
+
+
+class StepDecorator(Generic[P]):
+    """Makes a step of a handler that takes the parameters P. `Flow.step` returns it."""
+
+    def __init__(self, define: Callable[[Callable[P, Any]], StepFunction[P, Any, Any]]) -> None:
+        self._define = define
+
+    @overload
+    def __call__(self, handler: Callable[P, Awaitable[R]]) -> StepFunction[P, Awaitable[R], R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R]) -> StepFunction[P, R, R]: ...
+    def __call__(self, handler: Callable[P, Any]) -> StepFunction[P, Any, Any]:
+        """Add the step to its flow.
+
+        Raises:
+            DefinitionError: The step cannot be; the message names it and says why.
+        """
+        return self._define(handler)
+
+
+def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ()) -> Iterator[str]:
+    """Say why this cannot be a slug of at most so many characters beside those taken."""
+    if not isinstance(slug, str) or not _SLUG.fullmatch(slug):
+        yield "a slug is made of letters A to Z, digits and underscores, with no digit first"
+    elif slug == "run":
+        yield "the slug 'run' is taken by the input"
+    elif len(slug) > longest:
+        yield f"the slug has {len(slug)} characters, and no more than {longest} can be stored"
+    elif slug in taken:
+        yield "the flow has a step of this slug already"
+
+
+def option_faults(options: Mapping[str, object]) -> Iterator[str]:
+    """Say which of these options are no whole numbers within their range."""
+    for name, value in options.items():
+        # True is an int to Python, and a slip here.
+        if isinstance(value, bool) or not isinstance(value, int):
+            yield f"{name} is a whole number, not {value!r}"
+        elif not _LEAST[name] <= value <= _MOST:
+            yield f"{name} is {_LEAST[name]} to {_MOST}, not {value}"
+
+
+def node_faults(nodes: tuple[object, ...], flow: Flow[Any]) -> Iterator[str]:
+    """Say which of these are no nodes of this flow, or given twice."""
+    for position, node in enumerate(nodes):
+        if not isinstance(node, Node):
+            yield f"{node!r} is no node: give the flow's input, its context, or a step"
+        elif node.flow is not flow:
+            yield f"{node!r} belongs to another flow"
+        elif node in nodes[:position]:
+            yield f"{node!r} is given twice"
+
+
+def handler_faults(handler: object, arguments: int) -> Iterator[str]:
+    """Say why this cannot be called with so many arguments, for one result."""
+    if not callable(handler):
+        yield f"{handler!r} cannot be called"
+    elif isinstance(handler, Step):
+        yield f"{handler!r} is a step already; its function is its attribute 'handler'"
+    elif any(map(_is_generator, _called(handler))):
+        yield "a generator cannot be a handler: return the output"
+    else:
+        yield from _signature_faults(handler, arguments)
+
+
+def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:
+    try:
+        _signature(handler).bind(*range(arguments))
+    except TypeError as error:
+        yield f"the handler cannot take {arguments} positional arguments: {error}"
+    except ValueError:  # Some functions written in C have no signature to be asked for.
+        return
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _called(handler: Callable[..., Any]) -> tuple[object, object]:
+    """A function shows by itself what it is, an object by the `__call__` of its class."""
+    return handler, type(handler).__call__

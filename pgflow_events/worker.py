@@ -1,0 +1,217 @@
+"""A worker: one nursery with one task a role."""
+
+import logging
+import signal
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from math import inf
+from typing import Any
+from uuid import UUID, uuid4
+
+import trio
+
+from blobstore import Blob, Blobs, Inline, Loaded
+from pgflow_events import queries
+from pgflow_events.calls import Calls
+from pgflow_events.completer import Completer
+from pgflow_events.connection import Connection
+from pgflow_events.dispatcher import Dispatcher
+from pgflow_events.errors import FlowMismatch
+from pgflow_events.executor import Executor
+from pgflow_events.flow import Flow
+from pgflow_events.listener import Listener
+from pgflow_events.migrations import check_schema
+from pgflow_events.pool import Pool
+from pgflow_events.queries import Claim, ClaimedTask, Outcome
+from pgflow_events.settings import Settings
+from pgflow_events.telemetry import Hook, log_task
+
+log = logging.getLogger("pgflow_events.worker")
+
+Resources = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
+
+
+class Worker:
+    """Runs the tasks of some flows.
+
+    Args:
+        flows: The flows; each is defined in the database, or compared with what is stored there.
+        dsn: Where the database is, as libpq takes it.
+        settings: How many tasks run at once, and other numbers.
+        resources: Opens what handlers find in :attr:`Context.resources` (clients, pools), once,
+            and closes it when the worker ends.
+        hooks: Told of every attempt that ended.
+
+    Attributes:
+        id: Its number, in ``step_tasks.worker_id``.
+    """
+
+    def __init__(
+        self,
+        flows: Sequence[Flow[Any]],
+        dsn: str = "",
+        *,
+        settings: Settings | None = None,
+        resources: Resources = lambda: nullcontext({}),
+        hooks: Sequence[Hook] = (log_task,),
+    ) -> None:
+        self.id = uuid4()
+        self._flows = flows
+        self._slugs = deque(flow.slug for flow in flows)
+        self._dsn = dsn
+        self._settings = Settings.of(settings)
+        self._resources = resources
+        self._hooks = hooks
+        self._blobs = Blobs(cap=self._settings.value_cap, cache_budget=self._settings.cache_budget)
+        self._pool = Pool(dsn, max_size=self._settings.connections)
+        self._calls = Calls(self._pool, self._settings.call_timeout)
+        self._dispatcher = Dispatcher(self._claim, self._start, self._settings.slots)
+        self._completer = Completer(self._dispatcher, self._complete, self._notify)
+
+    @property
+    def handed_over(self) -> int:
+        """Tasks that came with the commit of the step before, without a claim of their own."""
+        return self._completer.handed_over
+
+    async def run(
+        self,
+        *,
+        signals: bool = False,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Work until :meth:`stop` is called; if cancelled, leave tasks to their timeouts.
+
+        Args:
+            signals: Whether SIGTERM and SIGINT stop the worker, and a second one cancels what
+                still runs. For the main thread only.
+            task_status: Told when notifications arrive and the first claim is under way.
+
+        Raises:
+            MigrationError: The database is not at the release of this package.
+            FlowMismatch: A flow is stored with another shape.
+        """
+        async with self._pool, self._resources() as resources:
+            await self._calls.make(self._define)
+            self._executor = Executor(
+                self._flows,
+                self._load,
+                self._encode,
+                self._completer.settle,
+                threads=self._settings.slots,
+                resources=resources,
+                hooks=self._hooks,
+            )
+            async with trio.open_nursery() as roles:
+                await self._listen(roles)
+                if signals:
+                    await roles.start(self._heed_signals)
+                task_status.started()
+                await self._work()
+                roles.cancel_scope.cancel()
+
+    async def _work(self) -> None:
+        """Claim, run and complete tasks, until stopped and nothing is left at hand."""
+        async with trio.open_nursery() as committing:
+            committing.start_soon(self._completer.run)
+            async with trio.open_nursery() as self._tasks:
+                await self._dispatcher.run()
+            self._completer.close()
+
+    def stop(self) -> None:
+        """Claim no more tasks; :meth:`run` returns when those at hand are done."""
+        self._dispatcher.close()
+
+    async def _define(self, connection: Connection) -> None:
+        await check_schema(connection)
+        for flow in self._flows:
+            if differences := await queries.define_flow(connection, flow.definition()):
+                raise FlowMismatch(
+                    f"flow {flow.slug!r} is stored with another shape: {'; '.join(differences)}."
+                    " Give the new shape a slug of its own"
+                )
+
+    async def _listen(self, roles: trio.Nursery) -> None:
+        channels = await self._calls.make(
+            lambda connection: queries.task_channels(connection, self._slugs)
+        )
+        wake = self._dispatcher.wake
+        listener = Listener(
+            self._settings.listen_dsn or self._dsn, channels, lambda _: wake(), wake
+        )
+        await roles.start(listener.run)
+        roles.start_soon(self._prove_listening, listener)
+
+    async def _prove_listening(self, listener: Listener) -> None:
+        """Now and then, see that notifications arrive, and claim as if one had been missed."""
+        while True:
+            heard = await listener.check(self._ping)
+            if not heard:
+                log.warning(
+                    "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
+                    " worker a DSN of the server itself to listen at",
+                    self._settings.poll_interval,
+                )
+            self._dispatcher.poll_every(inf if heard else self._settings.poll_interval)
+            settings = self._settings
+            await trio.sleep(settings.check_interval if heard else settings.poll_interval)
+            self._dispatcher.wake()
+
+    async def _heed_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+            task_status.started()
+            async for number in received:
+                log.info("%s: finishing what is at hand", signal.Signals(number).name)
+                self.stop()
+                break
+            async for number in received:
+                log.warning("%s again: leaving at once", signal.Signals(number).name)
+                self._tasks.cancel_scope.cancel()
+
+    def _slugs_in_turn(self) -> list[str]:
+        """The flows, another one first each time, lest the first keep all the others waiting."""
+        self._slugs.rotate()
+        return list(self._slugs)
+
+    def _start(self, tasks: list[ClaimedTask]) -> None:
+        self._tasks.start_soon(self._executor.execute_all, tasks)
+
+    async def _claim(self, qty: int) -> Claim:
+        slugs = self._slugs_in_turn()
+        return await self._calls.make(
+            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id)
+        )
+
+    async def _complete(self, outcomes: Sequence[Outcome], qty: int) -> Claim:
+        blobs = [
+            (outcome.task.run_id, outcome.output)
+            for outcome in outcomes
+            if isinstance(outcome.output, Blob)
+        ]
+
+        slugs = self._slugs_in_turn()
+
+        async def complete(connection: Connection) -> Claim:
+            return await queries.complete_tasks(connection, outcomes, slugs, qty, self.id)
+
+        async def save_and_complete(connection: Connection) -> Claim:
+            # The blobs first: their writing takes longest, and no run is locked yet.
+            async with connection.transaction():
+                await self._blobs.save(connection, blobs)
+                return await complete(connection)
+
+        return await self._calls.make(save_and_complete if blobs else complete)
+
+    async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
+        await self._calls.make(
+            lambda connection: queries.notify_owed(connection, owed_tasks, owed_runs)
+        )
+
+    async def _ping(self, channel: str) -> None:
+        await self._calls.make(lambda connection: queries.ping(connection, channel))
+
+    async def _load(self, ids: Collection[UUID]) -> Loaded:
+        return await self._calls.repeat(lambda: self._blobs.load(self._pool.connection, ids))
+
+    async def _encode(self, value: Any, threshold: int) -> Inline | Blob:
+        return await self._blobs.encode(value, threshold=threshold)

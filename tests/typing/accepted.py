@@ -1,0 +1,366 @@
+"""What both type checkers accept, and what they infer. Importing it defines the flows, too."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
+
+from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.step import StepFunction
+
+T = TypeVar("T")
+
+
+class Website(TypedDict):
+    url: str
+    depth: NotRequired[int]
+
+
+class Page(TypedDict):
+    html: str
+
+
+class Sentiment(TypedDict):
+    score: float
+
+
+class Batch(TypedDict, Generic[T]):
+    items: list[T]
+
+
+@dataclass
+class Mood:
+    score: float
+
+
+class Happy(Mood):
+    pass
+
+
+# The flow of the README: input, async and plain steps, a join, options.
+
+analyze = Flow("analyze_website", input=Website, max_attempts=3, base_delay=5, timeout=60)
+
+
+@analyze.step(analyze.input)
+async def website(run: Website) -> Page:
+    return {"html": run["url"]}
+
+
+@analyze.step(website, timeout=30, max_attempts=5, base_delay=0, blob_threshold=None)
+async def sentiment(page: Page) -> Sentiment:
+    return {"score": len(page["html"])}
+
+
+@analyze.step(website, slug="shortened")
+def summary(page: Page) -> str:
+    return page["html"]
+
+
+@analyze.step(analyze.input, sentiment, summary)
+async def save(run: Website, mood: Sentiment, text: str) -> bool:
+    return bool(run["url"] and mood["score"] and text)
+
+
+@analyze.step(analyze.context, website)
+async def first(context: Context, page: Page) -> int:
+    return context.attempt + len(page)
+
+
+@analyze.step(website, analyze.context)
+def last(page: Page, context: Context) -> int:
+    return context.attempt + len(page)
+
+
+@analyze.step()
+async def tick() -> None: ...
+
+
+@analyze.step()
+def tock() -> None: ...
+
+
+# Every kind of result, as far as types go: a dataclass or a tuple would not be stored.
+
+kinds = Flow("kinds", input=str)
+
+
+@kinds.step(kinds.input)
+async def dataclass_result(_: str) -> Mood:
+    return Mood(1)
+
+
+@kinds.step(kinds.input)
+def subclass_result(_: str) -> Happy:
+    return Happy(1)
+
+
+@kinds.step(kinds.input)
+async def list_result(text: str) -> list[str]:
+    return text.split()
+
+
+@kinds.step(kinds.input)
+def dict_result(text: str) -> dict[str, list[int]]:
+    return {text: [1]}
+
+
+@kinds.step(kinds.input)
+async def union_result(text: str) -> int | str:
+    return text or 0
+
+
+@kinds.step(kinds.input)
+async def optional_result(text: str) -> Page | None:
+    return {"html": text} if text else None
+
+
+@kinds.step(kinds.input)
+def optional_text(text: str) -> str | None:
+    return text or None
+
+
+@kinds.step(kinds.input)
+async def bytes_result(text: str) -> bytes:
+    return text.encode()
+
+
+@kinds.step(kinds.input)
+async def literal_result(_: str) -> Literal["yes", "no"]:
+    return "yes"
+
+
+@kinds.step(kinds.input)
+async def tuple_result(text: str) -> tuple[str, int]:
+    return text, 1
+
+
+@kinds.step(kinds.input)
+async def generic_result(text: str) -> Batch[str]:
+    return {"items": [text]}
+
+
+@kinds.step(kinds.input)
+async def any_result(_: str) -> Any: ...
+
+
+# A parameter may accept more than its node gives.
+
+
+@kinds.step(subclass_result)
+async def accepts_base(mood: Mood) -> float:
+    return mood.score
+
+
+@kinds.step(list_result)
+async def accepts_sequence(words: Sequence[object]) -> int:
+    return len(words)
+
+
+@kinds.step(dict_result)
+def accepts_mapping(table: Mapping[str, Sequence[float]]) -> int:
+    return len(table)
+
+
+@kinds.step(list_result)
+async def accepts_optional(words: list[str] | None) -> int:
+    return len(words or ())
+
+
+@kinds.step(union_result)
+async def accepts_wider_union(value: int | str | None) -> str:
+    return str(value)
+
+
+@kinds.step(literal_result)
+def accepts_any_text(answer: str) -> str:
+    return answer
+
+
+@kinds.step(optional_result, optional_text)
+async def accepts_nothing_too(page: Page | None, text: str | None) -> object:
+    return page, text
+
+
+@kinds.step(generic_result)
+async def accepts_generic(batch: Batch[str]) -> list[str]:
+    return batch["items"]
+
+
+@kinds.step(any_result)
+def accepts_any(value: int) -> int:
+    return value
+
+
+@kinds.step(list_result, bytes_result)
+async def accepts_the_rest(*values: object) -> int:
+    return len(values)
+
+
+@kinds.step(list_result)
+async def has_a_default(words: list[str], most: int = 3) -> list[str]:
+    return words[:most]
+
+
+# What is no function is a handler as well.
+
+
+class Multiply:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, number: int) -> int:
+        return self.factor * number
+
+    async def later(self, number: int) -> float:
+        return self.factor * number
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+def same(value: T) -> T:
+    return value
+
+
+numbers = Flow("numbers", input=int)
+called_object = numbers.step(numbers.input, slug="called_object")(Multiply(2))
+bound_method = numbers.step(numbers.input)(Multiply(2).later)
+partial_function = numbers.step(numbers.input, slug="partial_function")(partial(add, 1))
+generic_function = numbers.step(numbers.input)(same)
+
+# Inputs: none declared, and those that are no class.
+
+untyped = Flow("untyped")
+texts = Flow("texts", input=list[str])
+tables = Flow("tables", input=dict[str, Any])
+maybe: Flow[str | None] = Flow("maybe")
+
+
+@untyped.step(untyped.input)
+async def from_untyped(run: Website) -> str:
+    return run["url"]
+
+
+@untyped.step(untyped.input, from_untyped)
+async def also_from_untyped(run: list[int], text: str) -> int:
+    return run[0] + len(text)
+
+
+@texts.step(texts.input)
+async def from_texts(run: list[str]) -> str:
+    return run[0]
+
+
+@tables.step(tables.input)
+async def from_tables(run: dict[str, Any]) -> int:
+    return len(run)
+
+
+@maybe.step(maybe.input)
+async def from_maybe(run: str | None) -> str:
+    return run or ""
+
+
+# Many nodes: checked up to eight.
+
+wide = Flow("wide", input=int)
+parts = [wide.step(wide.input, slug=f"part_{number}")(Multiply(number)) for number in range(9)]
+
+
+@wide.step()
+async def text() -> str:
+    return ""
+
+
+@wide.step(wide.input, text, wide.context, parts[0], parts[1], parts[2], parts[3], parts[4])
+async def eight(  # noqa: PLR0917 - one for each node
+    run: int, text: str, context: Context, a: int, b: int, c: int, d: int, e: int
+) -> int:
+    return run + len(text) + context.attempt + a + b + c + d + e
+
+
+@wide.step(*parts)
+def nine(*values: int) -> int:
+    return sum(values)
+
+
+@wide.step(wide.input, *parts)
+def one_and_nine(run: int, *values: int) -> int:
+    return run + sum(values)
+
+
+@wide.step(text, *parts[:2], slug="two", timeout=1)
+async def text_and_two(text: str, one: int, other: int) -> str:
+    return text * (one + other)
+
+
+def output(step: Step[T]) -> T:
+    """Stands for whatever gives a step's result, as a run of the client does."""
+    raise NotImplementedError(step)
+
+
+def the_result_has_the_type_of_what_the_handler_returns() -> None:
+    assert_type(output(website), Page)
+    assert_type(output(sentiment), Sentiment)
+    assert_type(output(summary), str)
+    assert_type(output(save), bool)
+    assert_type(output(first), int)
+    assert_type(output(last), int)
+    assert_type(output(dataclass_result), Mood)
+    assert_type(output(subclass_result), Happy)
+    assert_type(output(list_result), list[str])
+    assert_type(output(dict_result), dict[str, list[int]])
+    assert_type(output(union_result), int | str)
+    assert_type(output(optional_result), Page | None)
+    assert_type(output(optional_text), str | None)
+    assert_type(output(bytes_result), bytes)
+    assert_type(output(literal_result), Literal["yes", "no"])
+    assert_type(output(tuple_result), tuple[str, int])
+    assert_type(output(generic_result), Batch[str])
+    assert_type(output(accepts_generic), list[str])
+    assert_type(output(called_object), int)
+    assert_type(output(bound_method), float)
+    assert_type(output(partial_function), int)
+    assert_type(output(generic_function), int)
+    assert_type(output(eight), int)
+    assert_type(output(nine), int)
+    assert_type(output(text_and_two), str)
+    assert_type(output(also_from_untyped), int)
+    nothing: list[Step[None]] = [tick, tock]
+    assert_type(output(nothing[0]), None)
+
+
+def a_step_is_a_node_of_its_result_and_of_wider_types() -> None:
+    pages: list[Step[Page]] = [website]
+    moods: list[Step[Mood]] = [dataclass_result, subclass_result]
+    eithers: list[Node[int | str]] = [first, summary, kinds.input]
+    steps: list[Step[object]] = [pages[0], moods[0], save]
+    assert_type(output(steps[0]), object)
+    assert_type(eithers[0], Node[int | str])
+
+
+def a_flow_has_the_type_of_its_input() -> None:
+    assert_type(analyze, Flow[Website])
+    assert_type(analyze.input, Node[Website])
+    assert_type(analyze.context, Node[Context])
+    assert_type(analyze.steps, Mapping[str, Step[Any]])
+    assert_type(untyped, Flow[Any])
+    assert_type(texts, Flow[list[str]])
+    assert_type(tables, Flow[dict[str, Any]])
+    assert_type(maybe, Flow[str | None])
+    assert_type(maybe.input, Node[str | None])
+
+
+async def a_step_is_called_like_its_function(context: Context) -> None:
+    assert_type(website, StepFunction[[Website], Awaitable[Page], Page])
+    assert_type(await website({"url": "https://example.org"}), Page)
+    assert_type(summary({"html": ""}), str)
+    assert_type(await save({"url": ""}, {"score": 1}, ""), bool)
+    assert_type(await first(context, {"html": ""}), int)
+    assert_type(partial_function(1), int)
+    assert_type(await bound_method(1), float)
+    assert_type(nine(1, 2, 3), int)
+    await tick()
+    tock()

@@ -1,0 +1,250 @@
+"""What both type checkers must refuse: each line marked so, and no other line.
+
+Never imported: much of it cannot be run.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TypedDict, TypeVar
+
+from pgflow_events.flow import Context, Flow, Node, Step
+
+T = TypeVar("T")
+
+
+class Website(TypedDict):
+    url: str
+
+
+class Page(TypedDict):
+    html: str
+
+
+@dataclass
+class Mood:
+    score: float
+
+
+class Happy(Mood):
+    pass
+
+
+analyze = Flow("analyze_website", input=Website)
+other = Flow("other", input=int)
+untyped = Flow("untyped")
+
+
+@analyze.step(analyze.input)
+async def website(run: Website) -> Page:
+    return {"html": run["url"]}
+
+
+@analyze.step(website)
+def summary(page: Page) -> str:
+    return page["html"]
+
+
+@analyze.step(website)
+async def words(page: Page) -> list[str]:
+    return page["html"].split()
+
+
+@analyze.step(website)
+async def maybe(page: Page) -> str | None:
+    return page["html"] or None
+
+
+@analyze.step(website)
+async def mood(page: Page) -> Mood:
+    return Mood(len(page))
+
+
+@analyze.step()
+async def nothing() -> None: ...
+
+
+# A parameter that does not accept what its node gives.
+
+
+@analyze.step(analyze.input)  # rejected: the input is a Website
+async def wrong_input(run: Page) -> int:
+    return len(run)
+
+
+@other.step(other.input)  # rejected: the input is an int
+def wrong_plain_input(run: str) -> int:
+    return len(run)
+
+
+@analyze.step(website)  # rejected: an async dependency gives its result, not a str
+async def wrong_result_of_async(page: str) -> int:
+    return len(page)
+
+
+@analyze.step(website)  # rejected: the same for a plain handler
+def wrong_result_of_async_in_plain(page: str) -> int:
+    return len(page)
+
+
+@analyze.step(summary)  # rejected: a plain dependency gives a str
+async def wrong_result_of_plain(page: Page) -> int:
+    return len(page)
+
+
+@analyze.step(words)  # rejected: the items are str
+async def wrong_item(words: list[int]) -> int:
+    return sum(words)
+
+
+@analyze.step(maybe)  # rejected: it can be None
+async def not_optional(text: str) -> int:
+    return len(text)
+
+
+@analyze.step(mood)  # rejected: a Mood need not be a Happy
+async def narrower(mood: Happy) -> float:
+    return mood.score
+
+
+@analyze.step(nothing)  # rejected: None is no str
+def nothing_is_no_text(text: str) -> int:
+    return len(text)
+
+
+@untyped.step(untyped.input)
+async def of_untyped(run: str) -> str:
+    return run
+
+
+@untyped.step(untyped.input, of_untyped)  # rejected: the second, although the first is Any
+async def second_of_untyped(run: str, text: int) -> int:
+    return len(run) + text
+
+
+@analyze.step(website, summary)  # rejected: in the other order
+async def swapped(text: str, page: Page) -> int:
+    return len(text) + len(page)
+
+
+@analyze.step(analyze.context, website)  # rejected: the context comes first
+async def context_last(page: Page, context: Context) -> int:
+    return len(page) + context.attempt
+
+
+@analyze.step(website)  # rejected: the context was not asked for
+async def context_not_asked_for(context: Context) -> int:
+    return context.attempt
+
+
+eight = analyze.step(analyze.input, website, summary, words, maybe, mood, nothing, analyze.context)
+
+
+@eight  # rejected: the eighth is the context
+async def wrong_eighth(  # noqa: PLR0917 - one for each node
+    a: Website, b: Page, c: str, d: list[str], e: str | None, f: Mood, g: None, h: int
+) -> int:
+    return h
+
+
+# A wrong number of parameters.
+
+
+@analyze.step(website)  # rejected: no parameter for it
+async def missing() -> int:
+    return 1
+
+
+@analyze.step(website, summary)  # rejected: one parameter for two nodes
+def one_missing(page: Page) -> int:
+    return len(page)
+
+
+@analyze.step(website)  # rejected: nothing gives the second parameter
+async def extra(page: Page, text: str) -> int:
+    return len(page) + len(text)
+
+
+@analyze.step()  # rejected: nothing gives the parameter
+def extra_without_nodes(page: Page) -> int:
+    return len(page)
+
+
+@analyze.step(website)  # rejected: arguments are given by position
+async def by_keyword(*, page: Page) -> int:
+    return len(page)
+
+
+# What is no node, no option, no handler.
+
+
+@analyze.step  # rejected: the parentheses are missing
+async def bare(run: Website) -> int:
+    return len(run)
+
+
+def undecorated(run: Website) -> Page:
+    return {"html": run["url"]}
+
+
+analyze.step("website")  # rejected: a slug is no node
+analyze.step(undecorated)  # rejected: a function is no node
+analyze.step(website, undecorated)  # rejected: not in second place either
+analyze.step(analyze)  # rejected: a flow is no node
+analyze.step(website, retries=3)  # rejected: no such option
+analyze.step(website, timeout="30")  # rejected: seconds are a number
+analyze.step(website, timeout=1.5)  # rejected: whole seconds
+analyze.step(website, slug=1)  # rejected: a slug is a str
+analyze.step(website)("summary")  # rejected: a slug is no handler
+Flow("x", max_attempts=None)  # rejected: a flow has nothing to inherit from
+Flow("x", input="Website")  # rejected: a type, not its name
+Flow("x", timeout="1m")  # rejected: seconds are a number
+Flow(slug=1)  # rejected: a slug is a str
+
+
+# A step is not its result.
+
+
+def takes_text(text: str) -> None: ...
+
+
+def output(step: Step[T]) -> T:
+    raise NotImplementedError(step)
+
+
+takes_text(summary)  # rejected: the step, where its result is meant
+takes_text(output(website))  # rejected: the result is a Page
+takes_text(output(maybe))  # rejected: the result can be None
+output(analyze.input)  # rejected: the input is no step
+output(undecorated)  # rejected: a function is no step
+as_text: Step[str] = website  # rejected: its result is a Page
+as_happy: Step[Happy] = mood  # rejected: a Mood need not be a Happy
+as_texts: Node[list[str | None]] = words  # rejected: lists are invariant
+as_input: Flow[Page] = analyze  # rejected: its input is a Website
+output(website.result)  # rejected: a step has no such attribute
+
+
+# A call is checked against the nodes.
+
+
+async def calls(run: Website, page: Page) -> None:
+    await website(page)  # rejected: takes the input
+    await website({"uri": ""})  # rejected: the key is url
+    await website()  # rejected: takes one argument
+    await summary(page)  # rejected: a plain function's result is not awaited
+    summary(page, page)  # rejected: takes one argument
+    takes_text(website(run))  # rejected: not awaited
+    takes_text(await website(run))  # rejected: the result is a Page
+    summary("").upper()  # rejected: takes a Page
+
+
+# Async generators are no handlers at run time; a checker sees it where the result is used.
+
+
+@analyze.step(website)
+async def stream(page: Page) -> AsyncIterator[str]:
+    yield page["html"]
+
+
+@analyze.step(stream)  # rejected: the result is an iterator, no str
+async def after_stream(text: str) -> int:
+    return len(text)

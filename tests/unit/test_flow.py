@@ -1,0 +1,551 @@
+import dataclasses
+import functools
+import json
+import logging
+import re
+import runpy
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trio
+
+from pgflow_events.errors import DefinitionError, PermanentError
+from pgflow_events.flow import Context, Flow, Node, StepOptions
+from pgflow_events.step import StepFunction
+
+ROOT = Path(__file__).parents[2]
+NO_INT = [True, "3", 1.0, [3]]
+
+
+def fetch(run: object) -> str:
+    return f"<html>{run}</html>"
+
+
+async def analyse(page: object) -> int:
+    return len(str(page))
+
+
+def site() -> tuple[Flow[Any], StepFunction[[Any], str, str]]:
+    flow = Flow("site")
+    return flow, flow.step(flow.input)(fetch)
+
+
+def refused(define: Callable[[], object], *, flow: str = "site", step: str | None) -> str:
+    """The error's text after the part that says where; checks that part."""
+    with pytest.raises(DefinitionError) as caught:
+        define()
+    where = f"flow {flow!r}" if step is None else f"flow {flow!r}, step {step!r}"
+    assert str(caught.value).startswith(f"{where}: ")
+    return str(caught.value).removeprefix(f"{where}: ")
+
+
+# Definitions that can be.
+
+
+def test_a_step_keeps_what_it_was_defined_with() -> None:
+    flow = Flow("site")
+    page = flow.step(flow.input)(fetch)
+    score = flow.step(flow.context, page, flow.input, timeout=30, slug="score")(takes_any)
+    assert (page.slug, page.flow, page.handler, page.nodes) == (
+        "fetch",
+        flow,
+        fetch,
+        (flow.input,),
+    )
+    assert (score.slug, score.nodes) == ("score", (flow.context, page, flow.input))
+    assert page.options == StepOptions()
+    assert score.options == StepOptions(timeout=30)
+
+
+def test_only_steps_count_as_dependencies_and_keep_their_order() -> None:
+    flow, page = site()
+    score = flow.step(page)(analyse)
+    save = flow.step(score, flow.input, page, flow.context, slug="save")(lambda *_: None)
+    assert page.dependencies == ()
+    assert save.dependencies == ("analyse", "fetch")
+
+
+def test_a_flow_lists_its_steps_in_the_order_of_definition() -> None:
+    flow = Flow("site")
+    for slug in ("zebra", "ant", "Ant", "_", "x" * 128):
+        flow.step(flow.input, slug=slug)(fetch)
+    assert list(flow.steps) == ["zebra", "ant", "Ant", "_", "x" * 128]
+    assert all(slug == step.slug for slug, step in flow.steps.items())
+
+
+def test_the_steps_of_a_flow_cannot_be_changed_from_outside() -> None:
+    flow, page = site()
+    with pytest.raises(TypeError):
+        flow.steps["other"] = page  # type: ignore[index]  # what is tested
+
+
+def test_a_step_without_nodes_takes_nothing() -> None:
+    flow = Flow("site")
+
+    @flow.step()
+    def now() -> int:
+        return 1
+
+    assert (now.nodes, now.dependencies, now()) == ((), (), 1)
+
+
+def test_a_step_may_have_more_nodes_than_are_type_checked() -> None:
+    flow = Flow("site")
+    parts = [flow.step(flow.input, slug=f"part_{n}")(fetch) for n in range(20)]
+    whole = flow.step(*parts, slug="whole")(lambda *pages: len(pages))
+    assert whole.dependencies == tuple(f"part_{n}" for n in range(20))
+
+
+def test_one_function_can_be_several_steps() -> None:
+    flow, page = site()
+    again = flow.step(page, slug="again")(fetch)
+    assert page.handler is again.handler
+
+
+class Fetcher:
+    async def __call__(self, run: object) -> str:
+        return str(run)
+
+    async def method(self, run: object) -> str:
+        return str(run)
+
+    def plain(self, run: object) -> str:
+        return str(run)
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_async"),
+    [
+        (fetch, False),
+        (analyse, True),
+        (Fetcher(), True),
+        (Fetcher().method, True),
+        (Fetcher().plain, False),
+        (functools.partial(analyse), True),
+        (functools.partial(fetch), False),
+        (str, False),
+        (lambda run: run, False),
+    ],
+)
+def test_a_step_knows_whether_its_handler_is_awaited(
+    handler: Callable[..., Any], is_async: bool
+) -> None:
+    flow = Flow("site")
+    assert flow.step(flow.input, slug="step")(handler).is_async is is_async
+
+
+async def test_a_step_is_called_like_its_function() -> None:
+    flow, page = site()
+    score = flow.step(page)(analyse)
+    assert page("home") == "<html>home</html>"
+    assert await score("four") == 4
+
+
+def test_a_step_carries_the_name_and_documentation_of_its_function() -> None:
+    flow = Flow("site")
+
+    @flow.step(flow.input)
+    def documented(run: object) -> object:
+        """Do it."""
+        return run
+
+    assert documented.__doc__ == "Do it."
+    assert documented.__name__ == "documented"  # type: ignore[attr-defined]  # set at run time
+
+
+def test_attributes_of_a_function_do_not_hide_those_of_its_step() -> None:
+    def marked(run: object) -> object:
+        return run
+
+    marked.slug = "hidden"  # type: ignore[attr-defined]  # as test frameworks mark functions
+    flow = Flow("site")
+    assert flow.step(flow.input)(marked).slug == "marked"
+
+
+def test_nodes_and_flows_show_their_names() -> None:
+    flow, page = site()
+    assert repr(flow) == "<Flow site>"
+    assert [repr(node) for node in (flow.input, flow.context, page)] == [
+        "<node site.run>",
+        "<node site.context>",
+        "<node site.fetch>",
+    ]
+
+
+def context(resources: Mapping[str, Any] | None = None) -> Context:
+    return Context(
+        run_id=UUID(int=1),
+        step="fetch",
+        attempt=1,
+        log=logging.getLogger("test"),
+        cancel_scope=trio.CancelScope(),
+        resources=resources or {},
+    )
+
+
+def test_a_context_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        context().attempt = 2  # type: ignore[misc]  # what is tested
+
+
+# The definition for SQL.
+
+
+def test_the_definition_holds_what_sql_stores() -> None:
+    flow = Flow("site", max_attempts=4, base_delay=0, timeout=10, blob_threshold=0)
+    page = flow.step(flow.input, timeout=30, blob_threshold=1)(fetch)
+    score = flow.step(page, flow.context, max_attempts=1, base_delay=2, slug="score")(takes_two)
+    flow.step(score, page, flow.input, slug="save")(lambda *_: None)
+    inherited = dict.fromkeys(["max_attempts", "base_delay", "timeout", "blob_threshold"])
+    definition = {
+        "flow_slug": "site",
+        "max_attempts": 4,
+        "base_delay": 0,
+        "timeout": 10,
+        "blob_threshold": 0,
+        "steps": [
+            inherited
+            | {"step_slug": "fetch", "deps_slugs": [], "timeout": 30, "blob_threshold": 1},
+            inherited
+            | {
+                "step_slug": "score",
+                "deps_slugs": ["fetch"],
+                "max_attempts": 1,
+                "base_delay": 2,
+            },
+            inherited | {"step_slug": "save", "deps_slugs": ["score", "fetch"]},
+        ],
+    }
+    assert flow.definition() == definition
+    assert json.loads(json.dumps(flow.definition())) == definition
+
+
+def test_a_flow_has_the_documented_defaults() -> None:
+    assert Flow("site").definition() == {
+        "flow_slug": "site",
+        "max_attempts": 3,
+        "base_delay": 5,
+        "timeout": 60,
+        "blob_threshold": 8192,
+        "steps": [],
+    }
+
+
+# Slugs that cannot be.
+
+BAD_SLUGS: list[Any] = [
+    "",
+    "run",
+    "1st",
+    "a-b",
+    "a b",
+    "a.b",
+    "größe",
+    "a\n",
+    "\u0661",
+    None,
+    1,
+    b"a",
+    [],
+]
+
+
+@pytest.mark.parametrize("slug", [*BAD_SLUGS, "a" * 48])
+def test_a_flow_with_a_bad_slug_is_refused(slug: Any) -> None:
+    assert "slug" in refused(lambda: Flow(slug), flow=slug, step=None)
+
+
+@pytest.mark.parametrize("slug", ["a", "_", "Run", "run_1", "A9", "context", "a" * 47])
+def test_a_flow_with_a_good_slug_is_taken(slug: str) -> None:
+    assert Flow(slug).slug == slug
+
+
+def test_a_flow_slug_too_long_for_its_queue_is_refused_with_both_lengths() -> None:
+    text = refused(lambda: Flow("a" * 48), flow="a" * 48, step=None)
+    assert "48 characters" in text
+    assert "47" in text
+
+
+@pytest.mark.parametrize("slug", [bad for bad in BAD_SLUGS if bad is not None] + ["a" * 129])
+def test_a_step_with_a_bad_slug_is_refused(slug: Any) -> None:
+    flow = Flow("site")
+    assert "slug" in refused(lambda: flow.step(slug=slug)(lambda: 1), step=slug)
+    assert not flow.steps
+
+
+@pytest.mark.parametrize(
+    ("handler", "slug"), [(lambda: 1, "<lambda>"), (functools.partial(int), "")]
+)
+def test_a_handler_without_a_usable_name_needs_a_slug(
+    handler: Callable[..., Any], slug: str
+) -> None:
+    flow = Flow("site")
+    assert "slug" in refused(lambda: flow.step()(handler), step=slug)
+    flow.step(slug="named")(handler)
+    assert list(flow.steps) == ["named"]
+
+
+def test_two_steps_of_one_slug_are_refused() -> None:
+    flow, page = site()
+    assert "already" in refused(lambda: flow.step(flow.input)(fetch), step="fetch")
+    assert "already" in refused(lambda: flow.step(flow.input, slug="fetch")(analyse), step="fetch")
+    assert flow.steps == {"fetch": page}
+
+
+# Nodes that cannot be.
+
+
+@pytest.mark.parametrize("value", ["page", None, 3, Flow("site"), fetch, Node])
+def test_a_value_that_is_no_node_is_refused(value: Any) -> None:
+    flow = Flow("site")
+    text = refused(lambda: flow.step(flow.input, value, slug="save")(max), step="save")
+    assert text.startswith(f"{value!r} is no node")
+
+
+def test_a_decorator_without_parentheses_is_refused() -> None:
+    flow = Flow("site")
+    step: Any = flow.step
+    text = refused(lambda: step(fetch), step="fetch")
+    assert text == "fetch is a function, no node: decorate it with @flow.step(...)"
+
+
+def test_a_decorator_that_was_never_applied_is_no_node() -> None:
+    flow = Flow("site")
+    unused: Any = flow.step(flow.input)
+    assert "is no node" in refused(lambda: flow.step(unused)(fetch), step="fetch")
+
+
+@pytest.mark.parametrize("node", ["input", "context", "step"])
+def test_a_node_of_another_flow_is_refused(node: str) -> None:
+    flow = Flow("site")
+    other = Flow("other")
+    other.step(other.input, slug="step")(fetch)
+    foreign: Node[Any] = other.steps["step"] if node == "step" else getattr(other, node)
+    text = refused(lambda: flow.step(foreign)(fetch), step="fetch")
+    assert text == f"{foreign!r} belongs to another flow"
+
+
+def test_a_flow_of_the_same_slug_is_another_flow() -> None:
+    flow, twin = Flow("site"), Flow("site")
+    assert "another flow" in refused(lambda: flow.step(twin.input)(fetch), step="fetch")
+
+
+@pytest.mark.parametrize("node", ["input", "context", "step"])
+def test_the_same_node_given_twice_is_refused(node: str) -> None:
+    flow, page = site()
+    twice: Node[Any] = page if node == "step" else getattr(flow, node)
+    text = refused(lambda: flow.step(twice, twice, slug="save")(max), step="save")
+    assert text == f"{twice!r} is given twice"
+
+
+# Options that cannot be.
+
+OUT_OF_RANGE = [
+    ("max_attempts", 0),
+    ("base_delay", -1),
+    ("timeout", 0),
+    ("blob_threshold", -1),
+    *((name, 2**31) for name in ("max_attempts", "base_delay", "timeout", "blob_threshold")),
+    *((name, bad) for name in ("max_attempts", "timeout") for bad in NO_INT),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE, ("timeout", None)])
+def test_a_flow_with_an_option_out_of_range_is_refused(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    assert refused(lambda: Flow("site", **options), step=None).startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_a_step_with_an_option_out_of_range_is_refused(name: str, value: Any) -> None:
+    flow = Flow("site")
+    options: dict[str, Any] = {name: value}
+    text = refused(lambda: flow.step(flow.input, **options)(fetch), step="fetch")
+    assert text.startswith(f"{name} is ")
+    assert not flow.steps
+
+
+def test_options_at_the_ends_of_their_ranges_are_taken() -> None:
+    flow = Flow("site", max_attempts=1, base_delay=0, timeout=1, blob_threshold=0)
+    most = 2**31 - 1
+    step = flow.step(
+        flow.input, max_attempts=most, base_delay=most, timeout=most, blob_threshold=most
+    )(fetch)
+    assert step.options == StepOptions(most, most, most, most)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    flow = Flow("site")
+    with pytest.raises(TypeError, match="retries"):
+        flow.step(flow.input, retries=3)  # type: ignore[call-overload]  # what is tested
+
+
+# Handlers that cannot be.
+
+
+def stream(_: object) -> Iterator[int]:
+    yield 1
+
+
+async def async_stream(_: object) -> AsyncIterator[int]:
+    yield 1
+
+
+class Stream:
+    def __call__(self, _: object) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    "handler", [stream, async_stream, Stream(), functools.partial(async_stream)]
+)
+def test_a_generator_is_refused_as_a_handler(handler: Callable[..., Any]) -> None:
+    flow = Flow("site")
+    text = refused(lambda: flow.step(flow.input, slug="step")(handler), step="step")
+    assert text == "a generator cannot be a handler: return the output"
+
+
+@pytest.mark.parametrize("handler", ["fetch", None, 3])
+def test_what_cannot_be_called_is_refused_as_a_handler(handler: Any) -> None:
+    flow = Flow("site")
+    text = refused(lambda: flow.step(flow.input, slug="step")(handler), step="step")
+    assert text == f"{handler!r} cannot be called"
+
+
+def test_a_step_is_refused_as_a_handler_of_another() -> None:
+    _, page = site()
+    other = Flow("other")
+    decorate: Any = other.step(other.input)
+    text = refused(lambda: decorate(page), flow="other", step="fetch")
+    assert text == "<node site.fetch> is a step already; its function is its attribute 'handler'"
+    other.step(other.input)(page.handler)
+    assert list(other.steps) == ["fetch"]
+
+
+def takes_two(one: object, two: object) -> None: ...
+def takes_one_or_two(one: object, two: object = None) -> None: ...
+def takes_any(*values: object) -> None: ...
+def takes_one_and_any(one: object, *more: object) -> None: ...
+def takes_a_keyword(one: object, *, two: object) -> None: ...
+def takes_only_keywords(**values: object) -> None: ...
+
+
+@functools.wraps(takes_two)
+def wrapper(*values: object) -> None: ...
+
+
+HANDLERS_AND_COUNTS: list[tuple[Callable[..., object], set[int]]] = [
+    (takes_two, {2}),
+    (takes_one_or_two, {1, 2}),
+    (takes_any, {0, 1, 2, 3}),
+    (takes_one_and_any, {1, 2, 3}),
+    (takes_a_keyword, set()),
+    (takes_only_keywords, {0}),
+    (functools.partial(takes_two, 1), {1}),
+    (functools.partial(takes_a_keyword, two=2), {1}),
+    (Fetcher().method, {1}),
+    (Fetcher(), {1}),
+    (Fetcher, {0}),
+    (wrapper, {2}),
+]
+
+
+@pytest.mark.parametrize("nodes", range(4))
+@pytest.mark.parametrize(("handler", "counts"), HANDLERS_AND_COUNTS)
+def test_a_handler_must_take_as_many_arguments_as_there_are_nodes(
+    handler: Callable[..., object], counts: set[int], nodes: int
+) -> None:
+    flow, page = site()
+    decorate = flow.step(*[flow.input, flow.context, page][:nodes], slug="step")
+    if nodes in counts:
+        assert decorate(handler).handler is handler
+    else:
+        text = refused(lambda: decorate(handler), step="step")
+        assert text.startswith(f"the handler cannot take {nodes} positional arguments: ")
+
+
+def test_a_function_that_hides_its_signature_is_taken() -> None:
+    flow = Flow("site")
+    assert flow.step(flow.input, slug="step")(dict.fromkeys).handler == dict.fromkeys
+    assert flow.step(flow.input, slug="other")(print).handler is print
+    assert flow.step(flow.input, slug="third")(max).handler is max
+
+
+def test_annotations_of_a_handler_are_not_evaluated() -> None:
+    flow = Flow("site")
+
+    @flow.step(flow.input)
+    def lazy(run: "imported_for_the_type_checker_only") -> None: ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
+
+    assert list(flow.steps) == ["lazy"]
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    flow = Flow("site")
+    decorate: Any = flow.step(flow.input, flow.input, slug="a-b", timeout=0)
+    text = refused(lambda: decorate(fetch), step="a-b")
+    assert text.count("; ") == 3
+    assert [part in text for part in ("slug", "twice", "2 positional", "timeout")] == [True] * 4
+
+
+# The documentation and the example.
+
+
+def test_the_page_on_flows_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {"__name__": "docs.flows"}
+    exec("\n".join(code for kind, code in blocks if kind == "python"), names)
+    told = blocks[-1][1]
+    assert capsys.readouterr().out.split() == told.split()
+    assert list(names["analyze"].steps)[:4] == ["website", "sentiment", "summary", "save"]
+    assert names["total"].dependencies == tuple(f"count_{letter}" for letter in "aeiou")
+
+
+@pytest.fixture
+def example() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "examples" / "analyze_website.py"))
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The address of a page, served on the loopback interface."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=latin-1")
+            self.end_headers()
+            self.wfile.write("<p>A <b>good</b> café.</p><script>bad</script>".encode("latin-1"))
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+async def test_the_handlers_of_the_example_can_be_called_one_after_the_other(
+    example: dict[str, Any], url: str, tmp_path: Path
+) -> None:
+    page = await trio.to_thread.run_sync(example["website"], {"url": url})
+    mood, text = example["sentiment"](page), example["summary"](page)
+    saved = await example["save"](context({"folder": tmp_path}), {"url": url}, mood, text)
+    assert json.loads(await trio.Path(saved["path"]).read_bytes()) == {
+        "url": url,
+        "mood": {"good": 1, "bad": 0},
+        "summary": "A good café.",
+    }
+
+
+def test_the_example_does_not_open_local_files(example: dict[str, Any]) -> None:
+    with pytest.raises(PermanentError, match="file:///etc/passwd"):
+        example["website"]({"url": "file:///etc/passwd"})
