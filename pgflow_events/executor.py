@@ -53,7 +53,7 @@ class Executor:
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs."""
-        loaded = await self._load({ref for task in tasks for ref in task.blobs_refs.values()})
+        loaded = await self._load({ref for task in tasks for ref in task.refs.values()})
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(self.execute, task, loaded)
@@ -64,9 +64,7 @@ class Executor:
         failure = None
         try:
             step = self._step(task)
-            inputs = task.input | {
-                slug: await loaded.get(ref) for slug, ref in task.blobs_refs.items()
-            }
+            inputs = task.input | {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
             value = await self._call(step, task, inputs)
             outcome = Outcome(task, await self._encode(value, threshold(step)))
         except BaseException as error:

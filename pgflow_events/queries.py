@@ -26,8 +26,13 @@ class ClaimedTask:
     """Seconds the attempt may take."""
     input: dict[str, Any]
     """``{"run": input of the run, dependency: its output}``, without what is a blob."""
-    blobs_refs: dict[str, UUID]
+    blobs_refs: dict[str, str]
     """The ids of what is a blob, under the same keys."""
+
+    @property
+    def refs(self) -> dict[str, UUID]:
+        """`blobs_refs`, with ids as such."""
+        return {slug: UUID(ref) for slug, ref in self.blobs_refs.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +133,12 @@ def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
     *tasks, last = rows
     next_due, refused, owed_tasks, owed_runs = last[8:]
     return Claim(
-        [ClaimedTask(*row[:7], blobs_refs=ids(row[7])) for row in tasks],
+        [ClaimedTask(*row[:8]) for row in tasks],
         next_due,
         [place - 1 for place in refused or ()],
         owed_tasks or [],
         owed_runs or [],
     )
-
-
-def ids(refs: dict[str, str] | None) -> dict[str, UUID]:
-    """`blobs_refs` as it comes from jsonb, with ids."""
-    return {slug: UUID(value) for slug, value in refs.items()} if refs else {}
 
 
 def inline_json(output: Inline | Blob | None) -> Jsonb | None:
