@@ -13,6 +13,9 @@ begin
     execute format('select min(vt) from pgmq.%I', pgmq.format_table_name(slug, 'q')) into due;
     first_due := least(first_due, due);
   end loop;
-  return greatest(extract(epoch from first_due - clock_timestamp()), 0);
+  -- greatest() would make 0 of null.
+  return case when first_due is not null
+    then greatest(extract(epoch from first_due - clock_timestamp()), 0)
+  end;
 end
 $$;
