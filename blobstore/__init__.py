@@ -71,7 +71,7 @@ class Loaded:
         self._turns = {blob_id: trio.Lock() for blob_id in found}
 
     async def get(self, blob_id: UUID) -> Any:
-        """Gives the value of a blob: a list or dict is a new one each time.
+        """Give the value of a blob: a list or dict is a new one each time.
 
         A checkpoint. Large blobs are decompressed in a thread, and a cancellation waits
         for that (milliseconds). JSON is parsed right here however large it is (some 6 ms a
@@ -119,7 +119,7 @@ class Blobs:
         self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
 
     async def encode(self, value: object, threshold: int | None = None) -> Inline | Blob:
-        """Makes of a value what can be stored.
+        """Make of a value what can be stored.
 
         A checkpoint. Large values are encoded in a thread, and a cancellation waits for
         that (milliseconds).
@@ -145,7 +145,7 @@ class Blobs:
     async def save(
         self, connection: AsyncConnection[Any], run_blobs: Sequence[tuple[UUID, Blob]]
     ) -> None:
-        """Saves blobs in the caller's transaction, each with the run it belongs to.
+        """Save blobs in the caller's transaction, each with the run it belongs to.
 
         The runs must be there already. Saving a blob twice is saving it once.
 
@@ -159,7 +159,9 @@ class Blobs:
         connect: Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]],
         ids: Collection[UUID],
     ) -> Loaded:
-        """Gets blobs: with one query for those that are not in the cache, or with none.
+        """Get blobs: with one query for those that are not in the cache, or with none.
+
+        A checkpoint.
 
         Args:
             connect: Lends a connection, such as a pool's method; not called without need.
@@ -169,22 +171,20 @@ class Blobs:
             psycopg.Error: The query failed.
         """
         found: dict[UUID, Payload | Blob] = {
-            blob_id: payload
-            for blob_id in ids
-            if (payload := self._cache.get(blob_id)) is not None
+            blob_id: payload for blob_id in ids if (payload := self._cache.get(blob_id)) is not None
         }
         if absent := set(ids) - found.keys():
             async with connect() as connection:
                 blobs = await self._store.fetch(connection, list(absent))
             found |= {blob.id: blob for blob in blobs}
+        else:
+            await trio.lowlevel.checkpoint()
         return Loaded(found, self._unpack)
 
     async def _unpack(self, blob: Blob) -> Payload:
         payload = self._cache.get(blob.id)
         if payload is None:
-            payload = await self._work(
-                blob.raw_size > HEAVY, partial(unpack, blob, cap=self._cap)
-            )
+            payload = await self._work(blob.raw_size > HEAVY, partial(unpack, blob, cap=self._cap))
             self._cache.put(blob.id, payload)
         return payload
 

@@ -28,7 +28,7 @@ class Cache:
         return self._size
 
     def get(self, blob_id: UUID) -> Payload | None:
-        """Gives a payload, which then counts as the one used last."""
+        """Give a payload, which then counts as the one used last."""
         if blob_id not in self._entries:
             return None
         self._entries.move_to_end(blob_id)
@@ -36,7 +36,7 @@ class Cache:
         return payload
 
     def put(self, blob_id: UUID, payload: Payload) -> None:
-        """Keeps a payload; those used longest ago make room for it."""
+        """Keep a payload; those used longest ago make room for it."""
         # Not the length: one emoji makes a str take four bytes for each character.
         size = sys.getsizeof(payload.data)
         if size > self._budget or self.get(blob_id) is not None:

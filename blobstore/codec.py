@@ -118,7 +118,7 @@ CODECS = {
 
 
 def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
-    """Decides in what form a value is kept.
+    """Decide in what form a value is kept.
 
     Args:
         value: What a handler returned.
@@ -142,7 +142,7 @@ def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
 
 
 def pack(payload: Payload, *, cap: int) -> Blob:
-    """Makes a blob of a payload.
+    """Make a blob of a payload.
 
     Raises:
         ValueRefused: It is a text with a lone surrogate.
@@ -156,7 +156,7 @@ def pack(payload: Payload, *, cap: int) -> Blob:
 
 
 def unpack(blob: Blob, *, cap: int) -> Payload:
-    """Gives the payload of a blob, checked against its size and digest.
+    """Give the payload of a blob, checked against its size and digest.
 
     Raises:
         BlobDamaged: It is not what was written, larger than `cap`, or of a kind or
@@ -170,7 +170,7 @@ def unpack(blob: Blob, *, cap: int) -> Payload:
 
 
 def parse(blob_id: UUID, payload: Payload) -> Any:
-    """Gives the value of a payload; a list or dict is a new one each time.
+    """Give the value of a payload; a list or dict is a new one each time.
 
     Raises:
         BlobDamaged: It is JSON that this release cannot read.
@@ -184,7 +184,7 @@ def parse(blob_id: UUID, payload: Payload) -> Any:
 
 
 def new_id() -> UUID:
-    """Makes a UUIDv7 that orders by time, to a quarter of a microsecond."""
+    """Make a UUIDv7 that orders by time, to a quarter of a microsecond."""
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     ordered = milliseconds << 16 | 0x7000 | nanoseconds * 4096 // 1_000_000
     return UUID(int=ordered << 64 | 0b10 << 62 | randbits(62))

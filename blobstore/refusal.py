@@ -43,7 +43,7 @@ KEY_LENGTH = 40
 
 
 def refusal(value: object, otherwise: str = "") -> ValueRefused:
-    """Finds what is wrong with a value.
+    """Find what is wrong with a value.
 
     Goes the same way as the walk that found the fault, so it comes to an end even
     where one list is referred to a million times.
@@ -104,9 +104,7 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
         return f"is nested deeper than {MAX_DEPTH} levels (or does the value hold itself?)"
     for key in node if type(node) is dict else ():
         if type(key) is not str:
-            return (
-                f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
-            )
+            return f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
         if _lone_surrogate(key) is not None:
             return f"has a lone surrogate in the key {_clipped(key)}"
     return None
@@ -115,7 +113,7 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
 def _advice(node: object) -> str:
     """What to return instead, where that is known."""
     kind = type(node)
-    if dataclasses.is_dataclass(node):
+    if dataclasses.is_dataclass(kind):
         return "; return dataclasses.asdict() of it"
     for method in CONVERTERS:
         if hasattr(kind, method):

@@ -34,7 +34,7 @@ class BlobStore(Protocol):
     async def save(
         self, connection: AsyncConnection[Any], run_blobs: Sequence[tuple[UUID, Blob]]
     ) -> None:
-        """Saves blobs, each with the run it belongs to.
+        """Save blobs, each with the run it belongs to.
 
         Part of the caller's transaction: what refers to a blob commits with it. Saving a
         blob twice is saving it once.
@@ -44,10 +44,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def fetch(
-        self, connection: AsyncConnection[Any], ids: Sequence[UUID]
-    ) -> Sequence[Blob]:
-        """Gets those of these blobs that there are, in any order, with one query.
+    async def fetch(self, connection: AsyncConnection[Any], ids: Sequence[UUID]) -> Sequence[Blob]:
+        """Get those of these blobs that there are, in any order, with one query.
 
         Raises:
             psycopg.Error: The query failed.
@@ -61,15 +59,13 @@ class PostgresStore:
     async def save(
         self, connection: AsyncConnection[Any], run_blobs: Sequence[tuple[UUID, Blob]]
     ) -> None:
-        """Saves blobs in the caller's transaction; their runs must be there already."""
+        """Save blobs in the caller's transaction; their runs must be there already."""
         async with connection.cursor() as cursor:
             for group in _pipelined(run_blobs):
                 await cursor.executemany(INSERT, [_row(*run_blob) for run_blob in group])
 
-    async def fetch(
-        self, connection: AsyncConnection[Any], ids: Sequence[UUID]
-    ) -> Sequence[Blob]:
-        """Gets those of these blobs that there are, with one query."""
+    async def fetch(self, connection: AsyncConnection[Any], ids: Sequence[UUID]) -> Sequence[Blob]:
+        """Get those of these blobs that there are, with one query."""
         async with connection.cursor(binary=True, row_factory=args_row(Blob)) as cursor:
             await cursor.execute(SELECT, [list(ids)])
             return await cursor.fetchall()

@@ -24,7 +24,7 @@ LEAVES = frozenset({bool, int, type(None)})
 
 
 def examine(value: object, cap: int) -> bool:
-    """Walks a value and refuses what JSON does not have.
+    """Walk a value and refuse what JSON does not have.
 
     Left to :func:`to_json`, where orjson does it faster: keys, the range of integers,
     lone surrogates.
@@ -38,8 +38,8 @@ def examine(value: object, cap: int) -> bool:
 
     Raises:
         ValueRefused: A type, a float or a depth that JSON does not have.
-        ValueTooLarge: The JSON would be larger than `cap`. Told on the way, or else one
-            list that is referred to a million times would fill the memory.
+        ValueTooLarge: The JSON would be larger than `cap`. Told before it is written, or
+            else one page that a list holds a thousand times would fill the memory.
     """
     jsonb_exact = True
     size = 0
@@ -65,11 +65,12 @@ def examine(value: object, cap: int) -> bool:
                 raise refusal(value)
         else:
             trail.pop()
+    check_size(size, cap)
     return jsonb_exact
 
 
 def to_json(value: object, cap: int) -> bytes:
-    """Writes a value that was examined.
+    """Write a value that was examined.
 
     Args:
         value: Any value, but not bytes.
@@ -88,7 +89,7 @@ def to_json(value: object, cap: int) -> bytes:
 
 
 def check_size(size: int, cap: int) -> None:
-    """Raises `ValueTooLarge` for more bytes than the cap."""
+    """Raise `ValueTooLarge` for more bytes than the cap."""
     if size > cap:
         raise ValueTooLarge(f"$ takes {size:,} bytes or more, the cap is {cap:,}")
 

@@ -86,9 +86,9 @@ async def until_either(fd: int) -> int:
 
     async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
         nonlocal ready
-        with suppress(OSError, trio.ClosedResourceError):  # libpq will notice
+        with suppress(OSError, trio.ClosedResourceError):
             await wait(fd)
-        ready |= flag
+            ready |= flag
         nursery.cancel_scope.cancel()
 
     try:
@@ -98,6 +98,8 @@ async def until_either(fd: int) -> int:
     except BaseExceptionGroup:  # two Cancelled, where patiently() looks for one
         await trio.lowlevel.checkpoint_if_cancelled()
         raise
+    if not ready:
+        raise trio.ClosedResourceError
     return ready
 
 
@@ -216,6 +218,7 @@ class Connection(psycopg.AsyncConnection[Row]):
     def __init__(self, pgconn: pq.abc.PGconn, *args: AsyncRowFactory[Row]) -> None:
         super().__init__(pgconn, *args)
         self.lock = ConnectionLock()
+        self._aborting = False
         self._rested = 0.0
         set_json_loads(orjson.loads, context=self)
 
@@ -288,7 +291,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         try:
             await patiently(trio.lowlevel.checkpoint_if_cancelled)  # nothing is sent so far
             fd, want = self.pgconn.socket, next(gen)
-            while True:
+            while not self._aborting:
                 if want & WRITE:
                     await self._breathe()
                 want = gen.send(await patiently(until_ready, fd, want))
@@ -296,11 +299,12 @@ class Connection(psycopg.AsyncConnection[Row]):
             await self._breathe()
             return cast("RV", stop.value)
         except (OSError, trio.ClosedResourceError) as error:
-            raise errors.OperationalError("connection socket closed") from error
+            raise errors.OperationalError("the connection was closed") from error
         except (trio.Cancelled, KeyboardInterrupt):
             if self.pgconn.transaction_status == ACTIVE or self.pgconn.pipeline_status:
                 await self.abort()
             raise
+        raise errors.OperationalError("the connection is being closed")
 
     async def _breathe(self) -> None:
         """Let other tasks run, where a COPY or a pipeline never has to wait."""
@@ -328,7 +332,8 @@ class Connection(psycopg.AsyncConnection[Row]):
 
         Takes `grace` seconds at most, and is not interrupted by a cancellation.
         """
-        if not self.closed and self.pgconn.transaction_status == ACTIVE:
+        if self.pgconn.transaction_status == ACTIVE and not self._aborting:
+            self._aborting = True  # another task may be using the connection
             with trio.move_on_after(self.grace, shield=True):
                 await self._stop_query()
         if not self.closed:
@@ -338,9 +343,11 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def _stop_query(self) -> None:
         fd = self.pgconn.socket
         trio.lowlevel.notify_closing(fd)
+        with suppress(psycopg.OperationalError):  # only COPY FROM needs this, to answer
+            self.pgconn.put_copy_end(b"cancelled")
+            self.pgconn.flush()
         try:
-            # A request that overtakes its query stops nothing: repeat it until there is an
-            # answer. (COPY FROM gives none; closing the connection ends it.)
+            # A request that overtakes its query stops nothing: repeat it until an answer.
             for _ in range(3):
                 await self.cancel_safe()
                 with trio.move_on_after(0.1):

@@ -25,6 +25,7 @@ from typing import IO, Literal, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from pgflow_events.errors import EmbeddedError
 
@@ -34,6 +35,7 @@ if sys.platform != "win32":
 
 PROGRAMS = ("postgres", "initdb")
 INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-instructions"
+HALF_MADE = ".initdb-"
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 PR_SET_PDEATHSIG = 1
@@ -200,7 +202,8 @@ class EmbeddedServer:
             self._wait_until(lambda: self._attaches() or self._takes(lock), deadline)
             if not self.attached:
                 self._clear_remains()
-                self._initdb(lock)
+                if not self._data.exists():
+                    self._initdb(lock)
                 self._launch(lock)
                 self._wait_until(self._is_ready, deadline)
         finally:
@@ -224,15 +227,22 @@ class EmbeddedServer:
     def _clear_remains(self) -> None:
         # The lock is ours: what is here was left by a killed server, even where its pid is a
         # zombie's or another program's by now, for which PostgreSQL would refuse to start.
-        for half_made in self.folder.glob("initdb-*"):
+        if self._is_alive():
+            raise EmbeddedError(f"{self._in_use()}, a server that was started by hand")
+        for half_made in self.folder.glob(f"{HALF_MADE}*"):
             shutil.rmtree(half_made)
         for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
             (self._data / name).unlink(missing_ok=True)
 
+    def _is_alive(self) -> bool:
+        entries = self._pid_file()
+        address = make_conninfo(
+            host=entries.get("sockets"), port=entries.get("port"), connect_timeout=2
+        )
+        return bool(entries) and PGconn.ping(address.encode()) in (Ping.OK, Ping.REJECT)
+
     def _initdb(self, lock: int) -> None:
-        if self._data.exists():
-            return
-        new = self._new_folder("initdb-", self.folder)
+        new = self._new_folder(HALF_MADE, self.folder)
         try:
             user = _user(os.geteuid()).pw_name
             self._run("initdb", f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split(), lock=lock)
@@ -253,6 +263,7 @@ class EmbeddedServer:
         log = self.folder / "server.log"
         if log.exists():
             log.replace(self.folder / "server.log.1")
+        log.touch(0o600)  # it quotes statements, and root's folder may be passed through
         with log.open("w") as output:
             self._process = self._spawn(
                 "postgres", f"-D{self._data}", *options, stdout=output, lock=lock
@@ -299,12 +310,14 @@ class EmbeddedServer:
     def _wait_until(self, done: Callable[[], bool], deadline: float) -> None:
         while not done():  # asked again and again: a file is all that tells of the readiness
             if time.monotonic() > deadline:
-                pid = self._pid_file().get("pid", "unknown")
                 raise EmbeddedError(
-                    f"{self.folder} is in use by pid {pid}, and that server is not ready "
-                    f"after {self._patience} s. {self._refusal}\n{self._end_of_log()}"
+                    f"{self._in_use()}, a server that is not ready after {self._patience} s. "
+                    f"{self._refusal}\n{self._end_of_log()}"
                 )
             time.sleep(0.005)
+
+    def _in_use(self) -> str:
+        return f"{self.folder} is in use by pid {self._pid_file().get('pid', 'unknown')}"
 
     def _end_of_log(self) -> str:
         with suppress(FileNotFoundError):
@@ -328,7 +341,7 @@ class EmbeddedServer:
 
     def _spawn(
         self, program: str, *arguments: str, stdout: IO[str] | int, lock: int | None
-    ) -> "subprocess.Popen[str]":
+    ) -> subprocess.Popen[str]:
         root = os.geteuid() == 0
         return subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
             [self._binaries / program, *arguments],
@@ -345,7 +358,7 @@ class EmbeddedServer:
             user=self._account.pw_uid if root else None,
             group=self._account.pw_gid if root else None,
             extra_groups=[] if root else None,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - it is made for threads
+            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - it minds threads
         )
 
 
@@ -355,7 +368,9 @@ def _end_with_parent() -> Callable[[], None] | None:
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
-    def before_exec() -> None:  # after a fork of threads: nothing here imports or takes a lock
+    def before_exec() -> None:  # after a fork: nothing here may import or take a lock
+        # The interpreter's own handler would swallow what comes before the exec.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
@@ -417,5 +432,6 @@ def _public_copy(binaries: Path) -> Path:
                 shutil.copytree(part, target, ignore=shutil.ignore_patterns("include", "*.a"))
             for path in (Path(new, "copy"), *Path(new, "copy").rglob("*")):
                 path.chmod(0o755)
-            Path(new, "copy").rename(copy)
+            with suppress(OSError):  # another process was quicker
+                Path(new, "copy").rename(copy)
     return copy / binaries.relative_to(package.parent)

@@ -18,7 +18,7 @@ class Settings:
         SettingsError: A number is out of its range.
     """
 
-    slots: int = 20
+    slots: int = 50
     """How many tasks run at once."""
     connections: int = 4
     """How many connections it opens at most, besides the one that listens."""

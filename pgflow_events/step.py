@@ -20,7 +20,12 @@ import trio
 if TYPE_CHECKING:
     from .flow import Flow
 
-R = TypeVar("R")
+# What can be stored, as far as types can tell. If it were any object, a coroutine would be an
+# output as well: then mypy cannot tell the overloads of StepDecorator apart where a handler's
+# signature has an Any in it, and checks nothing.
+Output = str | bytes | int | float | list[Any] | Mapping[str, Any] | None
+
+R = TypeVar("R", bound=Output)
 T_co = TypeVar("T_co", covariant=True)
 Called_co = TypeVar("Called_co", covariant=True)
 P = ParamSpec("P")

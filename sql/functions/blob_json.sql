@@ -18,7 +18,7 @@ begin
   return case blob.kind
     when 'json' then convert_from(blob.content, 'UTF8')::jsonb
     when 'text' then to_jsonb(convert_from(blob.content, 'UTF8'))
-    else to_jsonb(encode(blob.content, 'base64'))
+    else to_jsonb(translate(encode(blob.content, 'base64'), e'\n', ''))
   end;
 end
 $$;

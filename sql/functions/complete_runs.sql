@@ -5,6 +5,8 @@ returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -23,7 +25,10 @@ begin
     where
       t.run_id = i.run_id and t.status = 'completed'
       and not exists (
-        select from pgflow.deps d where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
+        -- A step that was added after the start of the run is not in it.
+        select from pgflow.deps d
+        join pgflow.step_states s on s.run_id = t.run_id and s.step_slug = d.step_slug
+        where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
       )
   ) leaves
   where r.run_id = i.run_id and r.status = 'started' and r.remaining_steps = 0

@@ -5,6 +5,8 @@ returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
@@ -13,16 +15,12 @@ begin
     return;
   end if;
 
-  update pgflow.step_states s
-  set
-    status = case when f.run_id is null then 'cancelled' else 'failed' end,
-    failed_at = case when f.run_id is not null then clock_timestamp() end
-  from pgflow.step_states u
-  left join unnest(settled) f
-    on f.run_id = u.run_id and f.step_slug = u.step_slug and f.status = 'failed'
-  where
-    u.run_id = any(runs) and s.run_id = u.run_id and s.step_slug = u.step_slug
-    and s.status = 'started';
+  update pgflow.step_states s set status = 'failed', failed_at = clock_timestamp()
+  from unnest(settled) t
+  where t.status = 'failed' and s.run_id = t.run_id and s.step_slug = t.step_slug;
+
+  update pgflow.step_states s set status = 'cancelled'
+  where s.run_id = any(runs) and s.status = 'started';
 
   perform pgflow.settle_messages(array(select t from pgflow.cancel_tasks(runs) t));
 

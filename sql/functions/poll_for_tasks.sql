@@ -13,15 +13,17 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  failed integer;
   give_up timestamptz := clock_timestamp() + make_interval(secs => max_poll_seconds);
 begin
   if not exists (select from pgflow.flows f where f.flow_slug = queue_name) then
     raise exception 'unknown flow "%"', queue_name using errcode = 'no_data_found';
   end if;
   loop
-    perform pgflow.fail_lapsed_tasks(array[queue_name]);
+    failed := pgflow.fail_lapsed_tasks(array[queue_name]);
     return query select * from pgflow.take_tasks(array[queue_name], qty, null);
-    exit when found or clock_timestamp() >= give_up;
+    -- Who has failed a run must not wait with it in hand.
+    exit when found or failed > 0 or clock_timestamp() >= give_up;
     perform pg_sleep(poll_interval_ms / 1000.0);
   end loop;
 end

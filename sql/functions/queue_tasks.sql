@@ -21,7 +21,7 @@ begin
       with sent as (
         insert into pgmq.%I (vt, read_ct, message)
         select
-          clock_timestamp() + make_interval(secs => coalesce(t.timeout + 2, 0)),
+          clock_timestamp() + make_interval(secs => coalesce(t.timeout + 2.0, 0)),
           (t.timeout is not null)::integer,
           jsonb_build_object(
             'flow_slug', $1, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0

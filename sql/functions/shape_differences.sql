@@ -7,7 +7,7 @@ as $$
   with defined as (
     select
       step ->> 'step_slug' as step_slug, n - 1 as step_index,
-      array(select jsonb_array_elements_text(step -> 'deps_slugs') order by 1) as deps
+      array(select distinct jsonb_array_elements_text(step -> 'deps_slugs') order by 1) as deps
     from jsonb_array_elements(definition -> 'steps') with ordinality as e (step, n)
   ),
   stored as (

@@ -10,6 +10,8 @@ returns setof pgflow.runs
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -18,26 +20,27 @@ declare
     from unnest(start_flows.inputs, start_flows.run_ids) with ordinality as i (input, run_id, n)
     order by i.n
   );
-  steps_count integer;
+  steps record;
 begin
   perform from pgflow.flows f where f.flow_slug = start_flows.flow_slug;
   if not found then
     raise exception 'unknown flow "%"', start_flows.flow_slug using errcode = 'no_data_found';
   end if;
-  select count(*) into steps_count from pgflow.steps s where s.flow_slug = start_flows.flow_slug;
+  -- Read once, or a step that is added meanwhile may have a state and not be counted.
+  select array_agg(s.step_slug) as slugs, array_agg(s.deps_count) as deps_counts, count(*) as n
+  into steps from pgflow.steps s where s.flow_slug = start_flows.flow_slug;
 
   insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, remaining_steps)
   select
     i.run_id, start_flows.flow_slug,
-    case when i.blob_id is null then i.input else 'null' end, i.blob_id, steps_count
+    case when i.blob_id is null then i.input else 'null' end, i.blob_id, steps.n
   from unnest(ids, start_flows.inputs, start_flows.input_blob_ids) as i (run_id, input, blob_id);
 
   insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps)
-  select s.flow_slug, i.run_id, s.step_slug, s.deps_count
-  from unnest(ids) as i (run_id), pgflow.steps s
-  where s.flow_slug = start_flows.flow_slug;
+  select start_flows.flow_slug, i.run_id, s.step_slug, s.deps_count
+  from unnest(ids) as i (run_id), unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count);
 
-  if steps_count = 0 then
+  if steps.n = 0 then
     perform pgflow.complete_runs(ids);
   else
     perform pgflow.start_steps(ids);

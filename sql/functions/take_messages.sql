@@ -8,6 +8,8 @@ returns bigint[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -57,7 +59,7 @@ begin
       execute format(
         $sql$
           update pgmq.%I q
-          set vt = clock_timestamp() + make_interval(secs => t.timeout + 2), read_ct = q.read_ct + 1
+          set vt = clock_timestamp() + make_interval(secs => t.timeout + 2.0), read_ct = q.read_ct + 1
           from unnest($1, $2) as t (msg_id, timeout)
           where q.msg_id = t.msg_id
         $sql$, queue

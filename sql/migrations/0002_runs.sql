@@ -55,8 +55,9 @@ create table pgflow.step_tasks (
   primary key (run_id, step_slug, task_index)
 ) with (fillfactor = 70);
 
--- Message ids repeat across queues, so only the pair tells a task.
-create index step_tasks_by_message on pgflow.step_tasks (flow_slug, message_id);
+-- Message ids repeat across queues, so only the pair tells a task. The id comes first: without
+-- statistics, a plan would look up the flow alone and read all it ever did.
+create index step_tasks_by_message on pgflow.step_tasks (message_id, flow_slug);
 
 -- Task and message in one row: what a poll hands to a worker.
 create type pgflow.step_task_record as (

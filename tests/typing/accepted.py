@@ -1,7 +1,6 @@
 """What both type checkers accept, and what they infer. Importing it defines the flows, too."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
 
@@ -28,13 +27,8 @@ class Batch(TypedDict, Generic[T]):
     items: list[T]
 
 
-@dataclass
-class Mood:
-    score: float
-
-
-class Happy(Mood):
-    pass
+class Detailed(Sentiment):
+    words: list[str]
 
 
 # The flow of the README: input, async and plain steps, a join, options.
@@ -80,19 +74,29 @@ async def tick() -> None: ...
 def tock() -> None: ...
 
 
-# Every kind of result, as far as types go: a dataclass or a tuple would not be stored.
+# Every kind of result that can be stored.
 
 kinds = Flow("kinds", input=str)
 
 
 @kinds.step(kinds.input)
-async def dataclass_result(_: str) -> Mood:
-    return Mood(1)
+async def typed_dict_result(_: str) -> Sentiment:
+    return {"score": 1}
 
 
 @kinds.step(kinds.input)
-def subclass_result(_: str) -> Happy:
-    return Happy(1)
+def subclass_result(text: str) -> Detailed:
+    return {"score": 1, "words": [text]}
+
+
+@kinds.step(kinds.input)
+def bool_result(text: str) -> bool:
+    return bool(text)
+
+
+@kinds.step(kinds.input)
+async def float_result(text: str) -> float:
+    return len(text) / 2
 
 
 @kinds.step(kinds.input)
@@ -131,8 +135,13 @@ async def literal_result(_: str) -> Literal["yes", "no"]:
 
 
 @kinds.step(kinds.input)
-async def tuple_result(text: str) -> tuple[str, int]:
-    return text, 1
+def mapping_result(text: str) -> Mapping[str, int]:
+    return {text: 1}
+
+
+@kinds.step(kinds.input)
+async def nested_result(text: str) -> dict[str, list[Page] | None] | list[int]:
+    return {text: [{"html": text}]}
 
 
 @kinds.step(kinds.input)
@@ -144,12 +153,39 @@ async def generic_result(text: str) -> Batch[str]:
 async def any_result(_: str) -> Any: ...
 
 
+@kinds.step(kinds.input)
+def plain_any_result(_: str) -> Any: ...
+
+
+# An Any in a handler's signature leaves the rest of it as it is.
+
+
+@kinds.step(kinds.input)
+async def any_inside(text: str) -> dict[str, Any]:
+    return {text: text}
+
+
+@kinds.step(kinds.input)
+def plain_any_inside(text: str) -> list[Any]:
+    return [text]
+
+
+@kinds.step(any_inside, any_result)
+async def takes_any(table: dict[str, Any], value: Any) -> int:
+    return len([table, value])
+
+
+@kinds.step(any_inside, any_result)
+def plain_takes_any(table: dict[str, Any], value: Any) -> int:
+    return len([table, value])
+
+
 # A parameter may accept more than its node gives.
 
 
 @kinds.step(subclass_result)
-async def accepts_base(mood: Mood) -> float:
-    return mood.score
+async def accepts_base(mood: Sentiment) -> float:
+    return mood["score"]
 
 
 @kinds.step(list_result)
@@ -178,8 +214,8 @@ def accepts_any_text(answer: str) -> str:
 
 
 @kinds.step(optional_result, optional_text)
-async def accepts_nothing_too(page: Page | None, text: str | None) -> object:
-    return page, text
+async def accepts_nothing_too(page: Page | None, text: str | None) -> bool:
+    return page is None and text is None
 
 
 @kinds.step(generic_result)
@@ -274,11 +310,27 @@ async def text() -> str:
     return ""
 
 
-@wide.step(wide.input, text, wide.context, parts[0], parts[1], parts[2], parts[3], parts[4])
+@kinds.step(
+    kinds.input,
+    kinds.context,
+    typed_dict_result,
+    list_result,
+    optional_result,
+    bytes_result,
+    mapping_result,
+    accepts_base,
+)
 async def eight(  # noqa: PLR0917 - one for each node
-    run: int, text: str, context: Context, a: int, b: int, c: int, d: int, e: int
+    a: str,
+    b: Context,
+    c: Sentiment,
+    d: list[str],
+    e: Page | None,
+    f: bytes,
+    g: Mapping[str, int],
+    h: float,
 ) -> int:
-    return run + len(text) + context.attempt + a + b + c + d + e
+    return b.attempt + len([a, c, d, e, f, g, h])
 
 
 @wide.step(*parts)
@@ -308,8 +360,10 @@ def the_result_has_the_type_of_what_the_handler_returns() -> None:
     assert_type(output(save), bool)
     assert_type(output(first), int)
     assert_type(output(last), int)
-    assert_type(output(dataclass_result), Mood)
-    assert_type(output(subclass_result), Happy)
+    assert_type(output(typed_dict_result), Sentiment)
+    assert_type(output(subclass_result), Detailed)
+    assert_type(output(bool_result), bool)
+    assert_type(output(float_result), float)
     assert_type(output(list_result), list[str])
     assert_type(output(dict_result), dict[str, list[int]])
     assert_type(output(union_result), int | str)
@@ -317,13 +371,20 @@ def the_result_has_the_type_of_what_the_handler_returns() -> None:
     assert_type(output(optional_text), str | None)
     assert_type(output(bytes_result), bytes)
     assert_type(output(literal_result), Literal["yes", "no"])
-    assert_type(output(tuple_result), tuple[str, int])
+    assert_type(output(mapping_result), Mapping[str, int])
+    assert_type(output(nested_result), dict[str, list[Page] | None] | list[int])
     assert_type(output(generic_result), Batch[str])
     assert_type(output(accepts_generic), list[str])
     assert_type(output(called_object), int)
     assert_type(output(bound_method), float)
     assert_type(output(partial_function), int)
     assert_type(output(generic_function), int)
+    assert_type(output(any_result), Any)
+    assert_type(output(plain_any_result), Any)
+    assert_type(output(any_inside), dict[str, Any])
+    assert_type(output(plain_any_inside), list[Any])
+    assert_type(output(takes_any), int)
+    assert_type(output(plain_takes_any), int)
     assert_type(output(eight), int)
     assert_type(output(nine), int)
     assert_type(output(text_and_two), str)
@@ -334,7 +395,7 @@ def the_result_has_the_type_of_what_the_handler_returns() -> None:
 
 def a_step_is_a_node_of_its_result_and_of_wider_types() -> None:
     pages: list[Step[Page]] = [website]
-    moods: list[Step[Mood]] = [dataclass_result, subclass_result]
+    moods: list[Step[Sentiment]] = [typed_dict_result, subclass_result]
     eithers: list[Node[int | str]] = [first, summary, kinds.input]
     steps: list[Step[object]] = [pages[0], moods[0], save]
     assert_type(output(steps[0]), object)

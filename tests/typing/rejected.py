@@ -3,9 +3,9 @@
 Never imported: much of it cannot be run.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from pgflow_events.flow import Context, Flow, Node, Step
 
@@ -20,13 +20,17 @@ class Page(TypedDict):
     html: str
 
 
-@dataclass
-class Mood:
+class Sentiment(TypedDict):
     score: float
 
 
-class Happy(Mood):
-    pass
+class Detailed(Sentiment):
+    words: list[str]
+
+
+@dataclass
+class Mood:
+    score: float
 
 
 analyze = Flow("analyze_website", input=Website)
@@ -55,8 +59,8 @@ async def maybe(page: Page) -> str | None:
 
 
 @analyze.step(website)
-async def mood(page: Page) -> Mood:
-    return Mood(len(page))
+async def mood(page: Page) -> Sentiment:
+    return {"score": len(page)}
 
 
 @analyze.step()
@@ -101,9 +105,9 @@ async def not_optional(text: str) -> int:
     return len(text)
 
 
-@analyze.step(mood)  # rejected: a Mood need not be a Happy
-async def narrower(mood: Happy) -> float:
-    return mood.score
+@analyze.step(mood)  # rejected: a Sentiment need not have the words
+async def narrower(mood: Detailed) -> float:
+    return mood["score"]
 
 
 @analyze.step(nothing)  # rejected: None is no str
@@ -141,9 +145,24 @@ eight = analyze.step(analyze.input, website, summary, words, maybe, mood, nothin
 
 @eight  # rejected: the eighth is the context
 async def wrong_eighth(  # noqa: PLR0917 - one for each node
-    a: Website, b: Page, c: str, d: list[str], e: str | None, f: Mood, g: None, h: int
+    a: Website, b: Page, c: str, d: list[str], e: str | None, f: Sentiment, g: None, h: int
 ) -> int:
     return h
+
+
+@untyped.step(untyped.input)
+async def any_inside(run: dict[str, Any]) -> dict[str, Any]:
+    return run
+
+
+@untyped.step(any_inside)  # rejected: an Any inside does not make it an int
+async def wrong_result_with_any_inside(table: int) -> int:
+    return table
+
+
+@untyped.step(any_inside, of_untyped)  # rejected: nor the next node
+async def wrong_result_beside_any_inside(table: dict[str, Any], text: int) -> int:
+    return len(table) + text
 
 
 # A wrong number of parameters.
@@ -217,7 +236,7 @@ takes_text(output(maybe))  # rejected: the result can be None
 output(analyze.input)  # rejected: the input is no step
 output(undecorated)  # rejected: a function is no step
 as_text: Step[str] = website  # rejected: its result is a Page
-as_happy: Step[Happy] = mood  # rejected: a Mood need not be a Happy
+as_detailed: Step[Detailed] = mood  # rejected: a Sentiment need not have the words
 as_texts: Node[list[str | None]] = words  # rejected: lists are invariant
 as_input: Flow[Page] = analyze  # rejected: its input is a Website
 output(website.result)  # rejected: a step has no such attribute
@@ -237,14 +256,58 @@ async def calls(run: Website, page: Page) -> None:
     summary("").upper()  # rejected: takes a Page
 
 
-# Async generators are no handlers at run time; a checker sees it where the result is used.
+# What cannot be stored is no output.
 
 
-@analyze.step(website)
-async def stream(page: Page) -> AsyncIterator[str]:
+@analyze.step(website)  # rejected: it would come back as a dict
+async def dataclass_result(page: Page) -> Mood:
+    return Mood(len(page))
+
+
+@analyze.step(website)  # rejected: the same for a plain handler
+def plain_dataclass_result(page: Page) -> Mood:
+    return Mood(len(page))
+
+
+@analyze.step(website)  # rejected: it would come back as a list
+async def tuple_result(page: Page) -> tuple[str, int]:
+    return page["html"], 1
+
+
+@analyze.step(website)  # rejected: JSON has no sets
+def set_result(page: Page) -> set[str]:
+    return set(page["html"])
+
+
+@analyze.step(website)  # rejected: one of the two cannot be stored
+async def union_result(page: Page) -> str | Mood:
+    return page["html"] or Mood(1)
+
+
+@analyze.step(website)  # rejected: the keys of JSON are texts
+def dict_result(page: Page) -> dict[int, str]:
+    return {1: page["html"]}
+
+
+@analyze.step(website)  # rejected: it may be anything
+async def object_result(page: Page) -> object:
+    return page
+
+
+@analyze.step(website)  # rejected: it gives a coroutine of a coroutine
+async def async_function_result(page: Page) -> Awaitable[str]:
+    return nested(page)
+
+
+async def nested(page: Page) -> str:
+    return page["html"]
+
+
+@analyze.step(website)  # rejected: a generator is no handler
+def stream(page: Page) -> Iterator[str]:
     yield page["html"]
 
 
-@analyze.step(stream)  # rejected: the result is an iterator, no str
-async def after_stream(text: str) -> int:
-    return len(text)
+@analyze.step(website)  # rejected: an asynchronous one neither
+async def async_stream(page: Page) -> AsyncIterator[str]:
+    yield page["html"]

@@ -1,8 +1,8 @@
 import json
+import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +26,43 @@ def marked() -> set[Place]:
     }
 
 
+@pytest.fixture
+def page_on_flows(tmp_path: Path) -> Path:
+    """The Python of docs/flows.md, as one module."""
+    text = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    module = tmp_path / "page_on_flows.py"
+    module.write_text("\n".join(blocks), encoding="utf-8")
+    return module
+
+
 def check(*arguments: str) -> str:
     checker = subprocess.run(
-        [sys.executable, "-m", *arguments, str(FOLDER)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert checker.returncode == 1, checker.stdout + checker.stderr
+    assert checker.returncode in {0, 1}, checker.stdout + checker.stderr
     return checker.stdout
 
 
-def mypy(cache: Path) -> Iterator[tuple[Place, str]]:
-    for line in check("mypy", "--strict", "--output=json", f"--cache-dir={cache}").splitlines():
-        report: dict[str, Any] = json.loads(line)
-        if report["severity"] == "error":
-            yield (Path(report["file"]).name, report["line"]), report["message"]
+def mypy(path: Path, config: pytest.Config) -> dict[Place, str]:
+    assert config.cache is not None
+    cache = config.cache.mkdir("mypy")
+    output = check("mypy", "--strict", "--output=json", f"--cache-dir={cache}", str(path))
+    reports: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines() if line]
+    return {
+        (Path(report["file"]).name, report["line"]): report["message"]
+        for report in reports
+        if report["severity"] == "error"
+    }
 
 
-def pyright() -> Iterator[tuple[Place, str]]:
-    output = check("pyright", "--outputjson", f"--pythonpath={sys.executable}")
-    report: dict[str, Any]
-    for report in json.loads(output)["generalDiagnostics"]:
-        line: int = report["range"]["start"]["line"] + 1
-        yield (Path(report["file"]).name, line), report["message"]
+def pyright(path: Path) -> dict[Place, str]:
+    output = check("pyright", "--outputjson", f"--pythonpath={sys.executable}", str(path))
+    reports: list[dict[str, Any]] = json.loads(output)["generalDiagnostics"]
+    return {
+        (Path(report["file"]).name, report["range"]["start"]["line"] + 1): report["message"]
+        for report in reports
+    }
 
 
 def assert_refused_exactly_where_marked(errors: dict[Place, str]) -> None:
@@ -60,13 +72,19 @@ def assert_refused_exactly_where_marked(errors: dict[Place, str]) -> None:
 
 
 def test_mypy_refuses_exactly_the_marked_lines(pytestconfig: pytest.Config) -> None:
-    cache = pytestconfig.cache
-    assert cache is not None
-    assert_refused_exactly_where_marked(dict(mypy(cache.mkdir("mypy"))))
+    assert_refused_exactly_where_marked(mypy(FOLDER, pytestconfig))
 
 
 def test_pyright_refuses_exactly_the_marked_lines() -> None:
-    assert_refused_exactly_where_marked(dict(pyright()))
+    assert_refused_exactly_where_marked(pyright(FOLDER))
+
+
+def test_mypy_accepts_the_page_on_flows(page_on_flows: Path, pytestconfig: pytest.Config) -> None:
+    assert mypy(page_on_flows, pytestconfig) == {}
+
+
+def test_pyright_accepts_the_page_on_flows(page_on_flows: Path) -> None:
+    assert pyright(page_on_flows) == {}
 
 
 def test_what_the_checkers_accept_can_be_defined() -> None:

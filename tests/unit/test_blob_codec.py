@@ -4,6 +4,7 @@ import os
 import random
 import time
 import tracemalloc
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -148,11 +149,11 @@ def test_four_threads_do_not_spoil_each_other():
 
 def test_ids_are_uuids_of_version_7_that_order_by_time():
     before = time.time_ns() // 1_000_000
-    ids = []
-    for _ in range(100):
-        ids.append(new_id())
-        time.sleep(1e-6)
-    assert {(made.version, made.variant) for made in ids} == {(7, "specified in RFC 4122")}
-    assert ids == sorted(ids)
-    assert before <= ids[0].int >> 80 <= time.time_ns() // 1_000_000
-    assert len({made.int & (2**62 - 1) for made in ids}) == 100
+    ids = [new_id() for _ in range(1000)]
+    after = time.time_ns() // 1_000_000
+    assert {(made.version, made.variant) for made in ids} == {(7, uuid.RFC_4122)}
+    ordered = [made.int >> 64 for made in ids]
+    assert ordered == sorted(ordered)
+    assert len(set(ordered)) > after - before  # finer than milliseconds
+    assert before <= ids[0].int >> 80 <= ids[-1].int >> 80 <= after
+    assert len({made.int & (2**62 - 1) for made in ids}) == 1000

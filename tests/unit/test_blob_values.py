@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import enum
 import math
+import tracemalloc
 import uuid
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from blobstore.codec import Inline, Payload, pack, parse, serialize, unpack
 from blobstore.errors import ValueRefused, ValueTooLarge
 
-CAP = 1_000_000
+MIB = 1024 * 1024
+CAP = MIB
 
 json_values = st.recursive(
     st.none()
@@ -34,9 +36,9 @@ def through_blob(value: object) -> Any:
     return parse(blob.id, unpack(blob, cap=CAP))
 
 
-def refused(value: object, cap: int = CAP) -> str:
+def refused(value: object, cap: int = CAP, threshold: int = 8192) -> str:
     with pytest.raises(ValueRefused) as caught:
-        pack(serialize(value, threshold=8192, cap=cap), cap=cap)
+        pack(serialize(value, threshold=threshold, cap=cap), cap=cap)
     return str(caught.value)
 
 
@@ -175,13 +177,25 @@ def test_a_shared_list_that_would_unfold_without_end_is_refused():
     assert "the cap is" in refused(value)
 
 
+def test_a_page_that_a_list_holds_a_thousand_times_is_refused_before_it_is_written():
+    pages = [{"html": "x" * MIB}] * 1000
+    tracemalloc.start()
+    try:
+        assert "the cap is" in refused(pages, cap=MIB)
+        assert "the cap is" in refused(["x" * MIB] * 1000, cap=MIB)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("threshold", [0, 8192])
 @pytest.mark.parametrize(
     "value",
     ["x" * 101, "ä" * 51, b"x" * 101, ["x" * 98], [1] * 51, {"x" * 97: 1}],
     ids=["ascii", "two-byte text", "bytes", "text in a list", "list", "key"],
 )
-def test_one_byte_over_the_cap_is_refused_with_both_sizes(value):
-    message = refused(value, cap=100)
+def test_one_byte_over_the_cap_is_refused_with_both_sizes(value, threshold):
+    message = refused(value, cap=100, threshold=threshold)
     assert message.endswith("the cap is 100")
     assert "$ takes 10" in message
 

@@ -1,0 +1,44 @@
+# `make` lists what there is. Everything runs in .venv, which the first target makes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench fmt clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+# uv comes from PyPI into the same folder, so that nothing but Python has to be there before.
+.venv/ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
+	@touch $@
+
+demo: .venv/ready ## Watch a pipeline pass megabytes of HTML, on a PostgreSQL of its own
+	@$(BIN)/pgflow-events demo
+
+test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is installed)
+	$(BIN)/pytest
+
+lint: .venv/ready ## Style, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: .venv/ready ## Static types
+	$(BIN)/mypy
+
+check: lint types test ## All that CI does
+
+bench: .venv/ready ## Measure: see tests/bench/README.md
+	$(BIN)/python -m tests.bench
+
+fmt: .venv/ready ## Format the code
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+clean: ## Remove what was made here
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,115 @@
+"""What all commands have in common: their help, how they print, and how they fail."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import orjson
+import psycopg
+from rich.console import Console
+
+from blobstore import BlobError
+from pgflow_events.display import printable
+from pgflow_events.errors import PgflowError
+
+INTERRUPTED = 130  # what shells make of SIGINT
+
+# Raised by statements of ours, they say that the schema is not the one of this release.
+OTHER_SCHEMA = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+class Failure(click.ClickException):
+    """Something went wrong that the user can understand; exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Write it to stderr."""
+        click.echo(f"error: {self.message}", file, err=True)
+
+
+class Command(click.Command):
+    """A command that tells of errors in one line, or with --debug by a traceback.
+
+    Args:
+        examples: Command lines for its help.
+    """
+
+    def __init__(self, *args: Any, examples: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.params.append(
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")
+        )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command's function."""
+        debug = ctx.params.pop("debug")
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            if any(isinstance(cause, KeyboardInterrupt) for cause in causes(error)):
+                ctx.exit(INTERRUPTED)
+            if debug or not (message := reason(error)):
+                raise
+            raise Failure(message) from error
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, or the members of a group."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for member in error.exceptions:
+        yield from causes(member)
+
+
+def reason(error: BaseException) -> str | None:
+    """What went wrong, in one line; None if that is for a bug report and not for users."""
+    reasons = [one_reason(cause) for cause in causes(error)]
+    return "; ".join(dict.fromkeys(filter(None, reasons))) if all(reasons) else None
+
+
+def one_reason(error: BaseException) -> str | None:
+    """What went wrong, of an error that is no group."""
+    if not isinstance(error, PgflowError | BlobError | psycopg.Error):
+        return None
+    text = str(error)
+    if isinstance(error, psycopg.Error):
+        text = error.diag.message_primary or text
+    line = printable(" ".join(text.split())) or type(error).__name__
+    if isinstance(error, OTHER_SCHEMA):
+        return f"the database is not at this release ({line}): run `pgflow-events migrate`"
+    return line
+
+
+def print_json(document: Any) -> None:
+    """Print a JSON document; bytes, which JSON has not, as `{"base64": "..."}`."""
+    click.echo(orjson.dumps(document, as_base64, orjson.OPT_INDENT_2))
+
+
+def as_base64(value: Any) -> dict[str, str]:
+    """Bytes as they are put into JSON."""
+    if not isinstance(value, bytes):
+        raise TypeError
+    return {"base64": b64encode(value).decode()}
+
+
+def output_console() -> Console:
+    """The standard output; a line is never wrapped for a reader that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    return console

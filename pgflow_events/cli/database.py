@@ -1,0 +1,78 @@
+"""Which database a command uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import psycopg
+import trio
+from psycopg.conninfo import conninfo_to_dict
+
+from pgflow_events.connection import Connection
+from pgflow_events.embedded import EmbeddedServer
+from pgflow_events.errors import DatabaseTooNew, MigrationError, SettingsError
+from pgflow_events.migrations import check_schema, migrate
+from pgflow_events.settings import dsn_from_environment
+
+dsn_option = click.option(
+    "--dsn", metavar="DSN", help="Where the database is, as libpq takes it; else PGFLOW_DSN."
+)
+listen_dsn_option = click.option(
+    "--listen-dsn",
+    metavar="DSN",
+    envvar="PGFLOW_LISTEN_DSN",
+    show_envvar=True,
+    help="Where to LISTEN, if --dsn leads to a pooler: it would swallow notifications.",
+)
+
+
+@contextmanager
+def database(dsn: str | None) -> Iterator[str]:
+    """The DSN of the database, which is there while the block runs.
+
+    The embedded one is started here, outside of trio and in the main thread, and migrated.
+
+    Raises:
+        SettingsError: The DSN cannot be understood.
+    """
+    if dsn is None:
+        dsn = dsn_from_environment()
+    if dsn is not None:
+        yield checked(dsn)
+        return
+    with EmbeddedServer() as server:
+        whose = f" of process {server.pid}" if server.attached else ""
+        click.echo(f"using the embedded PostgreSQL{whose} in {server.folder}", err=True)
+        trio.run(bring_up_to_date, server.conninfo)
+        yield server.conninfo
+
+
+def checked(dsn: str) -> str:
+    """The DSN itself.
+
+    Raises:
+        SettingsError: It cannot be understood. The message does not quote it, as libpq's would:
+            it may hold a password.
+    """
+    try:
+        parameters = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        parameters = {"port": "unknown"}
+    # With "/" or "@" in a password, a part of it passes for the port or the host.
+    if set(str(parameters.get("port", ""))) - set("0123456789,") or "@" in str(parameters.get("host", ""))[1:]:
+        raise SettingsError(
+            "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
+            " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
+        )
+    return dsn
+
+
+async def bring_up_to_date(dsn: str) -> None:
+    """Migrate the database unless it is at this release, so that those who use it go undisturbed."""
+    async with await Connection.connect(dsn) as connection:
+        try:
+            await check_schema(connection)
+        except DatabaseTooNew:
+            raise
+        except MigrationError:
+            await migrate(connection)

@@ -1,0 +1,70 @@
+"""Gets flows, and other things of the user's, from modules."""
+
+import os
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pgflow_events.errors import SettingsError
+from pgflow_events.flow import Flow
+
+
+def load_flows(places: Iterable[str]) -> list[Flow[Any]]:
+    """The flows at ``MODULE:FLOW``, or all of a ``MODULE``; each once.
+
+    Raises:
+        SettingsError: One of the places has none.
+    """
+    return list(dict.fromkeys(flow for place in places for flow in flows_at(place)))
+
+
+def flows_at(place: str) -> list[Flow[Any]]:
+    """The flow at ``MODULE:FLOW``, or all of a ``MODULE``."""
+    found = vars(load_module(place)).values() if ":" not in place else [load_object(place)]
+    flows = [flow for flow in found if isinstance(flow, Flow)]
+    if not flows:
+        raise SettingsError(f"there is no Flow at {place!r}")
+    return flows
+
+
+def load_object(place: str) -> Any:
+    """What ``MODULE:NAME`` names.
+
+    Raises:
+        SettingsError: It cannot be had.
+    """
+    module_name, _, name = place.partition(":")
+    module = load_module(module_name)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise SettingsError(f"module {module.__name__} has no {name!r}") from None
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module by its dotted name, or by the path of its file.
+
+    As `python FILE` and `python -m MODULE` do, it first looks for further modules beside the
+    file, or in the current folder.
+
+    Raises:
+        SettingsError: It cannot be imported.
+    """
+    path = Path(name).absolute() if name.endswith(".py") or os.sep in name else None
+    if path and not path.is_file():
+        raise SettingsError(f"there is no file {name}")
+    folder = str(path.parent if path else Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = import_module(path.stem if path else name)
+    except Exception as error:
+        raise SettingsError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+    if path and module.__file__ != str(path):
+        raise SettingsError(
+            f"{name} has the name of another module, {module.__file__}: call it something else"
+        )
+    return module

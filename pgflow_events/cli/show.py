@@ -1,0 +1,56 @@
+"""`pgflow-events show`."""
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+import click
+import trio
+
+from pgflow_events.cli.command import Command, json_option, output_console, print_json
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.connection import Connection
+from pgflow_events.display import run_tree
+from pgflow_events.errors import UnknownRun
+from pgflow_events.summaries import RunSummary, StepSummary, run_input, summarize_runs
+from pgflow_events.summaries import summarize_steps as summarize
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "pgflow-events show 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a",
+        "pgflow-events show 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a --json",
+    ),
+)
+@click.argument("run_id", type=click.UUID)
+@dsn_option
+@json_option
+def show(run_id: UUID, dsn: str | None, as_json: bool) -> None:
+    """Show a run with its steps.
+
+    Each step stands after those it depends on, with its status, attempts, duration, and its
+    output or error. Of an output that is stored as a blob, only its kind and sizes are shown.
+    """
+    with database(dsn) as found:
+        run, steps, given = trio.run(find, found, run_id)
+    if as_json:
+        print_json(asdict(run) | given | {"steps": steps})
+    else:
+        output_console().print(run_tree(run, steps))
+
+
+async def find(
+    dsn: str, run_id: UUID
+) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
+    """A run, its steps, and what it was given.
+
+    Raises:
+        UnknownRun: There is none of this id.
+    """
+    async with await Connection.connect(dsn) as connection:
+        found = await summarize_runs(connection, run_id=run_id)
+        if not found:
+            raise UnknownRun(f"there is no run {run_id}")
+        value, blob = await run_input(connection, run_id)
+        return found[0], await summarize(connection, run_id), {"input": value, "input_blob": blob}

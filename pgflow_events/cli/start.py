@@ -1,0 +1,90 @@
+"""`pgflow-events start`."""
+
+import json
+from typing import Any
+
+import click
+import trio
+
+from pgflow_events.cli.command import Command, Failure, json_option, print_json, reason
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.client import Run, connect
+from pgflow_events.errors import RunFailed
+
+
+class Json(click.ParamType):
+    """A JSON text, or - for that of the standard input."""
+
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Parse it."""
+        text = click.get_text_stream("stdin").read() if value == "-" else value
+        try:
+            # Not orjson, which makes floats of long integers without a word.
+            return json.loads(text)
+        except ValueError as error:
+            self.fail(f"this is no JSON: {error}", param, ctx)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        """pgflow-events start analyze_website '{"url": "https://example.org"}'""",
+        "pgflow-events start analyze_website --wait --json - < input.json",
+        "pgflow-events start nightly_report --count 10",
+    ),
+)
+@click.argument("flow")
+@click.argument("input_", type=Json(), default="{}", metavar="[JSON|-]")
+@click.option("--count", type=click.IntRange(min=1), help="Start so many runs, in one commit.")
+@click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
+@dsn_option
+@json_option
+def start(
+    flow: str, input_: Any, count: int | None, wait: bool, dsn: str | None, as_json: bool
+) -> None:
+    """Start runs of a flow.
+
+    FLOW is the slug of a flow that a worker has defined in the database. The input of the run is
+    a JSON text, - for the standard input, or {} if left out.
+
+    Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
+    JSON, a run is an object, and with --count there is a list of them.
+    """
+    with database(dsn) as found:
+        runs = trio.run(start_runs, found, flow, [input_] * (count or 1), wait)
+    if as_json:
+        print_json(runs if count else runs[0])
+    for run in () if as_json else runs:
+        if "output" in run:
+            print_json(run["output"])
+        elif not wait:
+            click.echo(run["run_id"])
+    if errors := [run["error"] for run in runs if "error" in run]:
+        raise Failure("; ".join(errors))
+
+
+async def start_runs(dsn: str, flow: str, inputs: list[Any], wait: bool) -> list[dict[str, Any]]:
+    """Start a run for each input; what is known of each, after its end if that is awaited."""
+    async with connect(dsn) as client:
+        runs = await client.start_many(flow, inputs)
+        if wait:
+            for run in runs:
+                click.echo(f"started run {run.id}", err=True)
+        return [facts(run) | (await outcome(run) if wait else {}) for run in runs]
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What is known of a run that was just started."""
+    return {"run_id": run.id, "flow_slug": run.flow_slug, "status": "started"}
+
+
+async def outcome(run: Run) -> dict[str, Any]:
+    """What became of a run, once it has ended."""
+    try:
+        return {"status": "completed", "output": await run.result()}
+    except RunFailed as error:
+        return {"status": "failed", "error": reason(error)}

@@ -1,0 +1,137 @@
+"""The flows of the demo.
+
+    website ─┬─> links ───┬─> save        bundle ──> count        wake
+             ├─> words ───┤
+             └─> summary ─┘
+
+What takes more than a millisecond is a plain function, and runs in a thread.
+"""
+
+import re
+import time
+from collections import Counter
+from hashlib import sha256
+from html import unescape
+from typing import TypedDict
+from urllib.error import HTTPError
+from urllib.parse import urljoin
+from urllib.request import urlopen
+
+from pgflow_events.demo import queries
+from pgflow_events.errors import PermanentError
+from pgflow_events.flow import Context, Flow
+
+TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)
+HREF = re.compile(r"""<a\b[^>]*?\bhref=["']([^"'#]+)""", re.IGNORECASE)
+
+
+class Summary(TypedDict):
+    """What is kept of a page."""
+
+    title: str
+    bytes: int
+    sha256: str
+
+
+class Saved(TypedDict):
+    """What was counted in a page."""
+
+    links: int
+    words: int
+
+
+class Count(TypedDict):
+    """What was in a bundle."""
+
+    pages: int
+    bytes: int
+
+
+def fetch(url: str) -> str:
+    """The HTML at an address."""
+    try:
+        with urlopen(url, timeout=20) as answer:  # noqa: S310 - run() has looked at the scheme
+            charset = answer.headers.get_content_charset("utf-8")
+            html: str = answer.read().decode(charset, "replace")
+            return html
+    except HTTPError as error:
+        if error.code < 500:  # noqa: PLR2004 - from here on the server's own fault
+            raise PermanentError(f"{url}: {error}") from error
+        raise
+
+
+def visible(html: str) -> str:
+    """The text of a page, without its tags."""
+    return unescape(TAG.sub(" ", html))
+
+
+scrape = Flow("pgflow_demo_scrape", input=str, base_delay=1)
+
+
+@scrape.step(scrape.input, timeout=30)
+def website(url: str) -> str:
+    """Fetch a page; it may have megabytes."""
+    return fetch(url)
+
+
+@scrape.step(scrape.input, website)
+def links(url: str, html: str) -> list[str]:
+    """Where the page leads to."""
+    return sorted({urljoin(url, unescape(href)) for href in HREF.findall(html)})
+
+
+@scrape.step(website)
+def words(html: str) -> dict[str, int]:
+    """How often each word occurs."""
+    return dict(Counter(re.findall(r"\w+", visible(html).lower())))
+
+
+@scrape.step(website)
+def summary(html: str) -> Summary:
+    """Title and fingerprint."""
+    title = TITLE.search(html)
+    data = html.encode()
+    return {
+        "title": unescape(title[1]).strip() if title else "",
+        "bytes": len(data),
+        "sha256": sha256(data).hexdigest(),
+    }
+
+
+@scrape.step(scrape.context, scrape.input, links, words, summary)
+async def save(
+    context: Context, url: str, found: list[str], counted: dict[str, int], page: Summary
+) -> Saved:
+    """Write a row of the demo's table."""
+    counts: Saved = {"links": len(found), "words": sum(counted.values())}
+    async with context.resources["pool"].connection() as connection:
+        await queries.save_page(connection, {"url": url, **page, **counts})
+    return counts
+
+
+bundle = Flow("pgflow_demo_bundle", input=list[str], base_delay=1)
+
+
+@bundle.step(bundle.input)
+def pages(urls: list[str]) -> dict[str, str]:
+    """All pages in one value."""
+    return {url: fetch(url) for url in urls}
+
+
+@bundle.step(pages)
+def count(htmls: dict[str, str]) -> Count:
+    """What arrived."""
+    return {"pages": len(htmls), "bytes": sum(len(html.encode()) for html in htmls.values())}
+
+
+wake = Flow("pgflow_demo_wake", input=int, max_attempts=1)
+
+
+@wake.step()
+async def woken() -> float:
+    """The time on the clock that all processes of a machine share."""
+    return time.monotonic()
+
+
+FLOWS = (scrape, bundle, wake)

@@ -1,0 +1,49 @@
+"""A process of the demo: the worker that runs its flows.
+
+Told where the database is, it answers when it is ready, works until its standard input ends, and
+says how many tasks were handed over to it.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from pgflow_events.demo import child
+from pgflow_events.demo.flows import FLOWS
+from pgflow_events.pool import Pool
+from pgflow_events.worker import Worker
+
+PATIENCE = 5.0  # seconds for what is at hand: the database may have gone for good
+
+
+async def work(dsn: str) -> None:
+    """Run the flows of the demo."""
+
+    @asynccontextmanager
+    async def resources() -> AsyncIterator[Mapping[str, Any]]:
+        async with Pool(dsn, max_size=4) as pool:
+            yield {"pool": pool}
+
+    worker = Worker(FLOWS, dsn, resources=resources)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(worker.run)
+        child.send({"ready": True})
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        worker.stop()
+        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
+    child.send({"handed_over": worker.handed_over})
+
+
+def main() -> None:
+    """Work until the standard input ends."""
+    # The site of the demo is on this machine, where no proxy would find it.
+    os.environ["no_proxy"] = f"127.0.0.1,{os.environ.get('no_proxy', '')}"
+    trio.run(work, child.receive()["dsn"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Runs as they are shown on a terminal.
+
+What comes from users (slugs, outputs, errors) is put in as text, never as rich's markup, and
+without control characters: a terminal would obey them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from rich.console import RenderableType
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from pgflow_events.summaries import BlobSummary, RunSummary, StepSummary
+
+STYLES = {
+    "completed": "green",
+    "started": "cyan",
+    "running": "cyan",
+    "retrying": "yellow",
+    "failed": "red",
+    "cancelled": "dim",
+    "skipped": "dim",
+}
+LONGEST = 100  # characters of a value or an error
+UNITS = {"d": 86400, "h": 3600, "min": 60}
+
+
+def runs_table(runs: Sequence[RunSummary]) -> Table:
+    """A table of runs, a row for each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("RUN", "FLOW", "STATUS", "STARTED", "DURATION"):
+        table.add_column(column, no_wrap=column in {"RUN", "STATUS"})
+    table.add_column("STEPS", justify="right")
+    for run in runs:
+        table.add_row(
+            str(run.run_id),
+            Text(run.flow_slug),
+            status(run.status),
+            f"{duration(run.age)} ago",
+            duration(run.duration),
+            f"{run.steps_done}/{run.steps_total}",
+        )
+    return table
+
+
+def run_tree(run: RunSummary, steps: Sequence[StepSummary]) -> Tree:
+    """A run with its steps, each after its dependencies, and what became of them."""
+    tree = Tree(
+        Text.assemble(
+            f"run {run.run_id} of {run.flow_slug}: ",
+            status(run.status),
+            f" {'for' if run.ended_at is None else 'in'} {duration(run.duration)}",
+        )
+    )
+    for step in steps:
+        branch = tree.add(step_line(step))
+        for detail in step_details(step):
+            branch.add(detail)
+    return tree
+
+
+def step_line(step: StepSummary) -> Text:
+    """A step's state in a line."""
+    line = Text.assemble((step.step_slug, "bold"), " ", status(step.status))
+    if step.duration is not None:
+        line.append(f" {'for' if step.status == 'running' else 'in'} {duration(step.duration)}")
+    if step.attempts > 1 or step.status == "retrying":
+        line.append(f", attempt {step.attempts} of {step.max_attempts}")
+    if step.dependencies:
+        line.append(f"  after {', '.join(step.dependencies)}", "dim")
+    return line
+
+
+def step_details(step: StepSummary) -> list[RenderableType]:
+    """The output of a step, or its last error."""
+    if step.status == "completed":
+        return [value(step.output, step.blob)]
+    return [Text(one_line(step.error), "red")] if step.error else []
+
+
+def value(inline: Any, blob: BlobSummary | None) -> Text:
+    """A value as JSON, shortened; of a blob only what it is."""
+    if blob is None:
+        return Text(one_line(orjson.dumps(inline).decode()))
+    stored = f" as {decimal(blob.stored_size)}" if blob.stored_size != blob.raw_size else ""
+    return Text(f"{blob.kind}, {decimal(blob.raw_size)}{stored}")
+
+
+def status(name: str) -> Text:
+    """A status in its colour."""
+    return Text(name, STYLES.get(name, ""))
+
+
+def one_line(text: str) -> str:
+    """The first line of a text, shortened, without what a terminal would obey."""
+    first = next(iter(text.strip().splitlines()), "")
+    short = first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
+    return printable(short)
+
+
+def printable(text: str) -> str:
+    """A text whose control characters are replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that say something, such as `3 min 5 s`."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0):.2f} s"
+    whole, parts = round(seconds), []
+    for unit, length in (*UNITS.items(), ("s", 1)):
+        count, whole = divmod(whole, length)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

@@ -1,0 +1,46 @@
+-- The tasks whose last attempt gave no answer before its message became visible again, of the first
+-- hundred visible messages of each flow.
+--
+-- Stable, so that its statements share one snapshot: to the second of two, a last attempt that was
+-- claimed between them would look lapsed.
+create or replace function pgflow.lapsed_tasks(flow_slugs text[])
+returns table (
+  run_id uuid,
+  step_slug text,
+  task_index integer,
+  attempt integer,
+  timeout integer
+)
+language plpgsql stable
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  slug text;
+  reappeared bigint[];
+begin
+  foreach slug in array flow_slugs loop
+    execute format(
+      $sql$
+        select array_agg(m.msg_id) filter (where m.read_ct > 0) from (
+          select msg_id, read_ct from pgmq.%I where vt <= clock_timestamp() order by msg_id limit 100
+        ) m
+      $sql$, pgmq.format_table_name(slug, 'q')
+    ) into reappeared;
+    continue when reappeared is null;
+
+    return query
+    select
+      t.run_id, t.step_slug, t.task_index, t.attempts_count, coalesce(s.opt_timeout, f.opt_timeout)
+    from pgflow.step_tasks t
+    join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+    join pgflow.flows f on f.flow_slug = t.flow_slug
+    where
+      t.flow_slug = slug and t.message_id = any(reappeared) and t.status = 'queued'
+      and t.attempts_count >= greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1);
+  end loop;
+end
+$$;
