@@ -18,34 +18,47 @@ from pgflow_events.flow import Flow, Step
 from pgflow_events.listener import Listener
 from pgflow_events.pool import Pool
 from pgflow_events.queries import RunRow, TaskRow
+from pgflow_events.settings import VALUE_CAP
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 NET = 60.0  # seconds between two looks at a run that nobody spoke of
-THRESHOLD = 8192  # bytes of an input beyond which it is a blob, where only a slug names the flow
 
 
 @asynccontextmanager
-async def connect(dsn: str = "", *, connections: int = 4) -> AsyncIterator["Client"]:
+async def connect(
+    dsn: str = "", *, connections: int = 4, value_cap: int = VALUE_CAP
+) -> AsyncIterator["Client"]:
     """Open a client.
+
+    What is raised within the block comes out as it is, not in a group.
 
     Args:
         dsn: Where the database is, as libpq takes it.
         connections: How many it opens at most, besides one for each flow whose runs are awaited.
+        value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
+            not the default.
     """
-    async with Pool(dsn, max_size=connections) as pool, trio.open_nursery() as nursery:
-        yield Client(dsn, pool, nursery)
-        nursery.cancel_scope.cancel()
+    blobs = Blobs(cap=value_cap)
+    async with Pool(dsn, max_size=connections) as pool:
+        try:
+            async with trio.open_nursery() as nursery:
+                yield Client(pool, blobs, Reader(dsn, pool, blobs, nursery))
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 class Client:
     """Starts runs and waits for them; :func:`connect` makes it."""
 
-    def __init__(self, dsn: str, pool: Pool, nursery: trio.Nursery) -> None:
+    def __init__(self, pool: Pool, blobs: Blobs, reader: "Reader") -> None:
         self._pool = pool
-        self._blobs = Blobs()
-        self._reader = Reader(dsn, pool, self._blobs, nursery)
+        self._blobs = blobs
+        self._reader = reader
 
     @overload
     async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> "Run": ...
@@ -81,11 +94,10 @@ class Client:
         run_ids: Sequence[UUID] | None = None,
     ) -> list["Run"]:
         """Start a run for each input, all in one commit; like :meth:`start`."""
-        slug, threshold = (
-            (flow, THRESHOLD)
-            if isinstance(flow, str)
-            else (flow.slug, flow.options.blob_threshold or 0)
-        )
+        if isinstance(flow, str):
+            slug, threshold = flow, None
+        else:
+            slug, threshold = flow.slug, flow.options.blob_threshold
         ids = list(run_ids or (new_id() for _ in inputs))
         values = [await self._blobs.encode(value, threshold=threshold) for value in inputs]
         blobs = [

@@ -10,6 +10,7 @@ import trio
 from pgflow_events.queries import Claim, ClaimedTask
 
 REST = 0.005  # seconds after a claim in vain: what a flood of forged notifications costs at most
+LAST_CLAIM = 5.0  # seconds a claim under way may still take once closed: the database may be down
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +20,8 @@ class Call:
     qty: int
     alone: bool
     """Whether no other call was under way at any time during this one."""
+    woken: bool = False
+    """Whether there was a wake-up meanwhile, for what this call may not have seen."""
     claim: Claim | None = None
     """Its answer; stays None if the call fails."""
 
@@ -43,6 +46,7 @@ class Dispatcher:
         self._free = slots
         self._calls: set[Call] = set()
         self._timer = trio.CancelScope()
+        self._claiming = trio.CancelScope()
         self._due = inf
         self._closing = False
         # A notification is a hint: any number of them while busy make one claim.
@@ -61,15 +65,17 @@ class Dispatcher:
 
     async def _fill(self) -> bool:
         """Claim for the free slots; whether there was anything."""
-        with self.call() as call:
+        with self.call() as call, trio.CancelScope() as self._claiming:
             call.claim = await self._claim(call.qty)
-        return bool(call.claim.tasks)
+        return bool(call.claim and call.claim.tasks)
 
     def _deadline(self) -> float:
         return min(self._due, trio.current_time() + self._poll_interval)
 
     def wake(self) -> None:
         """Let the dispatcher claim, now or as soon as it can."""
+        for call in self._calls:
+            call.woken = True
         with suppress(trio.WouldBlock):  # it is about to claim anyway
             self._ring.send_nowait(None)
 
@@ -81,6 +87,7 @@ class Dispatcher:
     def close(self) -> None:
         """Claim no more; what runs goes on."""
         self._closing = True
+        self._claiming.deadline = trio.current_time() + LAST_CLAIM
         self.wake()
 
     def free(self, slots: int) -> None:
@@ -102,17 +109,18 @@ class Dispatcher:
             self._free += call.qty
             if call.claim:
                 self._admit(call.claim, alone=call.alone)
-            if self._closing:
-                self.wake()  # run() waits for this call
+            # A call that failed has looked at nothing; and run() may wait for the last one to end.
+            if call.woken or not call.claim or self._closing:
+                self.wake()
 
     def _admit(self, claim: Claim, *, alone: bool) -> None:
         self._free -= len(claim.tasks)
         if claim.tasks:
             self._start(claim.tasks)
-        due = inf if claim.next_due is None else trio.current_time() + claim.next_due
+        due = trio.current_time() + claim.next_due if claim.next_due else inf
         # Of two calls at once, the answer that comes last may be the older one: it may not
         # put off what the other has seen.
         self._due = due if alone else min(due, self._due)
-        if claim.next_due == 0 and self._free:
+        if claim.next_due == 0:
             self.wake()
         self._timer.deadline = self._deadline()

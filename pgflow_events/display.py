@@ -26,7 +26,8 @@ STYLES = {
     "skipped": "dim",
 }
 LONGEST = 100  # characters of a value or an error
-UNITS = {"d": 86400, "h": 3600, "min": 60}
+MINUTE = 60
+UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
@@ -86,8 +87,8 @@ def value(inline: Any, blob: BlobSummary | None) -> Text:
     """A value as JSON, shortened; of a blob only what it is."""
     if blob is None:
         return Text(one_line(orjson.dumps(inline).decode()))
-    stored = f" as {decimal(blob.stored_size)}" if blob.stored_size != blob.raw_size else ""
-    return Text(f"{blob.kind}, {decimal(blob.raw_size)}{stored}")
+    raw, stored = decimal(blob["raw_size"]), decimal(blob["stored_size"])
+    return Text(f"{blob['kind']}, {raw}" if raw == stored else f"{blob['kind']}, {raw} as {stored}")
 
 
 def status(name: str) -> Text:
@@ -108,12 +109,12 @@ def printable(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something, such as `3 min 5 s`."""
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0):.2f} s"
-    whole, parts = round(seconds), []
-    for unit, length in (*UNITS.items(), ("s", 1)):
-        count, whole = divmod(whole, length)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    """Seconds in one or two units, such as `12 ms`, `1.5 s`, `3 min 5 s`."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    largest = next(i for i, (_, length) in enumerate(UNITS) if whole >= length)
+    (unit, length), (smaller_unit, smaller) = UNITS[largest : largest + 2]
+    return f"{whole // length} {unit} {whole % length // smaller} {smaller_unit}"

@@ -36,7 +36,7 @@ class Executor:
         self,
         flows: Sequence[Flow[Any]],
         load: Callable[[Collection[UUID]], Awaitable[Loaded]],
-        encode: Callable[[Any, int], Awaitable[Inline | Blob]],
+        encode: Callable[[Any, int | None], Awaitable[Inline | Blob]],
         settle: Callable[[Outcome], Awaitable[None]],
         *,
         threads: int,
@@ -129,11 +129,10 @@ class Executor:
             hook(event)
 
 
-def threshold(step: Step[Any]) -> int:
+def threshold(step: Step[Any]) -> int | None:
     """The bytes beyond which the step's output becomes a blob."""
     own = step.options.blob_threshold
-    of_flow = step.flow.options.blob_threshold
-    return own if own is not None else of_flow or 0
+    return own if own is not None else step.flow.options.blob_threshold
 
 
 def is_cancelled(error: BaseException) -> bool:

@@ -187,8 +187,8 @@ class Flow(Generic[In]):
         /,
         **options: Unpack[StepKeywords],
     ) -> StepDecorator[[A, B, C, D, E, F, G, H]]: ...
-    # Nine and more, not any number: where a node is of type Any, mypy would take this one for
-    # as good as the others, and check nothing.
+    # Nine and more, not any number: where the type of a node has an Any in it, mypy would take
+    # this one for as good as the others, and check nothing.
     @overload
     def step(
         self,

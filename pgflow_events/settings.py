@@ -8,6 +8,7 @@ from pgflow_events.errors import SettingsError
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 MIB = 1024 * 1024
+VALUE_CAP = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Settings:
     """Seconds between two proofs that notifications still arrive."""
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
-    value_cap: int = 64 * MIB
+    value_cap: int = VALUE_CAP
     """Bytes the largest value may have that a handler returns."""
     cache_budget: int = 64 * MIB
     """Bytes of values kept in memory for the steps that come next."""

@@ -12,13 +12,10 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from uuid import UUID
 
 import trio
-
-if TYPE_CHECKING:
-    from .flow import Flow
 
 # What can be stored, as far as types can tell. If it were any object, a coroutine would be an
 # output as well: then mypy cannot tell the overloads of StepDecorator apart where a handler's
@@ -100,6 +97,14 @@ class StepKeywords(TypedDict, total=False):
     blob_threshold: int | None
 
 
+class Owner(Protocol):
+    """A flow, as far as its nodes know it."""
+
+    slug: str
+    options: StepOptions
+    context: Node[Context]
+
+
 class Node(Generic[T_co]):
     """Something that gives a handler an argument of type T.
 
@@ -108,7 +113,7 @@ class Node(Generic[T_co]):
         slug: What its value is called: ``run`` for the input, for a step the step's slug.
     """
 
-    def __init__(self, flow: Flow[Any], slug: str) -> None:
+    def __init__(self, flow: Owner, slug: str) -> None:
         self.flow = flow
         self.slug = slug
 
@@ -129,7 +134,7 @@ class Step(Node[T_co]):
 
     def __init__(
         self,
-        flow: Flow[Any],
+        flow: Owner,
         slug: str,
         nodes: tuple[Node[Any], ...],
         handler: Callable[..., Any],
@@ -193,7 +198,7 @@ def option_faults(options: Mapping[str, object]) -> Iterator[str]:
             yield f"{name} is {_LEAST[name]} to {_MOST}, not {value}"
 
 
-def node_faults(nodes: tuple[object, ...], flow: Flow[Any]) -> Iterator[str]:
+def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
     """Say which of these are no nodes of this flow, or given twice."""
     for position, node in enumerate(nodes):
         if not isinstance(node, Node):

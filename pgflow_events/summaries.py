@@ -1,9 +1,8 @@
 """Queries for people to read: how runs, queues and the server are doing. They change nothing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -70,11 +69,10 @@ async def summarize_runs(
     return await cursor.fetchall()
 
 
-@dataclass(frozen=True, slots=True)
-class BlobSummary:
+class BlobSummary(TypedDict):
     """A blob without its content."""
 
-    id: UUID
+    id: str
     kind: str
     """``text``, ``bytes`` or ``json``."""
     codec: str
@@ -99,27 +97,26 @@ class StepSummary:
     """Of the last attempt that failed."""
     output: Any
     """None too if it is a blob, or if there is none yet."""
-    blob: BlobSummary | None
-    """The output, if it is a blob."""
     worker_id: UUID | None
     queued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
     duration: float | None
     """Seconds of the last attempt, from its claim to its end or to now."""
+    blob: BlobSummary | None
+    """The output, if it is a blob."""
 
 
 STEP_SUMMARIES = """
 select
   s.step_slug,
   array(
-    select d.dep_slug from pgflow.deps d
+    select d.dep_slug
+    from pgflow.deps d
+    join pgflow.steps p on p.flow_slug = d.flow_slug and p.step_slug = d.dep_slug
     where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
-    order by (
-      select p.step_index from pgflow.steps p
-      where p.flow_slug = d.flow_slug and p.step_slug = d.dep_slug
-    )
-  ),
+    order by p.step_index
+  ) as dependencies,
   case
     when ss.status = 'created' and r.status = 'started' then 'waiting'
     when ss.status = 'created' then 'skipped'
@@ -127,15 +124,19 @@ select
     when t.started_at is not null then 'running'
     when t.attempts_count > 0 then 'retrying'
     else 'queued'
-  end,
-  coalesce(t.attempts_count, 0), coalesce(s.opt_max_attempts, f.opt_max_attempts),
-  t.error_message, t.output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
+  end as status,
+  coalesce(t.attempts_count, 0) as attempts,
+  coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
+  t.error_message as error, t.output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
   extract(epoch from
     case when t.status = 'queued' then clock_timestamp() else e.ended_at end - t.started_at
-  )::float8,
-  b.id, b.kind, b.codec, b.raw_size, octet_length(b.content)
+  )::float8 as duration,
+  case when b.id is not null then jsonb_build_object(
+    'id', b.id, 'kind', b.kind, 'codec', b.codec,
+    'raw_size', b.raw_size, 'stored_size', octet_length(b.content)
+  ) end as blob
 from pgflow.runs r
-join pgflow.step_states ss using (run_id)
+join pgflow.step_states ss on ss.run_id = r.run_id
 join pgflow.steps s on s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug
 join pgflow.flows f on f.flow_slug = ss.flow_slug
 left join pgflow.step_tasks t on t.run_id = ss.run_id and t.step_slug = ss.step_slug
@@ -148,30 +149,28 @@ order by s.step_index, t.task_index
 
 async def summarize_steps(connection: Connection, run_id: UUID) -> list[StepSummary]:
     """The steps of a run, each after its dependencies."""
-    cursor = await connection.execute(STEP_SUMMARIES, [run_id])
-    return [
-        StepSummary(*row[:7], blob_summary(row[12:]), *row[7:12])
-        for row in await cursor.fetchall()
-    ]
+    cursor = connection.cursor(row_factory=class_row(StepSummary))
+    await cursor.execute(STEP_SUMMARIES, [run_id])
+    return await cursor.fetchall()
 
 
-def blob_summary(columns: Sequence[Any]) -> BlobSummary | None:
-    """A blob from the columns of an outer join."""
-    return None if columns[0] is None else BlobSummary(*columns)
-
-
-async def run_input(connection: Connection, run_id: UUID) -> tuple[Any, BlobSummary | None]:
-    """The input of a run, or what it is as a blob."""
+async def find_input(connection: Connection, run_id: UUID) -> tuple[Any, BlobSummary | None]:
+    """The input of a run; if it is a blob, None and what it is."""
     cursor = await connection.execute(
         """
-        select b.id, b.kind, b.codec, b.raw_size, octet_length(b.content), r.input
+        select
+          r.input,
+          case when b.id is not null then jsonb_build_object(
+            'id', b.id, 'kind', b.kind, 'codec', b.codec,
+            'raw_size', b.raw_size, 'stored_size', octet_length(b.content)
+          ) end
         from pgflow.runs r left join pgflow.output_blobs b on b.id = r.input_blob_id
         where r.run_id = %s
         """,
         [run_id],
     )
-    (row,) = await cursor.fetchall()
-    return row[-1], blob_summary(row[:-1])
+    ((value, blob),) = await cursor.fetchall()
+    return value, blob
 
 
 @dataclass(frozen=True, slots=True)

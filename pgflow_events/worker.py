@@ -213,5 +213,5 @@ class Worker:
     async def _load(self, ids: Collection[UUID]) -> Loaded:
         return await self._calls.repeat(lambda: self._blobs.load(self._pool.connection, ids))
 
-    async def _encode(self, value: Any, threshold: int) -> Inline | Blob:
+    async def _encode(self, value: Any, threshold: int | None) -> Inline | Blob:
         return await self._blobs.encode(value, threshold=threshold)

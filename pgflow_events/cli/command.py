@@ -48,7 +48,7 @@ class Command(click.Command):
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")
         )
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         with formatter.section("Examples"):
             for example in self.examples:

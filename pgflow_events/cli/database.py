@@ -59,7 +59,10 @@ def checked(dsn: str) -> str:
     except psycopg.ProgrammingError:
         parameters = {"port": "unknown"}
     # With "/" or "@" in a password, a part of it passes for the port or the host.
-    if set(str(parameters.get("port", ""))) - set("0123456789,") or "@" in str(parameters.get("host", ""))[1:]:
+    if (
+        set(str(parameters.get("port", ""))) - set("0123456789,")
+        or "@" in str(parameters.get("host", ""))[1:]
+    ):
         raise SettingsError(
             "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
             " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
@@ -68,7 +71,7 @@ def checked(dsn: str) -> str:
 
 
 async def bring_up_to_date(dsn: str) -> None:
-    """Migrate the database unless it is at this release, so that those who use it go undisturbed."""
+    """Migrate the database, unless it is at this release: that would disturb those who use it."""
     async with await Connection.connect(dsn) as connection:
         try:
             await check_schema(connection)

@@ -21,8 +21,9 @@ from pgflow_events.demo import run
 def demo(urls: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
     """See the engine at work.
 
-    Runs a flow that analyzes web pages: those at the URLs, or some of its own making, for which
-    no network is needed. With --json the figures are printed, and the rest goes to stderr.
+    Scrapes the web pages of a site of its own, for which no network is needed, and those at the
+    URLs; then measures how fast a worker is woken. With --json the figures are the output, and
+    the rest goes to stderr.
     """
     console = Console(stderr=True) if as_json else output_console()
     with database(dsn) as found:

@@ -63,7 +63,7 @@ def load_module(name: str) -> ModuleType:
         module = import_module(path.stem if path else name)
     except Exception as error:
         raise SettingsError(f"cannot import {name}: {type(error).__name__}: {error}") from error
-    if path and module.__file__ != str(path):
+    if path and not (module.__file__ and path.samefile(module.__file__)):
         raise SettingsError(
             f"{name} has the name of another module, {module.__file__}: call it something else"
         )

@@ -23,9 +23,7 @@ from pgflow_events.summaries import RunSummary, summarize_runs
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @dsn_option
 @json_option
-def runs(
-    flow: str | None, status: str | None, limit: int, dsn: str | None, as_json: bool
-) -> None:
+def runs(flow: str | None, status: str | None, limit: int, dsn: str | None, as_json: bool) -> None:
     """List runs, the newest first."""
     with database(dsn) as found:
         listed = trio.run(list_runs, found, flow, status, limit)
@@ -35,9 +33,7 @@ def runs(
         output_console().print(runs_table(listed))
 
 
-async def list_runs(
-    dsn: str, flow: str | None, status: str | None, limit: int
-) -> list[RunSummary]:
+async def list_runs(dsn: str, flow: str | None, status: str | None, limit: int) -> list[RunSummary]:
     """The newest runs of a flow and a status, or of all."""
     async with await Connection.connect(dsn) as connection:
         return await summarize_runs(connection, flow_slug=flow, status=status, limit=limit)

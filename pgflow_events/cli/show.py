@@ -12,8 +12,13 @@ from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.display import run_tree
 from pgflow_events.errors import UnknownRun
-from pgflow_events.summaries import RunSummary, StepSummary, run_input, summarize_runs
-from pgflow_events.summaries import summarize_steps as summarize
+from pgflow_events.summaries import (
+    RunSummary,
+    StepSummary,
+    find_input,
+    summarize_runs,
+    summarize_steps,
+)
 
 
 @click.command(
@@ -40,9 +45,7 @@ def show(run_id: UUID, dsn: str | None, as_json: bool) -> None:
         output_console().print(run_tree(run, steps))
 
 
-async def find(
-    dsn: str, run_id: UUID
-) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
+async def find(dsn: str, run_id: UUID) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
     """A run, its steps, and what it was given.
 
     Raises:
@@ -52,5 +55,9 @@ async def find(
         found = await summarize_runs(connection, run_id=run_id)
         if not found:
             raise UnknownRun(f"there is no run {run_id}")
-        value, blob = await run_input(connection, run_id)
-        return found[0], await summarize(connection, run_id), {"input": value, "input_blob": blob}
+        value, blob = await find_input(connection, run_id)
+        return (
+            found[0],
+            await summarize_steps(connection, run_id),
+            {"input": value, "input_blob": blob},
+        )

@@ -1,6 +1,7 @@
 """`pgflow-events start`."""
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -12,21 +13,13 @@ from pgflow_events.client import Run, connect
 from pgflow_events.errors import RunFailed
 
 
-class Json(click.ParamType):
-    """A JSON text, or - for that of the standard input."""
-
-    name = "json"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        """Parse it."""
-        text = click.get_text_stream("stdin").read() if value == "-" else value
-        try:
-            # Not orjson, which makes floats of long integers without a word.
-            return json.loads(text)
-        except ValueError as error:
-            self.fail(f"this is no JSON: {error}", param, ctx)
+def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
+    """The value of a JSON text, or of that on the standard input if it is -."""
+    try:
+        # Not orjson, which makes floats of long integers without a word.
+        return json.loads(sys.stdin.read() if value == "-" else value)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"this is no JSON: {error}", ctx, param) from error
 
 
 @click.command(
@@ -38,13 +31,13 @@ class Json(click.ParamType):
     ),
 )
 @click.argument("flow")
-@click.argument("input_", type=Json(), default="{}", metavar="[JSON|-]")
+@click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-]")
 @click.option("--count", type=click.IntRange(min=1), help="Start so many runs, in one commit.")
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @dsn_option
 @json_option
 def start(
-    flow: str, input_: Any, count: int | None, wait: bool, dsn: str | None, as_json: bool
+    *, flow: str, input_: Any, count: int | None, wait: bool, dsn: str | None, as_json: bool
 ) -> None:
     """Start runs of a flow.
 

@@ -8,7 +8,7 @@ import trio
 from pgflow_events.cli.command import Command
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.loading import load_flows, load_object
-from pgflow_events.cli.logs import LEVELS, FORMATS, log_to_stderr
+from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.settings import Settings
 from pgflow_events.worker import Worker
 
@@ -19,7 +19,7 @@ DEFAULTS = Settings()
     cls=Command,
     examples=(
         "pgflow-events worker flows.py",
-        "pgflow-events worker myapp.flows:analyze myapp.flows:report --slots 50",
+        "pgflow-events worker myapp.flows:analyze myapp.flows:report --slots 200",
         "pgflow-events worker myapp.flows --resources myapp.clients:resources --log-format json",
     ),
 )
@@ -60,6 +60,7 @@ DEFAULTS = Settings()
 @dsn_option
 @listen_dsn_option
 def worker(
+    *,
     flows: tuple[str, ...],
     slots: int,
     connections: int,
@@ -87,11 +88,12 @@ def worker(
         listen_dsn=checked(listen_dsn) if listen_dsn else None,
     )
     with database(dsn) as found:
-        trio.run(work, Worker(loaded, found, settings=settings, **options))
+        ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
+        trio.run(work, Worker(loaded, found, settings=settings, **options), ready)
 
 
-async def work(worker: Worker) -> None:
+async def work(runs: Worker, ready: str) -> None:
     """Run the worker, and say when it is ready."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(worker.run, signals=True))
-        click.echo("ready")
+        await nursery.start(partial(runs.run, signals=True))
+        click.echo(ready)

@@ -1,0 +1,231 @@
+"""The demo: a web site, a worker and what passes between them, measured while it happens.
+
+Its flows are in :mod:`pgflow_events.demo.flows`. The web site and the worker are processes of
+their own, so that every wake-up crosses from one process to another.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
+
+from blobstore import Inline
+from blobstore.codec import new_id
+from pgflow_events.client import Client, Run, connect
+from pgflow_events.connection import Connection
+from pgflow_events.demo import child, queries, report
+from pgflow_events.demo.flows import FLOWS, bundle, count, scrape, wake, woken
+from pgflow_events.errors import RunFailed, SettingsError
+from pgflow_events.queries import start_flows
+from pgflow_events.summaries import summarize_runs, summarize_steps
+
+SLUGS = [flow.slug for flow in FLOWS]
+
+Advance = Callable[[], None]
+
+
+async def run(
+    dsn: str,
+    urls: Sequence[str],
+    console: Console,
+    *,
+    pages: int = 60,
+    starts: int = 100,
+    idle: float = 3.0,
+) -> dict[str, Any]:
+    """Run the demo, and print what was measured.
+
+    It begins by removing what the last one left in the database: its runs, and the table
+    ``pgflow_demo.pages``.
+
+    Args:
+        dsn: A migrated database, as libpq takes it.
+        urls: Web pages to scrape besides those of its own site.
+        console: Where to print.
+        pages: How many pages its own site has, at most.
+        starts: How often an idle worker is woken.
+        idle: Seconds for which the worker is watched while there is nothing to do.
+
+    Returns:
+        The figures, as JSON can hold them; sizes in bytes, latencies in milliseconds.
+
+    Raises:
+        SettingsError: One of the addresses is none of a web page.
+        RunFailed: A run has failed.
+        PgflowError: Another demo is running on this database, or a process of it failed.
+    """
+    check(urls)
+    began = time.monotonic()
+    name = f"pgflow_events demo {os.getpid()}"
+    async with await Connection.connect(dsn) as connection:
+        await queries.lock(connection)
+        await queries.clear(connection, SLUGS)
+        report.introduction(console, connection, len(urls))
+        async with (
+            child.start("pgflow_events.demo.site", {"pages": pages}) as site,
+            child.start(
+                "pgflow_events.demo.worker", {"dsn": make_conninfo(dsn, application_name=name)}
+            ) as worker,
+            connect(dsn) as client,
+        ):
+            with report.part(console, "A web site and a worker, in a process each", 2) as advance:
+                served = await opened(site, worker, advance)
+            demo = Demo(connection, client, console)
+            figures = await demo.scrape(list(dict.fromkeys([*served, *urls])), served)
+            figures |= await demo.bundle(list(served))
+            figures |= await demo.wake(starts)
+            figures |= await demo.idle(idle, name)
+            await worker.end()
+            figures |= await worker.receive()
+        figures |= await queries.figures(connection, SLUGS)
+        figures["compression_ratio"] = figures["output_bytes"] / figures["stored_bytes"]
+        figures["seconds"] = time.monotonic() - began
+        await demo.report(figures)
+    return figures
+
+
+def check(urls: Sequence[str]) -> None:
+    """Refuse what is no address of a web page."""
+    for url in urls:
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise SettingsError(f"{url!r} is no address of a web page: http://… or https://…")
+
+
+async def opened(
+    site: child.Child, worker: child.Child, advance: Advance
+) -> dict[str, tuple[int, str]]:
+    """Wait for both processes; bytes and SHA-256 of the pages by address."""
+    listed = await site.receive()
+    advance()
+    await worker.receive()
+    advance()
+    return {
+        f"http://127.0.0.1:{listed['port']}{page['path']}": (page["bytes"], page["sha256"])
+        for page in listed["pages"]
+    }
+
+
+class Demo:
+    """The parts of the demo; each shows its progress and returns its figures."""
+
+    def __init__(self, connection: Connection, client: Client, console: Console) -> None:
+        self._connection = connection
+        self._client = client
+        self._console = console
+
+    async def scrape(
+        self, urls: Sequence[str], served: dict[str, tuple[int, str]]
+    ) -> dict[str, Any]:
+        """Scrape these pages, and compare what was saved with what the site served."""
+        what = f"{len(urls)} pages: website → links, words, summary → save"
+        with report.part(self._console, what, len(urls)) as advance:
+            runs = await self._client.start_many(scrape, urls)
+            await completed(runs, advance)
+        saved = await queries.saved_pages(self._connection)
+        sizes = [saved[url][0] for url in urls]
+        return {
+            "pages": len(urls),
+            "pages_saved": len(saved),
+            "pages_served": len(served),
+            "pages_as_served": sum(saved.get(url) == page for url, page in served.items()),
+            "html_bytes": sum(sizes),
+            "smallest_page_bytes": min(sizes),
+            "largest_page_bytes": max(sizes),
+            "largest_page_run": str(runs[sizes.index(max(sizes))].id),
+        }
+
+    async def bundle(self, urls: Sequence[str]) -> dict[str, Any]:
+        """Pass all of these pages from one step to the next as one value."""
+        with report.part(self._console, "All of them in one value: pages → count", 1) as advance:
+            started = await self._client.start(bundle, list(urls))
+            await completed([started], advance)
+        counted = await started.output(count)
+        return {"bundle_pages": counted["pages"], "bundle_bytes": counted["bytes"]}
+
+    async def wake(self, starts: int) -> dict[str, Any]:
+        """Start runs of one step while the worker is idle."""
+        answered, sent = [], []
+        with report.part(self._console, "Waking the worker while it is idle", starts) as advance:
+            for _ in range(starts):
+                await trio.sleep(random.uniform(0.015, 0.035))  # noqa: S311 - no secret
+                since_answered, since_sent = await self._wake_up()
+                answered.append(since_answered)
+                sent.append(since_sent)
+                advance()
+        return {
+            "wake_ups": starts,
+            "wake_ms": percentiles(answered),
+            "wake_with_commit_ms": percentiles(sent),
+        }
+
+    async def _wake_up(self) -> tuple[float, float]:
+        """Milliseconds from when COMMIT was answered, and sent, to the handler's first line."""
+        run_id = new_id()
+        async with self._connection.transaction():
+            await start_flows(self._connection, wake.slug, [Inline(b"0")], [run_id])
+            sent = time.monotonic()
+        answered = time.monotonic()
+        at = await (await self._client.find(run_id)).output(woken)
+        return (at - answered) * 1000, (at - sent) * 1000
+
+    async def idle(self, seconds: float, name: str) -> dict[str, Any]:
+        """See which of the worker's sessions send a query while there is nothing to do."""
+        with report.part(self._console, "Leaving it alone", 1) as advance:
+            await trio.sleep(0.1)  # it may still be told that its last commit is done
+            before = await queries.sessions(self._connection, name)
+            await trio.sleep(seconds)
+            after = await queries.sessions(self._connection, name)
+            advance()
+        known = after and None not in after.values()
+        return {
+            "idle_seconds": seconds,
+            "idle_sessions": len(after),
+            "idle_sessions_with_queries": len(after.items() - before.items()) if known else None,
+        }
+
+    async def report(self, figures: dict[str, Any]) -> None:
+        """Print the figures, and the run of the largest page."""
+        run_id = figures["largest_page_run"]
+        (row,) = await summarize_runs(self._connection, run_id=run_id)
+        steps = await summarize_steps(self._connection, run_id)
+        report.figures(self._console, figures)
+        report.largest(self._console, row, steps)
+
+
+async def completed(runs: Sequence[Run], advance: Advance) -> None:
+    """Wait for these runs.
+
+    Raises:
+        RunFailed: Some have failed.
+    """
+    failures: list[RunFailed] = []
+
+    async def end(awaited: Run) -> None:
+        try:
+            await awaited.result()
+        except RunFailed as failure:
+            failures.append(failure)
+        advance()
+
+    async with trio.open_nursery() as nursery:
+        for awaited in runs:
+            nursery.start_soon(end, awaited)
+    if failures:
+        raise RunFailed(f"{len(failures)} of {len(runs)} runs failed; {failures[0]}")
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """The median, the value that 99 % are not above, and the largest."""
+    ordered = sorted(values)
+    return {
+        "p50": ordered[ceil(len(ordered) * 0.5) - 1],
+        "p99": ordered[ceil(len(ordered) * 0.99) - 1],
+        "max": ordered[-1],
+    }

@@ -53,22 +53,25 @@ class Child:
     """A process of the demo; :func:`start` makes it."""
 
     def __init__(self, module: str, process: trio.Process, stderr: IO[bytes]) -> None:
+        assert process.stdio  # noqa: S101 - both are pipes
         self._module = module
         self._process = process
+        self._pipes = process.stdio
         self._stderr = stderr
         self._received = b""
         self._closing = False
 
     async def send(self, message: object) -> None:
         """Send a message."""
-        assert self._process.stdin  # noqa: S101 - it is a pipe
-        await self._process.stdin.send_all(orjson.dumps(message) + b"\n")
+        try:
+            await self._pipes.send_all(orjson.dumps(message) + b"\n")
+        except trio.BrokenResourceError:
+            await trio.sleep_forever()  # watch() tells what happened
 
     async def receive(self) -> Any:
         """The next message."""
-        assert self._process.stdout  # noqa: S101 - it is a pipe
         while b"\n" not in self._received:
-            if not (some := await self._process.stdout.receive_some()):
+            if not (some := await self._pipes.receive_some()):
                 await trio.sleep_forever()  # watch() tells what happened
             self._received += some
         line, _, self._received = self._received.partition(b"\n")
@@ -88,9 +91,8 @@ class Child:
 
     async def end(self) -> None:
         """Ask the process to end; it may still send messages."""
-        assert self._process.stdin  # noqa: S101 - it is a pipe
         self._closing = True
-        await self._process.stdin.aclose()
+        await self._pipes.send_eof()
 
     async def close(self) -> None:
         """Ask the process to end, and see that it does."""

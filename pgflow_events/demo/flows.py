@@ -66,7 +66,7 @@ def visible(html: str) -> str:
     return unescape(TAG.sub(" ", html))
 
 
-scrape = Flow("pgflow_demo_scrape", input=str, base_delay=1)
+scrape = Flow("pgflow_scrape", input=str, base_delay=1)
 
 
 @scrape.step(scrape.input, timeout=30)
@@ -77,8 +77,9 @@ def website(url: str) -> str:
 
 @scrape.step(scrape.input, website)
 def links(url: str, html: str) -> list[str]:
-    """Where the page leads to."""
-    return sorted({urljoin(url, unescape(href)) for href in HREF.findall(html)})
+    """Where the page leads to on the web."""
+    found = {urljoin(url, unescape(href)) for href in HREF.findall(html)}
+    return sorted(link for link in found if link.startswith("http"))
 
 
 @scrape.step(website)
@@ -110,7 +111,7 @@ async def save(
     return counts
 
 
-bundle = Flow("pgflow_demo_bundle", input=list[str], base_delay=1)
+bundle = Flow("pgflow_bundle", input=list[str], base_delay=1)
 
 
 @bundle.step(bundle.input)
@@ -125,7 +126,7 @@ def count(htmls: dict[str, str]) -> Count:
     return {"pages": len(htmls), "bytes": sum(len(html.encode()) for html in htmls.values())}
 
 
-wake = Flow("pgflow_demo_wake", input=int, max_attempts=1)
+wake = Flow("pgflow_wake", input=int, max_attempts=1)
 
 
 @wake.step()

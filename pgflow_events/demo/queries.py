@@ -50,7 +50,7 @@ with outputs as (
       where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
     ) as dependents,
     (t.flow_slug, t.step_slug) in (
-      ('pgflow_demo_scrape', 'website'), ('pgflow_demo_bundle', 'pages')
+      ('pgflow_scrape', 'website'), ('pgflow_bundle', 'pages')
     ) as is_html
   from pgflow.step_tasks t left join pgflow.output_blobs b on b.id = t.output_blob_id
   where t.flow_slug = any(%(slugs)s)

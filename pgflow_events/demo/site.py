@@ -29,7 +29,7 @@ MODULES = """
     types weakref difflib tarfile ftplib codecs http.client calendar argparse re
     contextlib zipfile statistics datetime random itertools selectors queue shutil subprocess
     csv time uuid gzip dataclasses hashlib math struct heapq stat
-""".split()
+"""
 
 
 class Listed(TypedDict):
@@ -42,7 +42,7 @@ class Listed(TypedDict):
 
 def render() -> Iterator[tuple[str, bytes]]:
     """Path and HTML of each module that this Python has."""
-    for name in MODULES:
+    for name in MODULES.split():
         try:
             module = import_module(name)
         except ImportError:  # tkinter and sqlite3 are not everywhere
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self._pages = pages
         super().__init__(*args)  # type: ignore[arg-type]  # what the server gives it
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server looks for this name
+    def do_GET(self) -> None:
         """Send the page of this path, or 404."""
         page = self._pages.get(self.path)
         if page is None:

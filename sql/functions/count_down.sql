@@ -5,12 +5,11 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
-  runs uuid[];
-  steps text[];
+  -- Each update names its rows by such an array: a join alone may read the whole table.
+  runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'completed');
+  done record;
 begin
   with counted as (
     update pgflow.step_states s
@@ -22,28 +21,31 @@ begin
       select t.run_id, t.step_slug, count(*)::integer as n from unnest(settled) t
       where t.status = 'completed' group by t.run_id, t.step_slug
     ) d
-    where s.run_id = d.run_id and s.step_slug = d.step_slug
-    returning s.run_id, s.step_slug, s.status
+    where s.run_id = any(runs) and s.run_id = d.run_id and s.step_slug = d.step_slug
+    returning s.flow_slug, s.run_id, s.step_slug, s.status
   )
-  select array_agg(c.run_id), array_agg(c.step_slug) into runs, steps
-  from counted c where c.status = 'completed';
+  select
+    array_agg(c.flow_slug) as flow_slugs, array_agg(c.run_id) as run_ids,
+    array_agg(c.step_slug) as step_slugs
+  into done from counted c where c.status = 'completed';
 
-  if runs is null then
+  if done.run_ids is null then
     return;
   end if;
 
   update pgflow.step_states s set remaining_deps = s.remaining_deps - d.n
   from (
-    select r.run_id, deps.step_slug, count(*)::integer as n
-    from unnest(runs, steps) as c (run_id, step_slug)
-    join pgflow.runs r on r.run_id = c.run_id
-    join pgflow.deps on deps.flow_slug = r.flow_slug and deps.dep_slug = c.step_slug
-    group by r.run_id, deps.step_slug
+    select c.run_id, deps.step_slug, count(*)::integer as n
+    from unnest(done.flow_slugs, done.run_ids, done.step_slugs) as c (flow_slug, run_id, dep_slug)
+    join pgflow.deps using (flow_slug, dep_slug)
+    group by c.run_id, deps.step_slug
   ) d
-  where s.run_id = d.run_id and s.step_slug = d.step_slug;
+  where s.run_id = any(runs) and s.run_id = d.run_id and s.step_slug = d.step_slug;
 
   update pgflow.runs r set remaining_steps = r.remaining_steps - d.n
-  from (select c.run_id, count(*)::integer as n from unnest(runs) as c (run_id) group by c.run_id) d
-  where r.run_id = d.run_id;
+  from (
+    select c.run_id, count(*)::integer as n from unnest(done.run_ids) as c (run_id) group by c.run_id
+  ) d
+  where r.run_id = any(runs) and r.run_id = d.run_id;
 end
 $$;

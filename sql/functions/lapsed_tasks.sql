@@ -14,8 +14,6 @@ returns table (
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare

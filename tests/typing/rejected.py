@@ -165,6 +165,17 @@ async def wrong_result_beside_any_inside(table: dict[str, Any], text: int) -> in
     return len(table) + text
 
 
+six = (of_untyped, of_untyped, of_untyped, of_untyped, of_untyped, of_untyped)
+eight_beside_any = untyped.step(any_inside, *six, of_untyped)
+
+
+@eight_beside_any  # rejected: nor the last of eight
+async def wrong_eighth_beside_any_inside(  # noqa: PLR0917 - one for each node
+    a: dict[str, Any], b: str, c: str, d: str, e: str, f: str, g: str, h: int
+) -> int:
+    return h
+
+
 # A wrong number of parameters.
 
 

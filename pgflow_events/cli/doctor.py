@@ -1,0 +1,198 @@
+"""`pgflow-events doctor`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import click
+import psycopg
+import trio
+from rich.table import Table
+from rich.text import Text
+
+from pgflow_events import queries, summaries
+from pgflow_events.cli.command import Command, json_option, output_console, print_json, reason
+from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
+from pgflow_events.connection import Connection
+from pgflow_events.display import duration
+from pgflow_events.listener import Listener
+from pgflow_events.migrations import check_schema, pgmq_state
+
+OLDEST_SERVER = 15
+FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
+OLD_TRANSACTION = 300.0  # seconds
+LONG_WAIT = 60.0  # seconds that a task may wait before it seems that nobody runs it
+PATIENCE = 15.0  # seconds to connect, listen and be notified
+
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found."""
+
+    check: str
+    status: str
+    """``ok``, ``warning`` or ``failed``."""
+    found: str
+
+
+Verdicts = list[tuple[str, str]]  # status and what was found, once or for each queue
+Check = Callable[[Connection], Awaitable[Verdicts]]
+
+
+@click.command(
+    cls=Command,
+    examples=("pgflow-events doctor", "pgflow-events doctor --json"),
+)
+@dsn_option
+@listen_dsn_option
+@json_option
+def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
+    """Check the database and say what is wrong.
+
+    The exit code is 1 if a check failed. Warnings (a queue that nobody works on, a transaction
+    that keeps vacuum from its work) leave it at 0.
+    """
+    with database(dsn) as found:
+        findings = trio.run(examine, found, checked(listen_dsn) if listen_dsn else found)
+    failed = any(finding.status == "failed" for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "checks": findings})
+    else:
+        output_console().print(findings_table(findings))
+    click.get_current_context().exit(failed)
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """The findings, with a mark each."""
+    table = Table.grid(padding=(0, 1))
+    for finding in findings:
+        table.add_row(Text(*MARKS[finding.status]), finding.check, Text(finding.found))
+    return table
+
+
+async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
+    """All that can be found out; only the server, if it cannot be reached."""
+    try:
+        connection = await Connection.connect(dsn)
+    except psycopg.OperationalError as error:
+        return [Finding("server", "failed", reason(error) or "")]
+    checks: dict[str, Check] = {
+        "server": server,
+        "pgmq": pgmq,
+        "schema": schema,
+        "notifications": partial(notifications, listen_dsn),
+        "notification queue": notification_queue,
+        "transactions": transactions,
+        "queues": queues,
+        "failed runs": failed_runs,
+    }
+    async with connection:
+        return [
+            Finding(name, *verdict)
+            for name, check in checks.items()
+            for verdict in await verdicts(check, connection)
+        ]
+
+
+async def verdicts(check: Check, connection: Connection) -> Verdicts:
+    """What a check found, or why it could not be made."""
+    try:
+        return await check(connection)
+    except Exception as error:
+        if text := reason(error):
+            return [("failed", text)]
+        raise
+
+
+async def server(connection: Connection) -> Verdicts:
+    """Whether the server is one that we support."""
+    info = connection.info
+    version = info.server_version // 10000
+    number = info.parameter_status("server_version")
+    found = f"PostgreSQL {number}, database {info.dbname}, role {info.user}"
+    if version < OLDEST_SERVER:
+        return [("failed", f"{found}: {OLDEST_SERVER} or newer is needed")]
+    return [("ok", found)]
+
+
+async def pgmq(connection: Connection) -> Verdicts:
+    """Whether pgmq is there, and recent enough."""
+    state = await pgmq_state(connection)
+    if not state.plain:
+        return [("failed", f"{state}: run `pgflow-events migrate`")]
+    if not state.recent:
+        return [("failed", f"{state}: 1.5.0 or newer is needed")]
+    return [("ok", str(state))]
+
+
+async def schema(connection: Connection) -> Verdicts:
+    """Whether the schema is the one of this release."""
+    await check_schema(connection)
+    return [("ok", "at this release")]
+
+
+async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
+    """Whether a notification arrives, from one connection to another."""
+    listener = Listener(listen_dsn, [], lambda _: None, lambda: None)
+    heard, began = False, trio.current_time()
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(PATIENCE):
+            await nursery.start(listener.run)
+            began = trio.current_time()
+            heard = await listener.check(partial(queries.ping, connection))
+        took = trio.current_time() - began
+        nursery.cancel_scope.cancel()
+    if heard:
+        return [("ok", f"arrive after {1000 * took:.1f} ms")]
+    return [("failed", "do not arrive; behind a pooler, give --listen-dsn the server itself")]
+
+
+async def notification_queue(connection: Connection) -> Verdicts:
+    """Whether somebody listens and does not read."""
+    usage = await summaries.notification_queue_usage(connection)
+    if usage > FULL_QUEUE:
+        return [("warning", f"{usage:.0%} full: a session that listens is in a long transaction")]
+    return [("ok", f"{usage:.0%} full")]
+
+
+async def transactions(connection: Connection) -> Verdicts:
+    """Whether an old transaction keeps vacuum from removing what is dead."""
+    oldest = await summaries.oldest_transaction(connection)
+    seen = "" if await summaries.sees_all_sessions(connection) else " of this role"
+    if oldest is None:
+        return [("ok", f"no other{seen} is open")]
+    found = (
+        f"the oldest{seen} is {duration(oldest.age)} old"
+        f" ({oldest.state}, pid {oldest.pid}, {oldest.application_name or 'nameless'})"
+    )
+    if oldest.age > OLD_TRANSACTION:
+        return [("warning", f"{found}: until it ends, vacuum cannot clean up after it")]
+    return [("ok", found)]
+
+
+async def queues(connection: Connection) -> Verdicts:
+    """Whether tasks are waiting for a worker."""
+    depths = await summaries.queue_depths(connection)
+    return [depth_verdict(depth) for depth in depths] or [("ok", "no flow is defined")]
+
+
+def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:
+    """Whether a queue's tasks are waiting for a worker."""
+    found = f"{depth.flow_slug}: {depth.messages} queued, {depth.visible} of them to be claimed"
+    if depth.waited is None:
+        return "ok", found
+    found += f", the first for {duration(depth.waited)}"
+    if depth.waited > LONG_WAIT:
+        return "warning", f"{found}: no worker runs this flow, or too few"
+    return "ok", found
+
+
+async def failed_runs(connection: Connection) -> Verdicts:
+    """Whether runs failed lately."""
+    failed = await summaries.failed_runs(connection)
+    if not failed:
+        return [("ok", "none in the last 24 hours")]
+    by_flow = ", ".join(f"{count} of {slug}" for slug, count in failed.items())
+    return [("warning", f"in the last 24 hours: {by_flow}")]

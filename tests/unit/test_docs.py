@@ -1,0 +1,73 @@
+"""What the docs say is so."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/*.md")]
+PLACES = ("pgflow_events", "blobstore", "sql", "tests", "examples", "docs")
+
+
+def source_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py", "*.sql"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_links_lead_to_files(doc):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", doc.read_text())
+    assert [link for link in links if not (doc.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_paths_that_are_named_exist(doc):
+    named = re.findall(rf"`((?:{'|'.join(PLACES)})/[\w./-]*)`", doc.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_make_targets_that_are_named_exist(doc):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", doc.read_text(), re.MULTILINE)) <= targets
+
+
+def test_the_example_of_the_readme_is_the_example():
+    code = re.search(
+        r"```python\nfrom pgflow_events import Flow\n\n\n(.*?)```", readme(), re.DOTALL
+    )
+    assert code
+    assert code[1] in (ROOT / "examples" / "analyze_website.py").read_text()
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
+
+
+def test_contributing_is_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 120
+
+
+def test_sql_text_stands_in_its_places_only():
+    allowed = {"queries.py", "summaries.py", "migrations.py"}
+    sql = re.compile(r"""["'](select|insert into|update|delete from) """, re.IGNORECASE)
+    ours = [file for file in source_files() if file.is_relative_to(ROOT / "pgflow_events")]
+    assert [
+        file.relative_to(ROOT).as_posix()
+        for file in ours
+        if file.name not in allowed and sql.search(file.read_text())
+    ] == []
+
+
+def test_nothing_imports_asyncio():
+    asyncio = re.compile(r"^\s*(import|from) asyncio", re.MULTILINE)
+    ours = [file for file in source_files() if file.parts[len(ROOT.parts)] in PLACES[:2]]
+    assert [file for file in ours if asyncio.search(file.read_text())] == []
