@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import trio
 
-from blobstore import Blob
+from blobstore import Blob, Inline
 from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.queries import Claim, Outcome
 
@@ -91,8 +91,11 @@ class Completer:
 
 
 def stored_size(outcome: Outcome) -> int:
-    """The bytes that its blob adds to the commit."""
-    return len(outcome.output.content) if isinstance(outcome.output, Blob) else 0
+    """The bytes that its output adds to the commit."""
+    match outcome.output:
+        case Blob(content=stored) | Inline(json=stored):
+            return len(stored)
+    return 0
 
 
 def name(outcome: Outcome) -> str:

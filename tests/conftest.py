@@ -20,6 +20,7 @@ from psycopg.types.json import set_json_loads
 from pytest_trio import plugin
 
 from pgflow_events.embedded import EmbeddedServer
+from pgflow_events.migrations import migrate_now
 
 SETTINGS = {
     "fsync": "off",
@@ -120,9 +121,6 @@ def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
 @contextmanager
 def migrated_database(conninfo: str) -> Iterator[str]:
     """A database with our schema, dropped afterwards; yields its conninfo."""
-    # Imported here, so that the tests of the parts below it run while it is broken.
-    from pgflow_events.migrations import migrate_now  # noqa: PLC0415
-
     with new_database(conninfo) as made:
         migrate_now(made)
         yield made

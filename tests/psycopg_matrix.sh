@@ -21,7 +21,7 @@ make_environment() { # folder requirement...
         uv pip install --quiet --python "$1/bin/python" "${@:2}"
     else
         "$python" -m venv "$1"
-        "$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
+        "$1/bin/python" -m pip install -qq --disable-pip-version-check "${@:2}"
     fi
 }
 
@@ -31,7 +31,7 @@ run_leg() { # implementation version-specifier
     make_environment "$env" "$psycopg" "$root[embedded]" "${tools[@]}"
     # The sources, not the copy just installed.
     (cd "$root" && PYTHONPATH=$root PSYCOPG_IMPL=$1 "$env/bin/python" -m pytest \
-        -q -p no:cacheprovider --durations=0 --durations-min=5 "${tests[@]}")
+        -q -p no:cacheprovider -o addopts=--import-mode=importlib "${tests[@]}")
 }
 
 has_libpq() {

@@ -1,0 +1,162 @@
+"""The completer, with functions in the place of the database."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import trio
+
+from blobstore import Blob, Inline
+from pgflow_events import completer as module
+from pgflow_events.completer import Completer
+from pgflow_events.dispatcher import Dispatcher
+from pgflow_events.queries import Claim, ClaimedTask, Outcome
+
+NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
+MIB = 1024 * 1024
+
+
+def outcome(step: str, output: Inline | Blob | None = Inline(b"1"), error: str | None = None):
+    return Outcome(ClaimedTask("flow", uuid4(), step, 0, 1, 60, {}, {}), output, error)
+
+
+def blob(size: int) -> Blob:
+    return Blob(UUID(int=0), "bytes", "none", bytes(size), size, b"")
+
+
+def steps(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.task.step_slug for outcome in outcomes]
+
+
+class Database:
+    """Notes what is committed and notified; lets a commit wait, and refuses what is `poisonous`."""
+
+    def __init__(self) -> None:
+        self.commits: list[list[Outcome]] = []
+        self.claims: list[int] = []
+        self.notified: list[tuple[list[str], list[str]]] = []
+        self.answer = NOTHING
+        self.open = trio.Event()
+        self.open.set()
+        self.committing = trio.Event()
+        self.poisonous: list[str] = []
+
+    async def complete(self, outcomes: Sequence[Outcome], qty: int) -> Claim:
+        self.committing.set()
+        await self.open.wait()
+        if any(o.task.step_slug in self.poisonous and not o.error for o in outcomes):
+            raise psycopg.DataError("invalid \0 byte")
+        if "cursed" in steps(outcomes):
+            raise psycopg.DataError("whatever it is")
+        self.commits.append(list(outcomes))
+        self.claims.append(qty)
+        return self.answer
+
+    async def notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
+        self.notified.append((owed_tasks, owed_runs))
+
+    async def claim(self, qty: int) -> Claim:
+        self.claims.append(qty)
+        return NOTHING
+
+
+class Rig:
+    """A completer, and a dispatcher with no slots but those of the outcomes."""
+
+    def __init__(self) -> None:
+        self.database, self.started = Database(), []
+        self.dispatcher = Dispatcher(self.database.claim, self.started.extend, 0)
+        self.completer = Completer(self.dispatcher, self.database.complete, self.database.notify)
+
+    async def settle(self, *outcomes: Outcome) -> None:
+        for each in outcomes:
+            await self.completer.settle(each)
+
+    async def commit(self, *outcomes: Outcome) -> list[list[str]]:
+        """Run until all these have gone through; what went together, by the slugs of the steps."""
+        await self.settle(*outcomes)
+        self.completer.close()
+        await self.completer.run()
+        return [steps(commit) for commit in self.database.commits]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_an_outcome_is_committed_at_once(rig, nursery):
+    nursery.start_soon(rig.completer.run)
+    await rig.settle(outcome("a"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [steps(commit) for commit in rig.database.commits] == [["a"]]
+
+
+async def test_what_gathers_during_a_commit_goes_into_the_next_one_together(rig, nursery):
+    nursery.start_soon(rig.completer.run)
+    rig.database.open = trio.Event()
+    await rig.settle(outcome("a"))
+    await rig.database.committing.wait()
+    await rig.settle(*map(outcome, "bcd"))
+    rig.database.open.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [steps(commit) for commit in rig.database.commits] == [["a"], ["b", "c", "d"]]
+
+
+async def test_each_commit_claims_for_the_slots_of_its_outcomes(rig):
+    rig.database.answer = replace(NOTHING, tasks=["x", "y"])
+    await rig.commit(*map(outcome, "abc"))
+    assert rig.database.claims == [3]
+    assert rig.started == ["x", "y"]
+    assert rig.completer.handed_over == 2
+
+
+@pytest.mark.parametrize("output", [blob(MIB), Inline(bytes(MIB))], ids=["blobs", "inline"])
+async def test_a_commit_stays_below_what_the_protocol_can_carry(rig, output, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 3 * MIB)
+    committed = await rig.commit(*(outcome(step, output) for step in "abcdefg"))
+    assert committed == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+
+
+async def test_what_a_commit_leaves_owed_is_notified(rig):
+    rig.database.answer = replace(NOTHING, owed_tasks=["one"], owed_runs=["two"])
+    await rig.commit(outcome("a"))
+    assert rig.database.notified == [(["one"], ["two"])]
+
+
+async def test_nothing_owed_is_not_notified(rig):
+    await rig.commit(outcome("a"))
+    assert rig.database.notified == []
+
+
+async def test_an_outcome_that_came_too_late_is_logged(rig, caplog):
+    rig.database.answer = replace(NOTHING, refused=[1])
+    late = outcome("b")
+    await rig.commit(outcome("a"), late)
+    assert caplog.messages == [f"too late: flow.b of run {late.task.run_id}, attempt 1"]
+
+
+async def test_of_a_batch_the_database_will_not_take_only_the_poisonous_task_fails(rig):
+    rig.database.poisonous = ["b"]
+    assert await rig.commit(*map(outcome, "abc")) == [["a"], ["b"], ["c"]]
+    (failed,) = rig.database.commits[1]
+    assert failed.output is None
+    assert failed.permanent
+    assert failed.error == "the output cannot be stored: invalid  byte"
+
+
+async def test_a_task_that_cannot_even_fail_is_left_to_its_timeout_and_the_rest_goes_on(rig, caplog):
+    cursed = outcome("cursed", None, "an error")
+    assert await rig.commit(outcome("a"), outcome("cursed"), cursed, outcome("b")) == [["a"], ["b"]]
+    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert ["its timeout will" in error for error in errors] == [False, True, True]
+
+
+async def test_after_a_commit_that_failed_the_dispatcher_claims_for_its_slots(rig, nursery):
+    nursery.start_soon(rig.dispatcher.run)
+    await rig.commit(outcome("cursed", None, "an error"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.database.claims == [1]
