@@ -1,11 +1,14 @@
 """The life of a task in a worker: resolve, call the handler, encode, hand over."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
+import orjson
 import trio
 
 from blobstore import Blob, BlobError, Inline, Loaded
@@ -15,6 +18,7 @@ from pgflow_events.queries import ClaimedTask, Outcome
 from pgflow_events.telemetry import Hook, TaskEvent
 
 LONGEST_ERROR = 8000  # characters of an error that are kept
+MOST_MEMBERS = 100  # of a group that are looked at to describe it
 
 log = logging.getLogger("pgflow_events.handlers")
 
@@ -27,7 +31,6 @@ class Executor:
         load: Gets blobs by their ids.
         encode: Makes an output of a value: a blob, if it is longer than so many bytes.
         settle: Takes the outcome of an attempt.
-        threads: How many plain handlers run at once.
         resources: The user's own, for :attr:`Context.resources`.
         hooks: Told of every attempt that ended.
     """
@@ -39,7 +42,6 @@ class Executor:
         encode: Callable[[Any, int | None], Awaitable[Inline | Blob]],
         settle: Callable[[Outcome], Awaitable[None]],
         *,
-        threads: int,
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
     ) -> None:
@@ -47,7 +49,8 @@ class Executor:
         self._load = load
         self._encode = encode
         self._settle = settle
-        self._threads = trio.CapacityLimiter(threads)
+        # The slots are the limit. One of this kind would also count the threads that were given up.
+        self._threads = trio.CapacityLimiter(math.inf)
         self._resources = resources
         self._hooks = hooks
 
@@ -64,15 +67,15 @@ class Executor:
         failure = None
         try:
             step = self._step(task)
-            inputs = task.input | {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
+            inputs = inline_inputs(task)
+            inputs |= {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
             value = await self._call(step, task, inputs)
             outcome = Outcome(task, await self._encode(value, threshold(step)))
         except BaseException as error:
-            if is_cancelled(error):
-                raise
+            # What was raised on the way out of our own cancellation is nobody's failure.
+            await trio.lowlevel.checkpoint_if_cancelled()
             failure = error
-            permanent = isinstance(error, PermanentError | BlobError)
-            outcome = Outcome(task, None, describe(error), permanent)
+            outcome = Outcome(task, None, describe(error), is_permanent(error))
         self._report(task, trio.current_time() - started, failure)
         await self._settle(outcome)
 
@@ -93,6 +96,8 @@ class Executor:
             return await trio.to_thread.run_sync(
                 partial(step.handler, *arguments), abandon_on_cancel=True, limiter=self._threads
             )
+        if trio.current_time() < scope.deadline:
+            raise PgflowError("the handler cancelled its own scope")
         raise HandlerTimeout(f"the handler took longer than its timeout of {task.timeout} s")
 
     def _argument(
@@ -126,7 +131,10 @@ class Executor:
             error,
         )
         for hook in self._hooks:
-            hook(event)
+            try:
+                hook(event)
+            except Exception:
+                log.exception("a hook raised an error")
 
 
 def threshold(step: Step[Any]) -> int | None:
@@ -135,11 +143,29 @@ def threshold(step: Step[Any]) -> int | None:
     return own if own is not None else step.flow.options.blob_threshold
 
 
-def is_cancelled(error: BaseException) -> bool:
-    """Whether trio cancelled us, and nothing else happened that a task could be blamed for."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)
+def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
+    """The inputs that are no blobs. Who writes SQL can store JSON that no Python can read."""
+    try:
+        inputs: dict[str, Any] = orjson.loads(task.input)
+    except orjson.JSONDecodeError as error:
+        raise PermanentError(f"the input cannot be read: {error}") from None
+    return inputs
+
+
+def members(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and in its groups (which may be too deep for a recursion), or itself."""
+    nested = [error]
+    while nested:
+        member = nested.pop()
+        if isinstance(member, BaseExceptionGroup):
+            nested.extend(reversed(member.exceptions))
+        else:
+            yield member
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
+    return any(isinstance(member, PermanentError | BlobError) for member in members(error))
 
 
 def describe(error: BaseException) -> str:
@@ -147,11 +173,17 @@ def describe(error: BaseException) -> str:
 
     A text cannot hold U+0000 and lone surrogates in PostgreSQL, and should not hold megabytes.
     """
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception as fault:  # noqa: BLE001 - an error whose text cannot be had
-        text = f"{type(error).__name__} (its text raised {type(fault).__name__})"
+    text = headline(error)
     if isinstance(error, BaseExceptionGroup):
-        text += f" [{'; '.join(describe(member) for member in error.exceptions)}]"
+        text += f" [{'; '.join(map(headline, islice(members(error), MOST_MEMBERS)))}]"
     storable = text[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return storable.encode("utf-8", "replace").decode()
+
+
+def headline(error: BaseException) -> str:
+    """The type and text of one error."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"[:LONGEST_ERROR]
+    except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
+        return f"{name} (its text raised {type(fault).__name__})"

@@ -24,8 +24,8 @@ class ClaimedTask:
     attempt: int
     timeout: int
     """Seconds the attempt may take."""
-    input: dict[str, Any]
-    """``{"run": input of the run, dependency: its output}``, without what is a blob."""
+    input: str
+    """The JSON of ``{"run": input of the run, dependency: its output}``, without what is a blob."""
     blobs_refs: dict[str, str]
     """The ids of what is a blob, under the same keys."""
 
@@ -76,7 +76,7 @@ class RunRow:
 
 CLAIM_COLUMNS = """
   (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,
-  (c.task).attempts_count, (c.task).timeout, (c.task).input, (c.task).blobs_refs,
+  (c.task).attempts_count, (c.task).timeout, (c.task).input::text, (c.task).blobs_refs,
   c.next_due, c.refused, c.owed_tasks, c.owed_runs
 """
 

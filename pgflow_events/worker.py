@@ -98,7 +98,6 @@ class Worker:
                 self._load,
                 self._encode,
                 self._completer.settle,
-                threads=self._settings.slots,
                 resources=resources,
                 hooks=self._hooks,
             )

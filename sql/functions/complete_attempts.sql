@@ -12,6 +12,8 @@ returns setof pgflow.settled_task
 language sql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
   update pgflow.step_tasks t
   set
@@ -21,8 +23,7 @@ as $$
     with ordinality
     as i (run_id, step_slug, task_index, attempt, output, output_blob_id, error_message, n)
   where
-    t.run_id = any(run_ids)
-    and t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+    t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
     and i.error_message is null
     and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'

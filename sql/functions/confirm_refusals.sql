@@ -12,12 +12,14 @@ returns integer[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
   delete from pgflow.output_blobs b
   using unnest(refused) as i (n)
   where
-    b.id = any(output_blob_ids) and b.id = output_blob_ids[i.n]
+    b.id = output_blob_ids[i.n]
     and not exists (
       select from pgflow.step_tasks t where t.run_id = b.run_id and t.output_blob_id = b.id
     );
@@ -27,8 +29,7 @@ begin
     where not exists (
       select from pgflow.step_tasks t
       where
-        t.run_id = any(run_ids)
-        and t.run_id = run_ids[i.n] and t.step_slug = step_slugs[i.n]
+        t.run_id = run_ids[i.n] and t.step_slug = step_slugs[i.n]
         and t.task_index = task_indexes[i.n]
         and t.status = 'completed' and t.attempts_count = attempts[i.n]
     )

@@ -5,10 +5,10 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
-  -- Each update names its rows by such an array: a join alone may read the whole table.
-  runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'completed');
   done record;
 begin
   with counted as (
@@ -21,7 +21,7 @@ begin
       select t.run_id, t.step_slug, count(*)::integer as n from unnest(settled) t
       where t.status = 'completed' group by t.run_id, t.step_slug
     ) d
-    where s.run_id = any(runs) and s.run_id = d.run_id and s.step_slug = d.step_slug
+    where s.run_id = d.run_id and s.step_slug = d.step_slug
     returning s.flow_slug, s.run_id, s.step_slug, s.status
   )
   select
@@ -40,12 +40,12 @@ begin
     join pgflow.deps using (flow_slug, dep_slug)
     group by c.run_id, deps.step_slug
   ) d
-  where s.run_id = any(runs) and s.run_id = d.run_id and s.step_slug = d.step_slug;
+  where s.run_id = d.run_id and s.step_slug = d.step_slug;
 
   update pgflow.runs r set remaining_steps = r.remaining_steps - d.n
   from (
     select c.run_id, count(*)::integer as n from unnest(done.run_ids) as c (run_id) group by c.run_id
   ) d
-  where r.run_id = any(runs) and r.run_id = d.run_id;
+  where r.run_id = d.run_id;
 end
 $$;

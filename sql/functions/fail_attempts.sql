@@ -12,6 +12,8 @@ returns setof pgflow.settled_task
 language sql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
   update pgflow.step_tasks t
   set
@@ -34,8 +36,7 @@ as $$
       and u.attempts_count < coalesce(s.opt_max_attempts, f.opt_max_attempts) as retried
   ) o
   where
-    t.run_id = any(run_ids) and u.run_id = any(run_ids)
-    and t.run_id = u.run_id and t.step_slug = u.step_slug and t.task_index = u.task_index
+    t.run_id = u.run_id and t.step_slug = u.step_slug and t.task_index = u.task_index
     and i.error_message is not null
     and t.status = 'queued' and t.attempts_count = u.attempts_count
     and t.attempts_count = coalesce(i.attempt, t.attempts_count)

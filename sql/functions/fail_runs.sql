@@ -5,6 +5,8 @@ returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
@@ -15,9 +17,7 @@ begin
 
   update pgflow.step_states s set status = 'failed', failed_at = clock_timestamp()
   from unnest(settled) t
-  where
-    t.status = 'failed'
-    and s.run_id = any(runs) and s.run_id = t.run_id and s.step_slug = t.step_slug;
+  where t.status = 'failed' and s.run_id = t.run_id and s.step_slug = t.step_slug;
 
   update pgflow.step_states s set status = 'cancelled'
   where s.run_id = any(runs) and s.status = 'started';

@@ -3,6 +3,9 @@ create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   flow text;
@@ -27,7 +30,7 @@ begin
         $sql$
           update pgmq.%I q set vt = clock_timestamp() + make_interval(secs => r.delay)
           from unnest($1, $2) as r (msg_id, delay)
-          where q.msg_id = any($1) and q.msg_id = r.msg_id
+          where q.msg_id = r.msg_id
         $sql$, pgmq.format_table_name(flow, 'q')
       ) using retried, delays;
     end if;

@@ -27,6 +27,8 @@ create or replace function pgflow.settle_tasks(
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   runs uuid[] := array(
@@ -43,8 +45,7 @@ begin
   if array_remove(error_messages, null) <> '{}' then
     -- A claim may be raising their attempts just now: what follows must see it.
     perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
-    join pgflow.step_tasks t using (run_id, step_slug, task_index)
-    where t.run_id = any(runs) for no key update of t;
+    join pgflow.step_tasks t using (run_id, step_slug, task_index) for no key update of t;
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     ended_flows := array(select pgflow.fail_runs(settled));

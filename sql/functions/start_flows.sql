@@ -10,7 +10,8 @@ returns setof pgflow.runs
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_nestloop = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -47,7 +48,6 @@ begin
 
   return query
   select r.* from unnest(ids) with ordinality as i (run_id, n) join pgflow.runs r using (run_id)
-  where r.run_id = any(ids)
   order by i.n;
 end
 $$;

@@ -10,7 +10,7 @@ returns setof pgflow.queued_task
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_nestloop = off
+set enable_hashjoin = on
 as $$
 #variable_conflict use_column
 declare
@@ -29,15 +29,12 @@ begin
     ),
     ordered as (
       select
-        t.flow_slug, t.run_id, t.step_slug, s.timeout,
+        flow_slug, run_id, step_slug, coalesce(s.opt_timeout, f.opt_timeout) as timeout,
         row_number() over (order by i.n, s.step_index) as n
-      from started t
+      from started
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
       join unnest(start_steps.run_ids) with ordinality as i (run_id, n) using (run_id)
-      cross join lateral (
-        select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
-        from pgflow.steps s join pgflow.flows f using (flow_slug)
-        where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug limit 1
-      ) s
     )
     select
       flow_slug, array_agg(run_id order by n), array_agg(step_slug order by n),

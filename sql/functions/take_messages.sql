@@ -8,6 +8,8 @@ returns bigint[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -47,8 +49,7 @@ begin
         worker_id = take_messages.worker_id
       from free
       where
-        t.message_id = any(visible)
-        and t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
+        t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
       returning t.message_id, free.timeout
     )
     select coalesce(array_agg(c.message_id), '{}'), array_agg(c.timeout) into taken, timeouts
@@ -60,7 +61,7 @@ begin
           update pgmq.%I q
           set vt = clock_timestamp() + make_interval(secs => t.timeout + 2.0), read_ct = q.read_ct + 1
           from unnest($1, $2) as t (msg_id, timeout)
-          where q.msg_id = any($1) and q.msg_id = t.msg_id
+          where q.msg_id = t.msg_id
         $sql$, queue
       ) using taken, timeouts;
     end if;
@@ -71,9 +72,7 @@ begin
       select m.id from unnest(visible) as m (id)
       where not exists (
         select from pgflow.step_tasks t
-        where
-          t.message_id = any(visible) and t.message_id = m.id
-          and t.flow_slug = take_messages.flow_slug and t.status = 'queued'
+        where t.flow_slug = take_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
       )
     );
     exit when taken <> '{}' or dead = '{}';

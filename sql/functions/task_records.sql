@@ -5,6 +5,8 @@ returns setof pgflow.step_task_record
 language sql stable
 set search_path = ''
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
   select
     t.flow_slug, t.run_id, t.step_slug,
@@ -14,9 +16,7 @@ as $$
     case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
     || coalesce(deps.refs, '{}')
   from pgflow.step_tasks t
-  cross join lateral (
-    select r.input, r.input_blob_id from pgflow.runs r where r.run_id = t.run_id limit 1
-  ) r
+  join pgflow.runs r on r.run_id = t.run_id
   join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
   join pgflow.flows f on f.flow_slug = t.flow_slug
   cross join lateral (

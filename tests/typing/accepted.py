@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
 
+from pgflow_events.client import Client, Run
 from pgflow_events.flow import Context, Flow, Node, Step
 from pgflow_events.step import StepFunction
 
@@ -348,57 +349,52 @@ async def text_and_two(text: str, one: int, other: int) -> str:
     return text * (one + other)
 
 
-def output(step: Step[T]) -> T:
-    """Stands for whatever gives a step's result, as a run of the client does."""
-    raise NotImplementedError(step)
-
-
-def the_result_has_the_type_of_what_the_handler_returns() -> None:
-    assert_type(output(website), Page)
-    assert_type(output(sentiment), Sentiment)
-    assert_type(output(summary), str)
-    assert_type(output(save), bool)
-    assert_type(output(first), int)
-    assert_type(output(last), int)
-    assert_type(output(typed_dict_result), Sentiment)
-    assert_type(output(subclass_result), Detailed)
-    assert_type(output(bool_result), bool)
-    assert_type(output(float_result), float)
-    assert_type(output(list_result), list[str])
-    assert_type(output(dict_result), dict[str, list[int]])
-    assert_type(output(union_result), int | str)
-    assert_type(output(optional_result), Page | None)
-    assert_type(output(optional_text), str | None)
-    assert_type(output(bytes_result), bytes)
-    assert_type(output(literal_result), Literal["yes", "no"])
-    assert_type(output(mapping_result), Mapping[str, int])
-    assert_type(output(nested_result), dict[str, list[Page] | None] | list[int])
-    assert_type(output(generic_result), Batch[str])
-    assert_type(output(accepts_generic), list[str])
-    assert_type(output(called_object), int)
-    assert_type(output(bound_method), float)
-    assert_type(output(partial_function), int)
-    assert_type(output(generic_function), int)
-    assert_type(output(any_result), Any)
-    assert_type(output(plain_any_result), Any)
-    assert_type(output(any_inside), dict[str, Any])
-    assert_type(output(plain_any_inside), list[Any])
-    assert_type(output(takes_any), int)
-    assert_type(output(plain_takes_any), int)
-    assert_type(output(eight), int)
-    assert_type(output(nine), int)
-    assert_type(output(text_and_two), str)
-    assert_type(output(also_from_untyped), int)
+async def the_result_has_the_type_of_what_the_handler_returns(run: Run) -> None:
+    assert_type(await run.output(website), Page)
+    assert_type(await run.output(sentiment), Sentiment)
+    assert_type(await run.output(summary), str)
+    assert_type(await run.output(save), bool)
+    assert_type(await run.output(first), int)
+    assert_type(await run.output(last), int)
+    assert_type(await run.output(typed_dict_result), Sentiment)
+    assert_type(await run.output(subclass_result), Detailed)
+    assert_type(await run.output(bool_result), bool)
+    assert_type(await run.output(float_result), float)
+    assert_type(await run.output(list_result), list[str])
+    assert_type(await run.output(dict_result), dict[str, list[int]])
+    assert_type(await run.output(union_result), int | str)
+    assert_type(await run.output(optional_result), Page | None)
+    assert_type(await run.output(optional_text), str | None)
+    assert_type(await run.output(bytes_result), bytes)
+    assert_type(await run.output(literal_result), Literal["yes", "no"])
+    assert_type(await run.output(mapping_result), Mapping[str, int])
+    assert_type(await run.output(nested_result), dict[str, list[Page] | None] | list[int])
+    assert_type(await run.output(generic_result), Batch[str])
+    assert_type(await run.output(accepts_generic), list[str])
+    assert_type(await run.output(called_object), int)
+    assert_type(await run.output(bound_method), float)
+    assert_type(await run.output(partial_function), int)
+    assert_type(await run.output(generic_function), int)
+    assert_type(await run.output(any_result), Any)
+    assert_type(await run.output(plain_any_result), Any)
+    assert_type(await run.output(any_inside), dict[str, Any])
+    assert_type(await run.output(plain_any_inside), list[Any])
+    assert_type(await run.output(takes_any), int)
+    assert_type(await run.output(plain_takes_any), int)
+    assert_type(await run.output(eight), int)
+    assert_type(await run.output(nine), int)
+    assert_type(await run.output(text_and_two), str)
+    assert_type(await run.output(also_from_untyped), int)
     nothing: list[Step[None]] = [tick, tock]
-    assert_type(output(nothing[0]), None)
+    assert_type(await run.output(nothing[0]), None)
 
 
-def a_step_is_a_node_of_its_result_and_of_wider_types() -> None:
+async def a_step_is_a_node_of_its_result_and_of_wider_types(run: Run) -> None:
     pages: list[Step[Page]] = [website]
     moods: list[Step[Sentiment]] = [typed_dict_result, subclass_result]
     eithers: list[Node[int | str]] = [first, summary, kinds.input]
     steps: list[Step[object]] = [pages[0], moods[0], save]
-    assert_type(output(steps[0]), object)
+    assert_type(await run.output(steps[0]), object)
     assert_type(eithers[0], Node[int | str])
 
 
@@ -425,3 +421,13 @@ async def a_step_is_called_like_its_function(context: Context) -> None:
     assert_type(nine(1, 2, 3), int)
     await tick()
     tock()
+
+
+async def a_run_is_started_with_the_input_of_its_flow(client: Client) -> None:
+    run = await client.start(analyze, {"url": "https://example.org"})
+    assert_type(run, Run)
+    await client.start(texts, ["one", "two"])
+    await client.start(maybe, None)
+    await client.start(untyped, 1)
+    await client.start("known_by_its_slug", {"any": "value"})
+    assert_type(await run.result(), dict[str, Any])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
+from pgflow_events.client import Client, Run
 from pgflow_events.flow import Context, Flow, Node, Step
 
 T = TypeVar("T")
@@ -237,20 +238,27 @@ Flow(slug=1)  # rejected: a slug is a str
 def takes_text(text: str) -> None: ...
 
 
-def output(step: Step[T]) -> T:
-    raise NotImplementedError(step)
+async def results(run: Run) -> None:
+    takes_text(summary)  # rejected: the step, where its result is meant
+    takes_text(await run.output(website))  # rejected: the result is a Page
+    takes_text(await run.output(maybe))  # rejected: the result can be None
+    takes_text(run.output(summary))  # rejected: it is to be awaited
+    await run.output(analyze.input)  # rejected: the input is no step
+    await run.output(undecorated)  # rejected: a function is no step
+    await run.output(website.result)  # rejected: a step has no such attribute
 
 
-takes_text(summary)  # rejected: the step, where its result is meant
-takes_text(output(website))  # rejected: the result is a Page
-takes_text(output(maybe))  # rejected: the result can be None
-output(analyze.input)  # rejected: the input is no step
-output(undecorated)  # rejected: a function is no step
+async def starts(client: Client) -> None:
+    await client.start(analyze, {"uri": ""})  # rejected: the input is a Website
+    await client.start(analyze, "https://example.org")  # rejected: the input is a Website
+    await client.start(analyze)  # rejected: an input is needed
+    await client.start(website, {"url": ""})  # rejected: a step is no flow
+
+
 as_text: Step[str] = website  # rejected: its result is a Page
 as_detailed: Step[Detailed] = mood  # rejected: a Sentiment need not have the words
 as_texts: Node[list[str | None]] = words  # rejected: lists are invariant
 as_input: Flow[Page] = analyze  # rejected: its input is a Website
-output(website.result)  # rejected: a step has no such attribute
 
 
 # A call is checked against the nodes.
