@@ -424,7 +424,7 @@ async def a_step_is_called_like_its_function(context: Context) -> None:
 
 
 async def a_run_is_started_with_the_input_of_its_flow(client: Client) -> None:
-    run = await client.start(analyze, {"url": "https://example.org"})
+    run = await client.start(analyze, Website(url="https://example.org"))
     assert_type(run, Run)
     await client.start(texts, ["one", "two"])
     await client.start(maybe, None)
