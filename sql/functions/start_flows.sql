@@ -10,8 +10,6 @@ returns setof pgflow.runs
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -47,7 +45,10 @@ begin
   end if;
 
   return query
-  select r.* from unnest(ids) with ordinality as i (run_id, n) join pgflow.runs r using (run_id)
+  select r.*
+  from unnest(ids) with ordinality as i (run_id, n)
+  -- With its limit a look-up stays a look-up: a join may be planned to read the whole table.
+  cross join lateral (select * from pgflow.runs r where r.run_id = i.run_id limit 1) r
   order by i.n;
 end
 $$;

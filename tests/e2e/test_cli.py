@@ -1,0 +1,280 @@
+"""The command line, as its users see it: text, JSON, exit codes."""
+
+import io
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pgflow_events.cli import SUMMARIES, commands
+
+from .conftest import COMMAND, FLOWS, end
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = "host=127.0.0.1 port=1 user=u password=hunter2"
+ABSENT = "0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
+
+
+def command(name: str) -> click.Command:
+    found = commands.get_command(click.Context(commands), name)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_the_list_of_commands_says_of_each_what_its_help_says(name):
+    assert command(name).get_short_help_str(80) == SUMMARIES[name]
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_the_examples_in_the_help_can_be_called(name, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
+    shown = command(name).get_help(click.Context(command(name)))
+    examples = [line.strip() for line in shown.partition("Examples:")[2].strip().splitlines()]
+    assert examples
+    for example in examples:
+        program, called, *arguments = shlex.split(example.partition(" < ")[0])
+        assert (program, called) == ("pgflow-events", name)
+        command(name).make_context(name, arguments)
+
+
+def test_help_lists_the_commands_without_importing_what_they_need(environment):
+    program = (
+        "import sys\n"
+        "from pgflow_events.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit(f'rich: {\"rich\" in sys.modules}')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.stderr == "rich: False\n"
+    assert [line.split()[0] for line in answer.stdout.splitlines()[-len(SUMMARIES) :]] == [
+        *SUMMARIES
+    ]
+
+
+def test_a_run_is_started_listed_and_shown(cli, worker):
+    worker()
+    waited = cli("start", "pages", '{"url": "x"}', "--wait")
+    assert json.loads(waited.stdout) == {"check": {"title": "<p>long"}}
+    run_id = waited.stderr.removeprefix("started run ").strip()
+
+    (listed,) = json.loads(cli("runs", "--json").stdout)
+    assert listed.items() >= {
+        "run_id": run_id, "flow_slug": "pages", "status": "completed",
+        "steps_done": 3, "steps_total": 3,
+    }.items()  # fmt: skip
+    header, row = cli("runs").stdout.splitlines()
+    assert header.split() == ["RUN", "FLOW", "STATUS", "STARTED", "DURATION", "STEPS"]
+    assert row.split()[:3] == [run_id, "pages", "completed"]
+    assert row.split()[-1] == "3/3"
+
+    tree = cli("show", run_id).stdout
+    assert tree.startswith(f"run {run_id} of pages: completed in ")
+    assert "text, 1.8 MB as " in tree
+    assert "check completed in " in tree
+    assert "  after title\n" in tree
+    assert '{"title":"<p>long"}' in tree
+
+    shown = json.loads(cli("show", run_id, "--json").stdout)
+    assert shown["input"] == {"url": "x"}
+    assert [step["dependencies"] for step in shown["steps"]] == [[], ["website"], ["title"]]
+    website = shown["steps"][0]
+    assert website["output"] is None
+    assert website["blob"].items() >= {"kind": "text", "raw_size": 1_800_003}.items()
+    assert website["blob"]["stored_size"] < 10_000
+
+
+def test_a_run_that_fails_says_why_in_one_line_and_nothing_to_the_terminal(cli, worker):
+    worker()
+    failed = cli("start", "pages", "-", "--wait", text='{"fault": "too bad"}')
+    assert (failed.returncode, failed.stdout) == (1, "")
+    _, line = failed.stderr.splitlines()
+    assert line.startswith("error: run ")
+    assert line.endswith("in step 'check': ValueError: too bad [bold]�[31m and more of it")
+
+    (run,) = json.loads(cli("runs", "--status", "failed", "--flow", "pages", "--json").stdout)
+    tree = cli("show", run["run_id"]).stdout
+    assert "check failed in " in tree
+    assert ", attempt 2 of 2" in tree
+    assert "ValueError: too bad [bold]�[31m\n" in tree
+
+
+def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
+    worker(f"{FLOWS}:raw", "--resources", f"{FLOWS}:resources")
+    many = cli("start", "raw", "--count", "2", "--wait", "--json")
+    assert [run["output"] for run in json.loads(many.stdout)] == [
+        {"key": {"base64": "AP8="}},
+        {"key": {"base64": "AP8="}},
+    ]
+    one = json.loads(cli("start", "raw", "--json").stdout)
+    assert one == {"run_id": one["run_id"], "flow_slug": "raw", "status": "started"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["start", "nope"], 1, 'error: unknown flow "nope"\n'),
+        (["show", ABSENT], 1, f"error: there is no run {ABSENT}\n"),
+        (["start", "nope", "{bad"], 2, "this is no JSON: Expecting property name"),
+        (["show", "nope"], 2, "'nope' is not a valid UUID"),
+        (["worker", "nope.flows"], 1, "error: cannot import nope.flows: ModuleNotFoundError"),
+        (["demo", "nope"], 1, "error: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_said_in_one_line(cli, arguments, code, message):
+    answer = cli(*arguments)
+    assert (answer.returncode, answer.stdout) == (code, "")
+    assert message in answer.stderr
+    assert answer.stderr.startswith("error: ") == (code == 1)
+    assert answer.stderr.count("\n") == (1 if code == 1 else 4)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "message"),
+    [
+        (NOWHERE, "error: connection failed"),
+        ("postgresql://u:hunter2", "error: the DSN cannot be understood"),
+    ],
+)
+def test_a_database_that_is_not_there_is_named_without_its_password(cli, dsn, message):
+    answer = cli("runs", "--dsn", dsn)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(message)
+    assert answer.stderr.count("\n") == 1
+    assert "hunter2" not in answer.stderr
+
+
+def test_with_debug_the_traceback_is_shown(cli):
+    answer = cli("show", ABSENT, "--debug")
+    assert answer.returncode == 1
+    assert "Traceback" in answer.stderr
+    assert answer.stderr.endswith(f"UnknownRun: there is no run {ABSENT}\n")
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["runs", "--json"]], ids=" ".join)
+def test_a_reader_who_is_gone_is_no_error(arguments, environment):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        answer = subprocess.run(
+            [*COMMAND, *arguments],
+            env=environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (answer.returncode, answer.stderr) == (1, b"")
+
+
+def test_a_database_without_the_schema_is_migrated(cli, empty_database, environment):
+    environment["PGFLOW_DSN"] = empty_database
+    refused = cli("runs")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(": run `pgflow-events migrate`\n")
+    assert cli("worker", FLOWS).stderr.endswith(": run `pgflow-events migrate`\n")
+
+    sick = cli("doctor", "--json")
+    assert sick.returncode == 1
+    report = json.loads(sick.stdout)
+    assert not report["ok"]
+    statuses = {check["check"]: check["status"] for check in report["checks"]}
+    assert statuses["server"] == statuses["notifications"] == "ok"
+    assert statuses["pgmq"] == statuses["schema"] == "failed"
+
+    first = cli("migrate")
+    assert first.stdout.splitlines()[0] == "applied migrations/0001_flows.sql"
+    assert json.loads(cli("migrate", "--json").stdout) == {"applied": []}
+
+
+def test_the_doctor_tells_of_tasks_that_wait_and_transactions_that_last(cli, database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("select pgflow.create_flow('lonely')")
+        connection.execute("select pgflow.add_step('lonely', 'alone')")
+        connection.execute("select pgflow.start_flow('lonely', '{}')")
+        connection.execute("update pgmq.q_lonely set vt = clock_timestamp() - interval '1 day'")
+        with psycopg.connect(database, application_name="sleeper") as other:
+            other.execute("select pg_current_xact_id()")
+            answer = cli("doctor")
+    assert answer.returncode == 0
+    lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
+    assert "! queues lonely: 1 queued, 1 of them to be claimed, the first for 1 d 0 h" in (
+        "\n".join(lines)
+    )
+    assert any("idle in transaction, pid" in line and "sleeper" in line for line in lines)
+
+
+def test_the_doctor_notices_that_notifications_do_not_arrive(cli, database):
+    # A LISTEN in another database hears nothing, like one behind a pooler.
+    answer = cli("doctor", "--listen-dsn", make_conninfo(database, dbname="postgres"))
+    assert answer.returncode == 1
+    (line,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert "notifications" in line
+
+
+def test_the_doctor_of_a_server_that_cannot_be_reached_says_so(cli):
+    answer = cli("doctor", "--dsn", NOWHERE, "--json")
+    assert answer.returncode == 1
+    (check,) = json.loads(answer.stdout)["checks"]
+    assert (check["check"], check["status"]) == ("server", "failed")
+    assert "Connection refused" in check["found"]
+
+
+@pytest.fixture
+def somebody() -> Iterator[dict]:
+    """An account whose data folder is its own: root's is the machine's. For subprocess.Popen."""
+    with tempfile.TemporaryDirectory(prefix="pgflow-test-") as home:
+        environment = {"XDG_DATA_HOME": home, "HOME": home}
+        if os.geteuid():
+            yield {"args": COMMAND, "env": environment}
+            return
+        version = "python{}.{}".format(*sys.version_info)
+        if not (python := shutil.which(version, path=os.defpath)):
+            pytest.skip(f"nobody can run no {version} here")
+        nobody = pwd.getpwnam("nobody")
+        shutil.chown(home, nobody.pw_uid)
+        site = Path(psycopg.__file__).parents[1]
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, site)))
+        yield {
+            "args": [python, *COMMAND[1:]], "env": environment, "cwd": "/",
+            "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [],
+        }  # fmt: skip
+
+
+def test_without_any_dsn_two_processes_share_an_embedded_server(somebody):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    program = somebody.pop("args")
+    with subprocess.Popen([*program, "worker", FLOWS], **somebody, **pipes) as worker:
+        try:
+            assert worker.stdout.readline().startswith("ready: "), worker.stderr.read()
+            folder = f"{somebody['env']['XDG_DATA_HOME']}/pgflow_events/postgres-18"
+            said = worker.stderr.readline()
+            assert said == f"using the embedded PostgreSQL in {folder}\n"
+            answer = subprocess.run(
+                [*program, "start", "pages", "--wait"], **somebody, **pipes, check=True
+            )
+            assert json.loads(answer.stdout) == {"check": {"title": "<p>long"}}
+            assert answer.stderr.startswith("using the embedded PostgreSQL of process ")
+            assert end(worker, signal.SIGTERM)[0] == 0
+        finally:
+            worker.kill()

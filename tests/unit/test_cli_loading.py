@@ -1,0 +1,85 @@
+"""Flows are found where the command line names them, and DSNs are refused without a quote."""
+
+import sys
+
+import pytest
+
+from pgflow_events.cli.database import checked
+from pgflow_events.cli.loading import load_flows, load_object
+from pgflow_events.errors import SettingsError
+
+FLOWS = """
+from pgflow_events import Flow
+from neighbour_of_{0} import other
+first, second = Flow("first"), Flow("second")
+number = 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "flows_in_a_file.py").write_text(FLOWS.format("file"))
+    neighbour = 'from pgflow_events import Flow\nother = Flow("other")\n'
+    (tmp_path / "neighbour_of_file.py").write_text(neighbour)
+    (tmp_path / "json.py").write_text(neighbour)
+    (tmp_path / "faulty_flows.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    return tmp_path
+
+
+def slugs(*places):
+    return [flow.slug for flow in load_flows(map(str, places))]
+
+
+def test_a_module_without_a_name_stands_for_all_its_flows_each_once(folder):
+    path = folder / "flows_in_a_file.py"
+    assert slugs(path) == ["other", "first", "second"]
+    assert slugs(f"{path}:second", path) == ["second", "other", "first"]
+
+
+def test_a_dotted_name_is_looked_for_in_the_current_folder(folder):
+    assert slugs("flows_in_a_file:first") == ["first"]
+    assert load_object("flows_in_a_file:number") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("nowhere.py", "there is no file nowhere.py"),
+        ("nowhere.flows", "cannot import nowhere.flows: ModuleNotFoundError"),
+        ("", "cannot import : ValueError"),
+        ("faulty_flows", "cannot import faulty_flows: ZeroDivisionError: division by zero"),
+        ("flows_in_a_file:nothing", "module flows_in_a_file has no 'nothing'"),
+        ("flows_in_a_file:number", "there is no Flow at 'flows_in_a_file:number'"),
+        ("json.py", "json.py has the name of another module"),
+    ],
+)
+def test_a_place_without_flows_is_an_error_that_says_why(folder, place, message):
+    with pytest.raises(SettingsError, match=message):
+        load_flows([place])
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hunter2",
+        "postgresql//u:hunter2@h/d",
+        "postgresql://u:hunter2/3@h/d",
+        "postgresql://u:x@hunter2@h/d",
+        "host=h password=not hunter2",
+    ],
+)
+def test_a_dsn_that_cannot_be_understood_is_not_quoted(dsn):
+    with pytest.raises(SettingsError, match="the DSN cannot be understood") as caught:
+        checked(dsn)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "dsn", ["", "postgresql://u:hunter2@h1:5432,h2:5433/d?sslmode=require", "host=@abstract"]
+)
+def test_other_dsns_are_taken_as_they_are(dsn):
+    assert checked(dsn) == dsn

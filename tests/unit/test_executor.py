@@ -1,0 +1,326 @@
+"""The executor, with functions in the place of the database and the completer."""
+
+import _thread
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+import trio
+
+from blobstore import Blobs, Loaded
+from blobstore.codec import Payload
+from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEvent
+from pgflow_events.executor import LONGEST_ERROR, Executor, describe
+from pgflow_events.queries import ClaimedTask, Outcome
+
+PAGE_ID = UUID(int=1)
+
+
+class Rig:
+    """An executor for one flow, and what came out of it."""
+
+    def __init__(self, *hooks: Callable[[TaskEvent], None]) -> None:
+        self.flow = Flow("flow")
+        self.outcomes: list[Outcome] = []
+        self.events: list[TaskEvent] = []
+        self.encoded = Blobs(cap=10_000)
+        self.resources = {"client": object()}
+        self.executor = Executor(
+            [self.flow],
+            self._load,
+            self.encoded.encode,
+            self._settle,
+            resources=self.resources,
+            hooks=[*hooks, self.events.append],
+        )
+
+    async def _load(self, ids: Iterable[UUID]) -> Loaded:
+        return Loaded({ref: Payload("text", "page") for ref in ids if ref == PAGE_ID}, None)
+
+    async def _settle(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def task(
+        self, step: str = "step", timeout: int = 60, refs: dict[str, str] | None = None
+    ) -> Any:
+        run_input = orjson.dumps({"run": 1}).decode()
+        return ClaimedTask("flow", uuid4(), step, 0, 2, timeout, run_input, refs or {})
+
+    async def run(self, handler: Callable[..., Any], timeout: int = 60) -> Outcome:
+        """The outcome of a handler that takes a context."""
+        self.flow.step(self.flow.context, slug="step")(handler)
+        await self.executor.execute_all([self.task(timeout=timeout)])
+        (outcome,) = self.outcomes
+        return outcome
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def raising(error: BaseException, plain: bool) -> Callable[[Context], Any]:
+    def handler(context: Context) -> None:
+        raise error
+
+    async def async_handler(context: Context) -> None:
+        raise error
+
+    return handler if plain else async_handler
+
+
+async def test_what_a_handler_returns_is_settled(rig):
+    outcome = await rig.run(lambda context: {"attempt": context.attempt})
+    assert outcome.output.json == b'{"attempt":2}'
+    assert outcome.error is None
+    (event,) = rig.events
+    assert (event.outcome, event.error, event.attempt) == ("completed", None, 2)
+
+
+async def test_a_handler_gets_what_its_nodes_give_in_their_order(rig):
+    given = []
+
+    @rig.flow.step(slug="page")
+    def page():
+        return None
+
+    @rig.flow.step(rig.flow.context, page, rig.flow.input)
+    async def step(*arguments):
+        given.extend(arguments)
+
+    task = rig.task(refs={"page": str(PAGE_ID)})
+    await rig.executor.execute_all([task])
+    context, *values = given
+    assert values == ["page", 1]
+    assert (context.run_id, context.step, context.attempt) == (task.run_id, "step", 2)
+    assert context.resources is rig.resources
+
+
+async def test_a_missing_blob_fails_its_task_for_good_and_no_other(rig):
+    @rig.flow.step(rig.flow.input)
+    async def step(run):
+        return None
+
+    missing = str(uuid4())
+    tasks = [rig.task(), rig.task(refs={"page": missing}), rig.task()]
+    await rig.executor.execute_all(tasks)
+    assert {outcome.error for outcome in rig.outcomes} == {
+        None,
+        f"BlobMissing: blob {missing} is missing",
+    }
+    assert [o.permanent for o in rig.outcomes if o.task is tasks[1]] == [True]
+
+
+async def test_an_input_that_is_no_json_to_python_fails_its_task_for_good(rig):
+    @rig.flow.step(rig.flow.input)
+    async def step(run):
+        return None
+
+    task = ClaimedTask("flow", uuid4(), "step", 0, 1, 60, '{"run": 1e400}', {})
+    await rig.executor.execute_all([task])
+    assert rig.outcomes[0].permanent
+    assert "the input cannot be read: number is infinity" in rig.outcomes[0].error
+
+
+async def test_a_step_that_the_worker_does_not_know_fails_its_attempt(rig):
+    await rig.executor.execute_all([rig.task("other")])
+    assert "knows no step 'other' of flow 'flow'" in rig.outcomes[0].error
+    assert not rig.outcomes[0].permanent
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), SystemExit("x"), KeyboardInterrupt("x"), GeneratorExit("x")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_handler_raises_fails_its_attempt_and_nothing_else(rig, error, plain):
+    outcome = await rig.run(raising(error, plain))
+    assert outcome.error == f"{type(error).__name__}: x"
+    assert not outcome.permanent
+    (event,) = rig.events
+    assert (event.outcome, event.error) == ("failed", error)
+
+
+@pytest.mark.parametrize("leave", [_thread.exit, sys.exit], ids=["_thread.exit", "sys.exit"])
+async def test_a_plain_handler_that_ends_its_thread_fails_its_attempt(rig, leave):
+    outcome = await rig.run(lambda context: leave())
+    assert outcome.error.startswith("SystemExit")
+
+
+async def test_stop_iteration_fails_its_attempt(rig):
+    outcome = await rig.run(raising(StopIteration("x"), plain=True))
+    assert "StopIteration" in outcome.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermanentError("x"),
+        ExceptionGroup("in a nursery", [ExceptionGroup("in another", [PermanentError("x")])]),
+    ],
+    ids=["alone", "in groups"],
+)
+async def test_a_permanent_error_fails_its_task_for_good(rig, error):
+    assert (await rig.run(raising(error, plain=False))).permanent
+
+
+async def test_a_value_that_cannot_be_kept_fails_its_task_for_good(rig):
+    outcome = await rig.run(lambda context: {"a": [1, float("nan")]})
+    assert outcome.permanent
+    assert outcome.error == "ValueRefused: $.a[1] is nan, a number JSON does not have"
+
+
+async def test_an_async_handler_is_cancelled_at_its_timeout(rig, autojump_clock):
+    ended = []
+
+    async def handler(context):
+        assert context.cancel_scope.deadline == trio.current_time() + 7
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    outcome = await rig.run(handler, timeout=7)
+    assert ended == [7]
+    assert outcome.error == "HandlerTimeout: the handler took longer than its timeout of 7 s"
+    assert isinstance(rig.events[0].error, HandlerTimeout)
+    assert rig.events[0].seconds == 7
+
+
+async def test_an_error_raised_on_the_way_out_of_a_timeout_is_what_the_task_failed_of(
+    rig, autojump_clock
+):
+    async def handler(context):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("x")
+
+    outcome = await rig.run(handler)
+    assert "KeyError: 'x'" in outcome.error
+    assert "Cancelled" not in outcome.error
+
+
+async def test_a_handler_that_cancels_its_own_scope_fails_its_attempt_and_is_told_so(rig):
+    async def handler(context):
+        context.cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    outcome = await rig.run(handler)
+    assert outcome.error == "PgflowError: the handler cancelled its own scope"
+
+
+async def test_plain_handlers_that_hang_are_given_up_and_keep_no_others_from_a_thread(rig):
+    enough = threading.Event()
+    rig.flow.step(slug="hang")(enough.wait)
+    rig.flow.step(slug="go_on")(enough.is_set)
+    try:
+        await rig.executor.execute_all([rig.task("hang", timeout=0) for _ in range(50)])
+        assert {outcome.error for outcome in rig.outcomes} == {
+            "HandlerTimeout: the handler took longer than its timeout of 0 s"
+        }
+        await rig.executor.execute_all([rig.task("go_on")])
+        assert rig.outcomes[-1].output.json == b"false"
+    finally:
+        enough.set()
+
+
+async def test_cancelled_it_settles_nothing(rig, autojump_clock):
+    async def handler(context):
+        await trio.sleep_forever()
+
+    rig.flow.step(rig.flow.context, slug="step")(handler)
+    with trio.move_on_after(1) as scope:
+        await rig.executor.execute_all([rig.task()])
+    assert scope.cancelled_caught
+    assert (rig.outcomes, rig.events) == ([], [])
+
+
+async def test_what_handlers_raise_when_they_are_cancelled_with_the_worker_does_not_come_out(
+    rig, autojump_clock
+):
+    async def handler(context):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError
+
+    rig.flow.step(rig.flow.context, slug="step")(handler)
+    with trio.move_on_after(1) as scope:
+        await rig.executor.execute_all([rig.task()])
+    assert scope.cancelled_caught
+    assert rig.outcomes == []
+
+
+async def test_a_cancellation_that_a_handler_kept_from_elsewhere_is_an_error_like_others(rig):
+    async def handler(context):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as cancelled:
+                kept = cancelled
+        raise kept
+
+    outcome = await rig.run(handler)
+    assert outcome.error.startswith("Cancelled")
+
+
+async def test_a_hook_that_raises_is_logged_and_harms_nobody(caplog):
+    def hook(event: TaskEvent) -> None:
+        raise ZeroDivisionError
+
+    rig = Rig(hook)
+    outcome = await rig.run(lambda context: None)
+    assert outcome.error is None
+    assert caplog.messages == ["a hook raised an error"]
+    assert len(rig.events) == 1
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def nested(depth: int) -> BaseException:
+    error: BaseException = ValueError("deep down")
+    for _ in range(depth):
+        error = BaseExceptionGroup("group", [error])
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("x"), "ValueError: x"),
+        (ValueError("a\0b"), "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+        (ValueError("a\ud800b"), "ValueError: a?b"),
+        (ValueError("x" * 5_000_000), "ValueError: " + "x" * (LONGEST_ERROR - 12)),
+        (Unspeakable(), "Unspeakable (its text raised SystemExit)"),
+        (
+            ExceptionGroup("two", [ValueError("x"), ExceptionGroup("one", [KeyError("y")])]),
+            "ExceptionGroup: two (2 sub-exceptions) [ValueError: x; KeyError: 'y']",
+        ),
+        (
+            nested(20_000),
+            "ExceptionGroup: group (1 sub-exception) [ValueError: deep down]",
+        ),
+    ],
+    ids=["plain", "NUL", "surrogate", "5 MB", "no text", "group", "deep group"],
+)
+def test_an_error_is_stored_as_its_type_and_text(error, text):
+    assert describe(error) == text
+
+
+def test_the_members_of_a_wide_group_take_no_more_room_than_an_error():
+    group = ExceptionGroup("wide", [ValueError("x" * 1000) for _ in range(10_000)])
+    assert len(describe(group)) == LONGEST_ERROR
