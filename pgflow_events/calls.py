@@ -2,7 +2,8 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import psycopg
@@ -17,6 +18,9 @@ log = logging.getLogger("pgflow_events.calls")
 
 # What the connection or the server is to blame for, and not the call.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, trio.TooSlowError)
+# What is wrong with this connection and will not be with the next: statements that were prepared
+# before a migration ("cached plan must not change result type"), a server that became a standby.
+STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.ReadOnlySqlTransaction)
 LONGEST_DELAY = 10.0
 
 
@@ -43,16 +47,20 @@ class Calls:
         """
 
         async def attempt() -> T:
-            async with self._pool.connection() as connection:
-                try:
-                    return await call(connection)
-                except psycopg.errors.FeatureNotSupported as error:
-                    # "cached plan must not change result type", after a migration: the statements
-                    # prepared on this connection are of no use any more.
-                    await connection.close()
-                    raise psycopg.OperationalError(str(error)) from error
+            async with self.connection() as connection:
+                return await call(connection)
 
         return await self.repeat(attempt)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection for one attempt of :meth:`repeat`; like :meth:`Pool.connection`."""
+        async with self._pool.connection() as connection:
+            try:
+                yield connection
+            except STALE as error:
+                await connection.close()
+                raise psycopg.OperationalError(str(error)) from error
 
     async def repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await `attempt` until it does not fail for a passing reason, with growing delays."""

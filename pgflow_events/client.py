@@ -24,6 +24,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 NET = 60.0  # seconds between two looks at a run that nobody spoke of
+CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 
 @asynccontextmanager
@@ -32,7 +33,9 @@ async def connect(
 ) -> AsyncIterator["Client"]:
     """Open a client.
 
-    What is raised within the block comes out as it is, not in a group.
+    What is raised within the block comes out as it is, not in a group. While the database does
+    not answer, what only reads is tried again until it does; a start, which may have happened,
+    raises the error.
 
     Args:
         dsn: Where the database is, as libpq takes it.
@@ -187,33 +190,31 @@ class Reader:
 
     def __init__(self, dsn: str, pool: Pool, blobs: Blobs, nursery: trio.Nursery) -> None:
         self._dsn = dsn
-        self._pool = pool
+        self._calls = Calls(pool, CALL_TIMEOUT)
         self._blobs = blobs
         self._nursery = nursery
         self._watches: dict[str, Watch] = {}
 
     async def row(self, run_id: UUID) -> RunRow:
         """The row of a run."""
-        async with self._pool.connection() as connection:
-            row = await queries.find_run(connection, run_id)
+        row = await self._calls.make(lambda connection: queries.find_run(connection, run_id))
         if row is None:
             raise UnknownRun(f"there is no run {run_id}")
         return row
 
     async def tasks(self, run_id: UUID) -> list[TaskRow]:
         """The tasks of a run, in order of its steps."""
-        async with self._pool.connection() as connection:
-            return await queries.find_tasks(connection, run_id)
+        return await self._calls.make(lambda connection: queries.find_tasks(connection, run_id))
 
     async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
         """The values of these blobs."""
-        loaded = await self._blobs.load(self._pool.connection, refs)
+        loaded = await self._calls.repeat(lambda: self._blobs.load(self._calls.connection, refs))
         return {ref: await loaded.get(ref) for ref in refs}
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
         if not (watch := self._watches.get(flow_slug)):
-            watch = self._watches[flow_slug] = Watch(self._dsn, self._pool, flow_slug)
+            watch = self._watches[flow_slug] = Watch(self._dsn, self._calls, flow_slug)
             self._nursery.start_soon(watch.run)
         await watch.wait(run_id)
 
@@ -225,9 +226,9 @@ class Watch:
     the lock after their commit: one of the two sees the other.
     """
 
-    def __init__(self, dsn: str, pool: Pool, flow_slug: str) -> None:
+    def __init__(self, dsn: str, calls: Calls, flow_slug: str) -> None:
         self._dsn = dsn
-        self._calls = Calls(pool, timeout=30)
+        self._calls = calls
         self._flow_slug = flow_slug
         self._awaited: dict[UUID, trio.Event] = {}
         self._ring, self._bell = trio.open_memory_channel[None](1)
@@ -236,7 +237,11 @@ class Watch:
         """Return when this run goes on no more."""
         ended = self._awaited.setdefault(run_id, trio.Event())
         self._look()
-        await ended.wait()
+        try:
+            await ended.wait()
+        finally:
+            if self._awaited.get(run_id) is ended and not ended.statistics().tasks_waiting:
+                del self._awaited[run_id]
 
     def _look(self) -> None:
         with suppress(trio.WouldBlock):  # it is about to look anyway
@@ -255,7 +260,8 @@ class Watch:
             while True:
                 with trio.move_on_after(NET if self._awaited else float("inf")):
                     await self._bell.receive()
-                await self._tell()
+                if self._awaited:
+                    await self._tell()
 
     async def _register(self, connection: Connection) -> None:
         await queries.hold_waiting_lock(connection, self._flow_slug)
@@ -264,4 +270,5 @@ class Watch:
         awaited = list(self._awaited)
         ended = await self._calls.make(lambda connection: queries.find_ended(connection, awaited))
         for run_id in ended:
-            self._awaited.pop(run_id).set()
+            with suppress(KeyError):  # nobody waits for it any more
+                self._awaited.pop(run_id).set()

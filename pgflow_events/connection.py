@@ -301,9 +301,12 @@ class Connection(psycopg.AsyncConnection[Row]):
         except (OSError, trio.ClosedResourceError) as error:
             raise errors.OperationalError("the connection was closed") from error
         except (trio.Cancelled, KeyboardInterrupt):
-            if self.pgconn.transaction_status == ACTIVE or self.pgconn.pipeline_status:
+            if self.pgconn.transaction_status == ACTIVE:
                 await self.abort()
             raise
+        finally:
+            with suppress(psycopg.Error, RuntimeError):  # it may want to use the connection
+                gen.close()
         raise errors.OperationalError("the connection is being closed")
 
     async def _breathe(self) -> None:
@@ -343,8 +346,12 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def _stop_query(self) -> None:
         fd = self.pgconn.socket
         trio.lowlevel.notify_closing(fd)
-        with suppress(psycopg.OperationalError):  # only COPY FROM needs this, to answer
-            self.pgconn.put_copy_end(b"cancelled")
+        # COPY FROM and a pipeline only answer once they know that no more will come.
+        with suppress(psycopg.OperationalError):
+            if self.pgconn.pipeline_status:
+                self.pgconn.pipeline_sync()
+            else:
+                self.pgconn.put_copy_end(b"cancelled")
             self.pgconn.flush()
         try:
             # A request that overtakes its query stops nothing: repeat it until an answer.

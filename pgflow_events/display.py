@@ -32,16 +32,15 @@ UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A table of runs, a row for each."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RUN", "FLOW", "STATUS", "STARTED", "DURATION"):
-        table.add_column(column, no_wrap=column in {"RUN", "STATUS"})
-    table.add_column("STEPS", justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("RUN", "FLOW", "STATUS", "AGO", "DURATION", "STEPS"):
+        table.add_column(name, no_wrap=name != "FLOW", overflow="fold")
     for run in runs:
         table.add_row(
             str(run.run_id),
             Text(run.flow_slug),
             status(run.status),
-            f"{duration(run.age)} ago",
+            " ".join(duration(run.age).split()[:2]),
             duration(run.duration),
             f"{run.steps_done}/{run.steps_total}",
         )

@@ -27,6 +27,8 @@ from pgflow_events.queries import Claim, ClaimedTask, Outcome
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import Hook, log_task
 
+LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
+
 log = logging.getLogger("pgflow_events.worker")
 
 Resources = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -84,7 +86,8 @@ class Worker:
 
         Args:
             signals: Whether SIGTERM and SIGINT stop the worker, and a second one cancels what
-                still runs. For the main thread only.
+                still runs, and after 5 seconds what could not be committed. For the main
+                thread only.
             task_status: Told when notifications arrive and the first claim is under way.
 
         Raises:
@@ -111,8 +114,8 @@ class Worker:
 
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
-        async with trio.open_nursery() as committing:
-            committing.start_soon(self._completer.run)
+        async with trio.open_nursery() as self._commits:
+            self._commits.start_soon(self._completer.run)
             async with trio.open_nursery() as self._tasks:
                 await self._dispatcher.run()
             self._completer.close()
@@ -143,9 +146,10 @@ class Worker:
 
     async def _prove_listening(self, listener: Listener) -> None:
         """Now and then, see that notifications arrive, and claim as if one had been missed."""
+        heard = True
         while True:
-            heard = await listener.check(self._ping)
-            if not heard:
+            before, heard = heard, await listener.check(self._ping)
+            if before and not heard:
                 log.warning(
                     "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
                     " worker a DSN of the server itself to listen at",
@@ -166,6 +170,7 @@ class Worker:
             async for number in received:
                 log.warning("%s again: leaving at once", signal.Signals(number).name)
                 self._tasks.cancel_scope.cancel()
+                self._commits.cancel_scope.deadline = trio.current_time() + LAST_COMMIT
 
     def _slugs_in_turn(self) -> list[str]:
         """The flows, another one first each time, lest the first keep all the others waiting."""
@@ -173,7 +178,9 @@ class Worker:
         return list(self._slugs)
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
-        self._tasks.start_soon(self._executor.execute_all, tasks)
+        # A commit may outlast the tasks that were cancelled: what it claimed waits for its timeout.
+        if not self._tasks.cancel_scope.cancel_called:
+            self._tasks.start_soon(self._executor.execute_all, tasks)
 
     async def _claim(self, qty: int) -> Claim:
         slugs = self._slugs_in_turn()
@@ -210,7 +217,7 @@ class Worker:
         await self._calls.make(lambda connection: queries.ping(connection, channel))
 
     async def _load(self, ids: Collection[UUID]) -> Loaded:
-        return await self._calls.repeat(lambda: self._blobs.load(self._pool.connection, ids))
+        return await self._calls.repeat(lambda: self._blobs.load(self._calls.connection, ids))
 
     async def _encode(self, value: Any, threshold: int | None) -> Inline | Blob:
         return await self._blobs.encode(value, threshold=threshold)

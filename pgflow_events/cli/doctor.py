@@ -136,6 +136,8 @@ async def schema(connection: Connection) -> Verdicts:
 
 async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
     """Whether a notification arrives, from one connection to another."""
+    # The listener would not give up where nobody answers.
+    await (await Connection.connect(listen_dsn)).close()
     listener = Listener(listen_dsn, [], lambda _: None, lambda: None)
     heard, began = False, trio.current_time()
     async with trio.open_nursery() as nursery:

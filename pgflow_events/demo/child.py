@@ -21,6 +21,7 @@ async def start(module: str, message: object) -> AsyncIterator["Child"]:
     """Run a module as a process until the block ends.
 
     Its standard input ends when the block does, or when we are killed; then it is to end too.
+    If cancelled, the process is terminated. What is raised in the block comes out as it is.
 
     Args:
         module: What ``python -m`` runs.
@@ -41,12 +42,17 @@ async def start(module: str, message: object) -> AsyncIterator["Child"]:
             check=False,
             start_new_session=True,  # Ctrl-C is for us, who end the process
         )
-        async with trio.open_nursery() as nursery:
-            child = Child(module, await nursery.start(run), stderr)
-            nursery.start_soon(child.watch)
-            await child.send(message)
-            yield child
-            await child.close()
+        try:
+            async with trio.open_nursery() as nursery:
+                child = Child(module, await nursery.start(run), stderr)
+                nursery.start_soon(child.watch)
+                await child.send(message)
+                yield child
+                await child.close()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 class Child:

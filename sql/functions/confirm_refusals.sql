@@ -26,13 +26,13 @@ begin
 
   return array(
     select i.n from unnest(refused) as i (n)
-    where not exists (
-      select from pgflow.step_tasks t
+    where (
+      select t.status = 'completed' and t.attempts_count = attempts[i.n]
+      from pgflow.step_tasks t
       where
         t.run_id = run_ids[i.n] and t.step_slug = step_slugs[i.n]
         and t.task_index = task_indexes[i.n]
-        and t.status = 'completed' and t.attempts_count = attempts[i.n]
-    )
+    ) is not true
     order by i.n
   );
 end

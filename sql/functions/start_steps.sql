@@ -10,7 +10,9 @@ returns setof pgflow.queued_task
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = on
+set enable_hashjoin = on -- and no other: a plan cached for one run would compare each with each
+set enable_nestloop = off
+set jit = off -- those plans look dear
 as $$
 #variable_conflict use_column
 declare
@@ -29,12 +31,17 @@ begin
     ),
     ordered as (
       select
-        flow_slug, run_id, step_slug, coalesce(s.opt_timeout, f.opt_timeout) as timeout,
-        row_number() over (order by i.n, s.step_index) as n
-      from started
-      join pgflow.steps s using (flow_slug, step_slug)
-      join pgflow.flows f using (flow_slug)
+        t.flow_slug, t.run_id, t.step_slug, o.timeout,
+        row_number() over (order by i.n, o.step_index) as n
+      from started t
       join unnest(start_steps.run_ids) with ordinality as i (run_id, n) using (run_id)
+      -- With its limit a look-up stays a look-up.
+      cross join lateral (
+        select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+        from pgflow.steps s join pgflow.flows f using (flow_slug)
+        where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        limit 1
+      ) o
     )
     select
       flow_slug, array_agg(run_id order by n), array_agg(step_slug order by n),

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -41,6 +42,10 @@ def task_of(run_id: UUID, db: psycopg.Connection) -> tuple:
     return db.execute(read, [run_id]).fetchone()
 
 
+def await_line(process: "subprocess.Popen[str]", text: str) -> None:
+    assert any(text in line for line in process.stderr), "it ended without a word"
+
+
 def answer(asking: socket.socket, text: str) -> None:
     with asking:
         asking.send(text.encode())
@@ -52,8 +57,7 @@ def test_a_worker_that_is_told_to_end_finishes_its_task_and_claims_no_more(worke
     asking, _ = door.accept()
     second = run_of("patient", door, db)
     process.send_signal(signal.SIGTERM)
-    while "finishing what is at hand" not in process.stderr.readline():
-        pass
+    await_line(process, "finishing what is at hand")
     answer(asking, "finished")
     assert process.wait(30) == 0
     assert task_of(first, db) == ("completed", 1, "finished")
@@ -65,8 +69,7 @@ def test_a_worker_that_is_told_twice_leaves_its_task_to_its_timeout(worker, door
     run_id = run_of("patient", door, db)
     asking, _ = door.accept()
     process.send_signal(signal.SIGTERM)
-    while "finishing what is at hand" not in process.stderr.readline():
-        pass
+    await_line(process, "finishing what is at hand")
     assert end(process)[0] == 0
     assert asking.recv(1) == b""  # the handler was cancelled
     asking.close()

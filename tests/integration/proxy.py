@@ -20,6 +20,7 @@ class Proxy:
         self._target = conninfo_to_dict(conninfo)
         self._refuse = refuse
         self.silent = False  # swallow everything, in both directions
+        self.delay = 0.0  # seconds that what clients send takes, but for their first words
         self.conninfo = ""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -52,6 +53,7 @@ class Proxy:
     ) -> None:
         try:
             async for data in source:
+                await trio.sleep(self.delay)
                 if not self.silent:
                     await sink.send_all(data)
         except trio.BrokenResourceError:

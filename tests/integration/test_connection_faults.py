@@ -17,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 from pgflow_events.connection import Connection
 
 from .own_server import OwnServer, active, own_server, terminate_backends, until
+from .proxy import Proxy
 
 HUGE = b"x" * 30_000_000  # more than the buffers of a socket hold
 SLACK = 2.0  # seconds: the machine may be busy
@@ -59,6 +60,13 @@ async def none_active(dsn: str) -> bool:
     return not await active(dsn)
 
 
+async def alone(dsn: str) -> bool:
+    """Say whether no backend is left from the connections closed so far."""
+    async with await Connection.connect(dsn) as conn:
+        query = "select count(*) from pg_stat_activity where datname = current_database()"
+        return await (await conn.execute(query)).fetchone() == (1,)
+
+
 async def one_active(dsn: str) -> bool:
     return len(await active(dsn)) == 1
 
@@ -88,6 +96,16 @@ async def test_two_hundred_cancelled_queries_leave_none_running_and_nothing_open
     assert cancelled > 50
     await until(partial(none_active, empty_database), within=1)
     assert open_files() == before
+
+
+async def test_a_cancel_request_that_overtakes_its_query_is_repeated(empty_database, nursery):
+    proxy = Proxy(empty_database)
+    await nursery.start(proxy.run)
+    async with await Connection.connect(proxy.conninfo) as conn:
+        proxy.delay = 0.15
+        with trio.move_on_after(0.01):
+            await conn.execute("select pg_sleep(30)")
+    await until(partial(alone, empty_database), within=1)
 
 
 async def test_two_hundred_cancelled_transactions_commit_exactly_the_blocks_that_finish(
@@ -191,6 +209,31 @@ async def test_a_cancelled_commit_that_takes_longer_than_the_grace_is_stopped(co
     assert await ids(empty_database) == []
 
 
+async def test_a_block_that_is_cancelled_before_it_ends_does_not_commit(conn, empty_database):
+    with trio.CancelScope() as scope:
+        async with conn.transaction():
+            await conn.execute("insert into item values (1)")
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert not conn.closed
+    assert await ids(empty_database) == []
+
+
+async def test_a_cancelled_block_on_a_connection_in_use_waits_no_longer_than_the_grace(
+    conn, empty_database
+):
+    conn.grace = 0.1
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with conn.transaction():
+                await conn.execute("insert into item values (1)")
+                nursery.start_soon(fails, conn, "select pg_sleep(30)")
+                await until(partial(one_active, empty_database))
+                scope.cancel()
+    assert conn.closed
+    assert await ids(empty_database) == []
+
+
 async def test_a_commit_that_nobody_cancels_may_take_longer_than_the_grace(conn, empty_database):
     await commit_slowly(conn, 0.2)
     conn.grace = 0.05
@@ -218,6 +261,26 @@ async def test_closing_wakes_the_task_that_waits_and_stops_its_query(conn, empty
         await until(partial(one_active, empty_database))
         await conn.close()
     await until(partial(none_active, empty_database))
+
+
+async def test_closing_stops_a_task_that_never_has_to_wait(empty_database):
+    async def send_for_ever(conn: Connection[Any], under_way: trio.Event) -> None:
+        async with conn.pipeline():
+            while True:
+                await conn.execute("select 1")
+                under_way.set()
+
+    async def closed(conn: Connection[Any], under_way: trio.Event) -> None:
+        with pytest.raises(psycopg.OperationalError):
+            await send_for_ever(conn, under_way)
+
+    for _ in range(10):
+        conn = await Connection.connect(empty_database)
+        under_way = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(closed, conn, under_way)
+            await under_way.wait()
+            await conn.close()
 
 
 async def test_closing_wakes_the_task_that_waits_for_notifications(conn):

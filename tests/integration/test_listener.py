@@ -160,6 +160,7 @@ async def test_a_link_that_swallows_everything_is_noticed_by_a_check_and_replace
     await nursery.start(proxy.run)
     ear = Ear(proxy.conninfo)
     await ear.start(nursery)
+    assert await ear.listener.check(partial(notify, empty_database))
     proxy.silent = True
     assert not await ear.listener.check(partial(notify, empty_database), patience=0.1)
     proxy.silent = False

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import trio
 from psycopg.pq import TransactionStatus
+from trio.testing import wait_all_tasks_blocked
 
 from pgflow_events.connection import Connection
 from pgflow_events.pool import Pool
@@ -107,12 +108,25 @@ async def test_a_connection_left_in_a_stream_is_dropped(empty_database):
         await rows.aclose()
 
 
-async def test_a_connection_left_in_a_transaction_block_is_dropped(empty_database):
+async def test_a_connection_that_another_task_still_uses_is_dropped(empty_database):
+    async def listen(conn: Connection) -> None:
+        with pytest.raises(psycopg.OperationalError):
+            await conn.read_notifies()
+
+    async with Pool(empty_database) as pool, trio.open_nursery() as nursery:
+        async with pool.connection() as conn:
+            await conn.execute("begin")
+            nursery.start_soon(listen, conn)
+            await wait_all_tasks_blocked()
+        assert conn.closed
+
+
+@pytest.mark.parametrize("open_block", [Connection.transaction, Connection.pipeline])
+async def test_a_connection_left_in_a_block_is_dropped(empty_database, open_block):
     async with Pool(empty_database, max_size=1, timeout=1) as pool:
         async with pool.connection() as conn:
-            block = conn.transaction()
+            block = open_block(conn)
             await block.__aenter__()
-            await conn.execute("select 1")
         assert conn.closed
         await borrowed(pool)
         with pytest.raises(psycopg.OperationalError):

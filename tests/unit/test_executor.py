@@ -50,10 +50,10 @@ class Rig:
         run_input = orjson.dumps({"run": 1}).decode()
         return ClaimedTask("flow", uuid4(), step, 0, 2, timeout, run_input, refs or {})
 
-    async def run(self, handler: Callable[..., Any], timeout: int = 60) -> Outcome:
+    async def run(self, handler: Callable[..., Any], seconds: int = 60) -> Outcome:
         """The outcome of a handler that takes a context."""
         self.flow.step(self.flow.context, slug="step")(handler)
-        await self.executor.execute_all([self.task(timeout=timeout)])
+        await self.executor.execute_all([self.task(timeout=seconds)])
         (outcome,) = self.outcomes
         return outcome
 
@@ -185,7 +185,7 @@ async def test_an_async_handler_is_cancelled_at_its_timeout(rig, autojump_clock)
         finally:
             ended.append(trio.current_time())
 
-    outcome = await rig.run(handler, timeout=7)
+    outcome = await rig.run(handler, seconds=7)
     assert ended == [7]
     assert outcome.error == "HandlerTimeout: the handler took longer than its timeout of 7 s"
     assert isinstance(rig.events[0].error, HandlerTimeout)

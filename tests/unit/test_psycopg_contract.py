@@ -53,6 +53,7 @@ PGCONN = [
     "notifies",
     "notify_handler",
     "pipeline_status",
+    "pipeline_sync",
     "put_copy_end",
     "socket",
     "transaction_status",

@@ -1,0 +1,147 @@
+"""What a worker asks the database while there is nothing to do, and when something falls due."""
+
+import os
+import time
+
+import pytest
+import trio
+
+from pgflow_events import Flow, RunFailed, Settings
+from pgflow_events.connection import Connection
+from pgflow_events.dispatcher import REST
+
+from .statements import counting, rows
+
+LONG = bool(os.environ.get("PGFLOW_TEST_LONG"))
+HOUR = Settings(check_interval=3600)
+
+
+def chain(length: int) -> Flow:
+    """Steps that each add one to the output of the one before."""
+    flow = Flow("flow", timeout=1, input=int)
+    step = flow.input
+    for i in range(length):
+        step = flow.step(step, slug=f"step_{i}")(lambda number: number + 1)
+    return flow
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        2,
+        pytest.param(20, marks=pytest.mark.skipif(not LONG, reason="PGFLOW_TEST_LONG is not set")),
+    ],
+)
+async def test_an_idle_worker_sends_no_statement_at_all(client, work, database, seconds):
+    flow = chain(3)
+    await work(flow, settings=HOUR)
+    async with counting(database) as statements:
+        for run in await client.start_many(flow, [0] * 10):
+            assert await run.result() == {"step_2": 3}
+        await statements.settle()
+        await trio.sleep(seconds)
+        assert await statements.counts() == {}
+
+
+async def test_each_check_is_one_notification_and_one_claim(work, database):
+    async with counting(database) as statements:
+        await work(chain(1), settings=Settings(check_interval=0.5))
+        with trio.fail_after(10):
+            while "claim_tasks" not in await statements.counts():
+                await trio.sleep(0.01)
+        await statements.settle()
+        await trio.sleep(2)
+        counts = await statements.counts()
+    pings, claims = counts.pop("pg_notification_queue_usage"), counts.pop("claim_tasks")
+    assert counts == {}
+    assert 2 <= pings <= 4  # 4, but the machine may be busy
+    assert abs(claims - pings) <= 1
+
+
+async def test_a_step_of_a_chain_costs_one_statement_and_no_notification(client, work, database):
+    flow = chain(5)
+    worker = await work(flow, settings=HOUR)
+    heard = []
+    async with counting(database) as statements, await Connection.connect(database) as listening:
+        await statements.settle()
+        ((channel,),) = await rows(database, "select pgflow.channel('tasks', 'flow')")
+        await listening.execute(f"listen {channel}")
+        listening.add_notify_handler(heard.append)
+        run = await client.start(flow, 0)
+        assert await run.result() == {"step_4": 5}
+        counts = await statements.counts()
+        await listening.execute("select")  # to hear what has been sent
+    assert len(heard) == 1  # of the start
+    assert counts["complete_tasks"] == 5
+    assert counts["claim_tasks"] <= 2
+    assert counts["notify_owed"] == 1  # the end of the run
+    assert worker.handed_over == 4
+
+
+async def test_a_flood_of_forged_notifications_costs_a_claim_each_five_milliseconds(work, database):
+    await work(chain(1), settings=HOUR)
+    async with counting(database) as statements, await Connection.connect(database) as forger:
+        await statements.settle()
+        began = time.monotonic()
+        for i in range(2000):
+            await forger.execute("select pg_notify(pgflow.channel('tasks', 'flow'), %s)", [str(i)])
+        took = time.monotonic() - began
+        counts = await statements.counts()
+    assert 5 < counts["claim_tasks"] <= took / REST + 2
+
+
+async def test_a_retry_runs_when_it_is_due_and_nothing_is_asked_until_then(
+    client, work, database, record_property
+):
+    flow = Flow("flow", base_delay=1, input=int)
+
+    @flow.step(flow.context)
+    async def step(context):
+        if context.attempt == 1:
+            raise ValueError
+
+    await work(flow, settings=HOUR)
+    async with counting(database) as statements:
+        await statements.settle()
+        run = await client.start(flow, 0)
+        await run.result()
+        counts = await statements.counts()
+    (task,) = await rows(
+        database,
+        "select extract(epoch from started_at - queued_at)::float8 - 2 as late"
+        " from pgflow.step_tasks where attempts_count = 2",
+    )
+    record_property("late", task.late)
+    print(f"a retry started {1000 * task.late:.1f} ms after it was due")  # noqa: T201
+    assert 0 <= task.late < 0.5
+    assert counts["complete_tasks"] == 2
+    assert counts["claim_tasks"] <= 5  # the start, the notice of the failure, and when it is due
+
+
+async def test_tasks_of_a_worker_that_died_are_run_or_failed_at_their_timeout_without_a_notice(
+    client, work, database
+):
+    flow = Flow("flow", timeout=1)
+    flow.step(flow.context, slug="step")(lambda context: context.attempt)
+    last = Flow("last", timeout=1, max_attempts=1)
+    last.step(slug="step")(lambda: None)
+    await work(flow, last, settings=HOUR)
+
+    async with counting(database) as statements, await Connection.connect(database) as dead:
+        async with dead.transaction():  # started and claimed at once, so that no other claims them
+            await dead.execute("select from pgflow.start_flow('flow', '0')")
+            await dead.execute("select from pgflow.start_flow('last', '0')")
+            await dead.execute(
+                "select from pgflow.claim_tasks(array['flow', 'last'], 2, gen_random_uuid())"
+            )
+        await statements.settle()
+        run, lost = [await client.find(run_id) for run_id in await run_ids(database)]
+        assert await run.result() == {"step": 2}
+        with pytest.raises(RunFailed, match="attempt 1 gave no answer within its 1 seconds"):
+            await lost.result()
+        counts = await statements.counts()
+    assert 1 <= counts["claim_tasks"] <= 4
+
+
+async def run_ids(database):
+    return [row.run_id for row in await rows(database, "select run_id from pgflow.runs order by 1")]
