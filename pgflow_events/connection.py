@@ -290,11 +290,14 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Run one of psycopg's generators; all that it does to the server goes this way."""
         try:
             await patiently(trio.lowlevel.checkpoint_if_cancelled)  # nothing is sent so far
+            self._check_not_aborting()
             fd, want = self.pgconn.socket, next(gen)
-            while not self._aborting:
+            while True:
+                ready = await patiently(until_ready, fd, want)
                 if want & WRITE:
                     await self._breathe()
-                want = gen.send(await patiently(until_ready, fd, want))
+                self._check_not_aborting()
+                want = gen.send(ready)
         except StopIteration as stop:
             await self._breathe()
             return cast("RV", stop.value)
@@ -307,7 +310,10 @@ class Connection(psycopg.AsyncConnection[Row]):
         finally:
             with suppress(psycopg.Error, RuntimeError):  # it may want to use the connection
                 gen.close()
-        raise errors.OperationalError("the connection is being closed")
+
+    def _check_not_aborting(self) -> None:
+        if self._aborting:
+            raise errors.OperationalError("another task is closing the connection")
 
     async def _breathe(self) -> None:
         """Let other tasks run, where a COPY or a pipeline never has to wait."""

@@ -1,7 +1,7 @@
 """The command line, `pgflow-events`.
 
-A command's module is imported when the command is called: trio, psycopg and rich take a third of
-a second, for which neither `--help` nor the shell's completion should wait.
+A command's module, with all that it needs, is imported when the command is called: `--help` and
+the completion of the shell have no need of a terminal's colours or of a database.
 """
 
 import sys

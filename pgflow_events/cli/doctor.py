@@ -62,7 +62,7 @@ def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
         print_json({"ok": not failed, "checks": findings})
     else:
         output_console().print(findings_table(findings))
-    click.get_current_context().exit(failed)
+    click.get_current_context().exit(int(failed))
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

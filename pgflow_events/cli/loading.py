@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,18 @@ def flows_at(place: str) -> list[Flow[Any]]:
     if not flows:
         raise SettingsError(f"there is no Flow at {place!r}")
     return flows
+
+
+def load_factory(place: str) -> Callable[[], Any]:
+    """The function at ``MODULE:NAME``.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    factory: Callable[[], Any] = load_object(place)
+    if not callable(factory):
+        raise SettingsError(f"{place} is no function, but of type {type(factory).__name__}")
+    return factory
 
 
 def load_object(place: str) -> Any:

@@ -1,13 +1,14 @@
 """`pgflow-events worker`."""
 
 from functools import partial
+from typing import Any
 
 import click
 import trio
 
 from pgflow_events.cli.command import Command
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
-from pgflow_events.cli.loading import load_flows, load_object
+from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.settings import Settings
 from pgflow_events.worker import Worker
@@ -81,7 +82,7 @@ def worker(
     """
     log_to_stderr(log_level, log_format)
     loaded = load_flows(flows)
-    options = {"resources": load_object(resources)} if resources else {}
+    options: dict[str, Any] = {"resources": load_factory(resources)} if resources else {}
     settings = Settings(
         slots=slots,
         connections=connections,

@@ -178,7 +178,7 @@ class Demo:
     async def idle(self, seconds: float, name: str) -> dict[str, Any]:
         """See which of the worker's sessions send a query while there is nothing to do."""
         with report.part(self._console, "Leaving it alone", 1) as advance:
-            await trio.sleep(0.1)  # it may still be told that its last commit is done
+            await trio.sleep(0.3)  # it may still be told that its last commit is done
             before = await queries.sessions(self._connection, name)
             await trio.sleep(seconds)
             after = await queries.sessions(self._connection, name)

@@ -64,7 +64,8 @@ select
   coalesce(max(raw_size), 0) as largest_blob_bytes,
   sum(coalesce(raw_size, octet_length(output::text)))::bigint as output_bytes,
   sum(stored)::bigint as stored_bytes,
-  sum(raw_size * dependents) filter (where is_html)::bigint as html_passed_bytes
+  sum(coalesce(raw_size, octet_length(output #>> '{}')) * dependents)
+    filter (where is_html)::bigint as html_passed_bytes
 from outputs
 """
 

@@ -81,6 +81,13 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: what the process writes is shown if it fails."""
 
 
+class Server(ThreadingHTTPServer):
+    """Serves any number of visitors at once."""
+
+    # Of more than the usual 5 who knock at once, the rest would come again after a second.
+    request_queue_size = 128
+
+
 def listing(pages: Mapping[str, bytes]) -> Sequence[Listed]:
     """What there is, to be compared with what arrives."""
     return [
@@ -92,7 +99,7 @@ def listing(pages: Mapping[str, bytes]) -> Sequence[Listed]:
 def main() -> None:
     """Render, tell, serve."""
     pages = render_quietly(child.receive()["pages"])
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, pages)) as server:
+    with Server(("127.0.0.1", 0), partial(Handler, pages)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         child.send({"port": server.server_port, "pages": listing(pages)})
         sys.stdin.read()

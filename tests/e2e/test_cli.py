@@ -282,9 +282,9 @@ def test_without_any_dsn_two_processes_share_an_embedded_server(somebody):
     with subprocess.Popen([*program, "worker", FLOWS], **somebody, **pipes) as worker:
         try:
             assert worker.stdout.readline().startswith("ready: "), worker.stderr.read()
-            folder = f"{somebody['env']['XDG_DATA_HOME']}/pgflow_events/postgres-18"
+            folder = f"{somebody['env']['XDG_DATA_HOME']}/pgflow_events/postgres-"
             said = worker.stderr.readline()
-            assert said == f"using the embedded PostgreSQL in {folder}\n"
+            assert said.startswith(f"using the embedded PostgreSQL in {folder}")
             answer = subprocess.run(
                 [*program, "start", "pages", "--wait"], **somebody, **pipes, check=True
             )

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import trio
 from rich.console import Console
 
 from pgflow_events import PgflowError, RunFailed, demo
@@ -111,19 +110,19 @@ async def test_a_process_that_fails_says_why():
             await worker.receive()
 
 
-async def test_a_process_ends_when_the_demo_is_killed():
+def test_a_process_ends_when_the_demo_is_killed():
     with subprocess.Popen(
         [sys.executable, "-c", RUN_A_SITE], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            port = int(await trio.to_thread.run_sync(process.stdout.readline))
+            port = int(process.stdout.readline())
             assert not is_closed(port)
         finally:
             os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while not is_closed(port):  # nothing tells of the end of another's child
         assert time.monotonic() < deadline
-        await trio.sleep(0.01)
+        time.sleep(0.01)
 
 
 def is_closed(port: int) -> bool:

@@ -72,7 +72,10 @@ class Core:
         name, _, deps = step.partition("<")
         names = "".join(f", {name} => {value}" for name, value in options.items())
         self.rows(
-            f"select pgflow.add_step(%s, %s, %s{names})", slug, name, deps.split(",") if deps else []
+            f"select pgflow.add_step(%s, %s, %s{names})",
+            slug,
+            name,
+            deps.split(",") if deps else [],
         )
 
     def start(self, value: Any = None, slug: str = "f") -> UUID:
@@ -80,7 +83,10 @@ class Core:
 
     def start_many(self, count: int, slug: str = "f") -> list[UUID]:
         inputs = [Jsonb(n) for n in range(count)]
-        return [row.run_id for row in self.rows("select * from pgflow.start_flows(%s, %s)", slug, inputs)]
+        return [
+            row.run_id
+            for row in self.rows("select * from pgflow.start_flows(%s, %s)", slug, inputs)
+        ]
 
     def poll(self, qty: int = 10, slug: str = "f") -> list[Any]:
         return self.rows("select * from pgflow.poll_for_tasks(%s, 1, %s, 0)", slug, qty)
@@ -95,9 +101,7 @@ class Core:
     def claim(self, qty: int = 10, flows: tuple[str, ...] = ("f",)) -> Claim:
         return self._claim(CLAIM, list(flows), qty, WORKER)
 
-    def settle(
-        self, *outcomes: Outcome, qty: int = 0, flows: tuple[str, ...] = ("f",)
-    ) -> Claim:
+    def settle(self, *outcomes: Outcome, qty: int = 0, flows: tuple[str, ...] = ("f",)) -> Claim:
         """Call complete_tasks(), of which the tests need one task a step."""
         return self._claim(
             COMPLETE,

@@ -33,7 +33,9 @@ def row_versions(core):
 def test_a_new_flow_is_stored_in_order_with_its_options(core):
     assert define(core, step("a"), step("b", "a", timeout=7), timeout=9) == []
     assert tuple(flow_options(core)) == (3, 5, 9, 8192)
-    stored = core.rows("select step_slug, deps_count, opt_timeout from pgflow.steps order by step_index")
+    stored = core.rows(
+        "select step_slug, deps_count, opt_timeout from pgflow.steps order by step_index"
+    )
     assert [tuple(row) for row in stored] == [("a", 0, None), ("b", 1, 7)]
 
 

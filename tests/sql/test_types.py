@@ -142,17 +142,22 @@ def test_every_function_can_be_called_by_names(core):
     call("select * from pgflow.add_step(step_slug => 'a', flow_slug => 'f', timeout => 8)")
     call("select * from pgflow.add_step(deps_slugs => '{a}', step_slug => 'b', flow_slug => 'f')")
     run = call("select * from pgflow.start_flow(input => '1', flow_slug => 'f')").run_id
-    assert call(
-        """
+    assert (
+        call(
+            """
         select * from pgflow.poll_for_tasks(
           qty => 1, vt => 1, queue_name => 'f', poll_interval_ms => 1, max_poll_seconds => 0)
         """
-    ).run_id == run
+        ).run_id
+        == run
+    )
     named = "run_id => %s, step_slug => 'a', task_index => 0"
     call(f"select * from pgflow.fail_task(error_message => 'no', {named})", run)
     call(f"select * from pgflow.complete_task(output => '1', {named})", run)
     call("select pgflow.start_ready_steps(run_id => %s)", run)
     call("select pgflow.maybe_complete_run(run_id => %s)", run)
     assert call("select pgflow.is_valid_slug(slug => 'a')")[0]
-    assert call("select pgflow.calculate_retry_delay(attempts_count => 1, base_delay => 5)")[0] == 10
+    assert (
+        call("select pgflow.calculate_retry_delay(attempts_count => 1, base_delay => 5)")[0] == 10
+    )
     assert core.tasks(run) == {"a": "completed", "b": "queued"}

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pgflow_events.cli.database import checked
-from pgflow_events.cli.loading import load_flows, load_object
+from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.errors import SettingsError
 
 FLOWS = """
@@ -41,7 +41,12 @@ def test_a_module_without_a_name_stands_for_all_its_flows_each_once(folder):
 
 def test_a_dotted_name_is_looked_for_in_the_current_folder(folder):
     assert slugs("flows_in_a_file:first") == ["first"]
-    assert load_object("flows_in_a_file:number") == 1
+
+
+def test_resources_come_from_a_function(folder):
+    assert load_factory("flows_in_a_file:Flow").__name__ == "Flow"
+    with pytest.raises(SettingsError, match="flows_in_a_file:number is no function"):
+        load_factory("flows_in_a_file:number")
 
 
 @pytest.mark.parametrize(
