@@ -1,4 +1,7 @@
-"""What the demo says on the console: a line for each part while it goes, then the figures."""
+"""What the demo says on the console: a line for each part while it goes, then the figures.
+
+An example is kept by ``pgflow-events demo | sed 's/ *$//' > docs/demo-output.txt``.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

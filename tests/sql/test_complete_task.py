@@ -134,7 +134,7 @@ def test_a_task_that_failed_stays_failed(core):
 def test_a_task_that_is_not_there_cannot_be_completed(core):
     core.flow("a", "b<a")
     run = core.start()
-    with pytest.raises(errors.NoDataFound, match='unknown task: run .* step "b", index 0'):
+    with pytest.raises(errors.NoDataFound, match=r'unknown task: run .* step "b", index 0'):
         core.complete(run, "b")
 
 

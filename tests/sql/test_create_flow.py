@@ -79,7 +79,7 @@ def test_a_slug_may_be_as_long_as_a_queue_name(core):
 
 
 def test_a_slug_longer_than_a_queue_name_is_refused_by_a_message_that_says_so(core):
-    with pytest.raises(errors.NameTooLong, match="has 48 characters.* at most 47"):
+    with pytest.raises(errors.NameTooLong, match=r"has 48 characters.* at most 47"):
         core.flow(slug="f" * 48)
 
 

@@ -26,7 +26,10 @@ def flow_options(core):
 
 def row_versions(core):
     return core.rows(
-        "select 'flow', ctid::text from pgflow.flows union all select 'step', ctid::text from pgflow.steps"
+        """
+        select 'flow', ctid::text from pgflow.flows
+        union all select 'step', ctid::text from pgflow.steps
+        """
     )
 
 

@@ -1,4 +1,4 @@
-"""start_flow() and start_flows(): runs, the states of their steps, and tasks for the first of them."""
+"""start_flow() and start_flows(): runs, the states of their steps, the first of their tasks."""
 
 from uuid import UUID
 

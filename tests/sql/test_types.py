@@ -3,7 +3,8 @@
 import pytest
 
 TABLES = {
-    "flows": "flow_slug text, opt_max_attempts integer, opt_base_delay integer, opt_timeout integer",
+    "flows": "flow_slug text, opt_max_attempts integer, opt_base_delay integer,"
+    " opt_timeout integer",
     "steps": "flow_slug text, step_slug text, step_type text, deps_count integer,"
     " opt_max_attempts integer, opt_base_delay integer, opt_timeout integer",
     "deps": "flow_slug text, dep_slug text, step_slug text",
@@ -38,37 +39,24 @@ DEFAULTS = {
     "step_tasks.status": "'queued'::text",
     "step_tasks.attempts_count": "0",
 }
-FUNCTIONS = {
-    "create_flow": (
-        "flow_slug text, max_attempts integer DEFAULT 3, base_delay integer DEFAULT 5,"
-        " timeout integer DEFAULT 60",
-        "pgflow.flows",
-    ),
-    "add_step": (
-        "flow_slug text, step_slug text, deps_slugs text[] DEFAULT '{}'::text[],"
-        " max_attempts integer DEFAULT NULL::integer, base_delay integer DEFAULT NULL::integer,"
-        " timeout integer DEFAULT NULL::integer",
-        "pgflow.steps",
-    ),
-    "start_flow": ("flow_slug text, input jsonb", "SETOF pgflow.runs"),
-    "poll_for_tasks": (
-        "queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5,"
-        " poll_interval_ms integer DEFAULT 100",
-        "SETOF pgflow.step_task_record",
-    ),
-    "complete_task": (
-        "run_id uuid, step_slug text, task_index integer, output jsonb",
-        "SETOF pgflow.step_tasks",
-    ),
-    "fail_task": (
-        "run_id uuid, step_slug text, task_index integer, error_message text",
-        "SETOF pgflow.step_tasks",
-    ),
-    "is_valid_slug": ("slug text", "boolean"),
-    "calculate_retry_delay": ("base_delay numeric, attempts_count integer", "integer"),
-    "start_ready_steps": ("run_id uuid", "void"),
-    "maybe_complete_run": ("run_id uuid", "void"),
-}
+FUNCTIONS = """
+create_flow(flow_slug text, max_attempts integer DEFAULT 3, base_delay integer DEFAULT 5, \
+timeout integer DEFAULT 60) pgflow.flows
+add_step(flow_slug text, step_slug text, deps_slugs text[] DEFAULT '{}'::text[], \
+max_attempts integer DEFAULT NULL::integer, base_delay integer DEFAULT NULL::integer, \
+timeout integer DEFAULT NULL::integer) pgflow.steps
+start_flow(flow_slug text, input jsonb) SETOF pgflow.runs
+poll_for_tasks(queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5, \
+poll_interval_ms integer DEFAULT 100) SETOF pgflow.step_task_record
+complete_task(run_id uuid, step_slug text, task_index integer, output jsonb) \
+SETOF pgflow.step_tasks
+fail_task(run_id uuid, step_slug text, task_index integer, error_message text) \
+SETOF pgflow.step_tasks
+is_valid_slug(slug text) boolean
+calculate_retry_delay(base_delay numeric, attempts_count integer) integer
+start_ready_steps(run_id uuid) void
+maybe_complete_run(run_id uuid) void
+"""
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -111,16 +99,15 @@ def test_every_column_has_the_default_of_the_contract(core, column):
     assert default == DEFAULTS[column]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_every_function_takes_and_returns_what_the_contract_says(core, function):
-    signature = core.row(
+def test_every_function_takes_and_returns_what_the_contract_says(core):
+    signatures = core.rows(
         """
-        select pg_get_function_arguments(oid) as takes, pg_get_function_result(oid) as returns
-        from pg_proc where oid = %s::regproc
-        """,
-        f"pgflow.{function}",
+        select format(
+          '%s(%s) %s', proname, pg_get_function_arguments(oid), pg_get_function_result(oid))
+        from pg_proc where pronamespace = 'pgflow'::regnamespace
+        """
     )
-    assert tuple(signature) == FUNCTIONS[function]
+    assert set(FUNCTIONS.strip().splitlines()) <= {row[0] for row in signatures}
 
 
 def test_a_polled_task_has_values_of_the_contracts_types(core):
