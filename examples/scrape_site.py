@@ -33,8 +33,7 @@ scrape = Flow("scrape_site", input=str)
 @scrape.step(scrape.input, timeout=30)
 def website(url: str) -> str:  # urllib blocks: a plain function runs in a thread
     with urlopen(url, timeout=20) as answer:
-        html: str = answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
-        return html
+        return str(answer.read(), answer.headers.get_content_charset("utf-8"), "replace")
 
 
 @scrape.step(scrape.input, website)

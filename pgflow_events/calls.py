@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -21,6 +22,12 @@ PASSING = (psycopg.OperationalError, psycopg.InterfaceError, trio.TooSlowError)
 # What is wrong with this connection and will not be with the next: statements that were prepared
 # before a migration ("cached plan must not change result type"), a server that became a standby.
 STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.ReadOnlySqlTransaction)
+# libpq does not tell the SQLSTATE of a refusal, only the server's words; in another
+# language than English they pass for a failure that trying again may mend.
+REFUSAL = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
+    r'|(?:role|database) ".*" does not exist|permission denied for database'
+)
 LONGEST_DELAY = 10.0
 
 
@@ -38,6 +45,7 @@ class Calls:
     def __init__(self, pool: Pool, timeout: float) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._answered = False
 
     async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         """Make a call on some connection.
@@ -63,14 +71,29 @@ class Calls:
                 raise psycopg.OperationalError(str(error)) from error
 
     async def repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await `attempt` until it does not fail for a passing reason, with growing delays."""
+        """Await `attempt` until it does not fail for a passing reason, with growing delays.
+
+        Raises:
+            psycopg.OperationalError: Before the first answer, a refusal that will not pass: a
+                wrong password, an unknown database.
+        """
         delay = 0.05
         while True:
             try:
                 with trio.fail_after(self._timeout):
-                    return await attempt()
+                    answer = await attempt()
             except PASSING as error:
-                reason = str(error).strip() or f"no answer within {self._timeout} s"
+                if not self._answered and REFUSAL.search(str(error)):
+                    raise
+                reason = one_line(error) or f"no answer within {self._timeout} s"
                 log.warning("the database does not answer, trying again: %s", reason)
+            else:
+                self._answered = True
+                return answer
             await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             delay = min(2 * delay, LONGEST_DELAY)
+
+
+def one_line(error: Exception) -> str:
+    """Put what libpq spreads over several lines into one line of a log."""
+    return " ".join(str(error).split())

@@ -86,7 +86,8 @@ async def until_either(fd: int) -> int:
 
     async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
         nonlocal ready
-        with suppress(OSError, trio.ClosedResourceError):
+        # Busy: this task has begun while another, closing the connection, waits already.
+        with suppress(OSError, trio.ClosedResourceError, trio.BusyResourceError):
             await wait(fd)
             ready |= flag
         nursery.cancel_scope.cancel()
@@ -363,6 +364,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             # A request that overtakes its query stops nothing: repeat it until an answer.
             for _ in range(3):
                 await self.cancel_safe()
+                trio.lowlevel.notify_closing(fd)  # a task of until_either() may be late
                 with trio.move_on_after(0.1):
                     return await trio.lowlevel.wait_readable(fd)
         except (psycopg.Error, OSError, trio.ClosedResourceError) as error:

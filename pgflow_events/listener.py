@@ -1,7 +1,6 @@
 """One connection that LISTENs, for as long as the program runs."""
 
 import logging
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from random import SystemRandom
@@ -12,6 +11,7 @@ import trio
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from pgflow_events.calls import REFUSAL, one_line
 from pgflow_events.connection import Connection, time_limit
 
 logger = logging.getLogger(__name__)
@@ -20,13 +20,6 @@ GRACE = 1.0  # seconds: over a dead link even asking to cancel would take longer
 LISTEN_TIMEOUT = 10.0  # seconds
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds between attempts, without the jitter
 MAX_CHANNEL = 63  # bytes; of a longer name LISTEN silently drops the rest
-
-# libpq does not tell the SQLSTATE of a refusal, only the server's words; in another
-# language than English they pass for a failure that trying again may mend.
-REFUSAL = re.compile(
-    r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
-    r'|(?:role|database) ".*" does not exist|permission denied for database'
-)
 
 # Forked workers would share the state of `random`, and come back all at once.
 jitter = SystemRandom()
@@ -46,8 +39,6 @@ class Listener:
         on_connect: Called when notifications may have been missed.
         on_listen: Awaited with the connection once it listens, before *on_connect*: for
             what belongs to the same session, such as a lock. Has 10 seconds.
-        on_listen: Awaited with the connection before on_connect is called, to hold what is
-            to last as long as the listening: an advisory lock.
         **connect_kwargs: Given to :meth:`Connection.connect`.
 
     Raises:
@@ -104,8 +95,6 @@ class Listener:
                 await conn.execute(self._statement)
                 if self._on_listen:
                     await self._on_listen(conn)
-                if self._on_listen:
-                    await self._on_listen(conn)
             first, self._conn = self._conn is None, conn
             self._on_connect()
             if first:
@@ -157,8 +146,3 @@ def listen_statement(channels: Iterable[str]) -> sql.Composed:
             raise ValueError(f"the channel {channel!r} is longer than {MAX_CHANNEL} bytes")
         statements.append(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
     return sql.SQL("; ").join(statements)
-
-
-def one_line(error: Exception) -> str:
-    """Put what libpq spreads over several lines into one line of a log."""
-    return " ".join(str(error).split())

@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from math import inf
@@ -17,7 +17,7 @@ from pgflow_events.calls import Calls
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
-from pgflow_events.errors import FlowMismatch
+from pgflow_events.errors import DefinitionError, FlowMismatch
 from pgflow_events.executor import Executor
 from pgflow_events.flow import Flow
 from pgflow_events.listener import Listener
@@ -58,6 +58,8 @@ class Worker:
         resources: Resources = lambda: nullcontext({}),
         hooks: Sequence[Hook] = (log_task,),
     ) -> None:
+        if twice := [slug for slug, n in Counter(flow.slug for flow in flows).items() if n > 1]:
+            raise DefinitionError(f"flow {twice[0]!r} is given twice")
         self.id = uuid4()
         self._flows = flows
         self._slugs = deque(flow.slug for flow in flows)
@@ -93,6 +95,7 @@ class Worker:
         Raises:
             MigrationError: The database is not at the release of this package.
             FlowMismatch: A flow is stored with another shape.
+            psycopg.OperationalError: The server refuses us before it has ever answered.
         """
         async with self._pool, self._resources() as resources:
             await self._calls.make(self._define)

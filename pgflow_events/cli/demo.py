@@ -13,16 +13,16 @@ from pgflow_events.demo import run
 
 @click.command(
     cls=Command,
-    examples=("pgflow-events demo", "pgflow-events demo https://example.org --json"),
+    examples=("pgflow-events demo", "pgflow-events demo --url https://example.org --json"),
 )
-@click.argument("urls", nargs=-1, metavar="[URL]...")
+@click.option("--url", "urls", multiple=True, help="A page to scrape as well; repeatable.")
 @dsn_option
 @json_option
 def demo(urls: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
     """See the engine at work.
 
-    Scrapes the web pages of a site of its own, for which no network is needed, and those at the
-    URLs; then measures how fast a worker is woken. With --json the figures are the output, and
+    Scrapes the web pages of a site of its own, for which no network is needed, and those given by
+    --url; then measures how fast a worker is woken. With --json the figures are the output, and
     the rest goes to stderr.
     """
     console = Console(stderr=True) if as_json else output_console()

@@ -15,7 +15,7 @@ begin
   end loop;
   -- greatest() would make 0 of null.
   return case when first_due is not null
-    then greatest(extract(epoch from first_due - clock_timestamp()), 0)
+    then greatest(extract(epoch from first_due - clock_timestamp()), 0)::double precision
   end;
 end
 $$;

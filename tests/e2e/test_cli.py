@@ -151,7 +151,7 @@ def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
         (["show", ABSENT], 1, f"error: there is no run {ABSENT}\n"),
         (["start", "nope", "{bad"], 2, "this is no JSON: Expecting property name"),
         (["worker", "nope.flows"], 1, "error: cannot import nope.flows: ModuleNotFoundError"),
-        (["demo", "nope"], 1, "error: "),
+        (["demo", "--url", "nope"], 1, "error: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -104,6 +104,22 @@ async def test_two_demos_do_not_share_a_database(database, console):
             await run(database, [], console)
 
 
+async def test_a_session_that_is_not_idle_is_counted(database, console, nursery):
+    async with (
+        await Connection.connect(database) as own,
+        await Connection.connect(database, application_name="busy") as busy,
+    ):
+
+        async def query() -> None:
+            while True:
+                await busy.execute("select 1")
+
+        nursery.start_soon(query)
+        figures = await demo.Demo(own, None, console).idle(0.1, "busy")
+        nursery.cancel_scope.cancel()
+    assert figures["idle_sessions"] == figures["idle_sessions_with_queries"] == 1
+
+
 async def test_a_process_that_fails_says_why():
     with pytest.raises(PgflowError, match=r"demo\.worker ended with status 1: KeyError: 'dsn'"):
         async with child.start("pgflow_events.demo.worker", {}) as worker:

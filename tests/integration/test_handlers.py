@@ -8,7 +8,7 @@ import trio
 
 from pgflow_events import Flow, PermanentError, RunFailed, Settings, TaskEvent, Worker
 
-from .statements import rows
+from .observing import rows
 
 PAGE = "<p>long" * 10_000
 

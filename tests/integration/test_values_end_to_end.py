@@ -8,7 +8,7 @@ import trio
 from blobstore import ValueRefused
 from pgflow_events import Flow, RunFailed, Settings
 
-from .statements import rows
+from .observing import rows
 
 PAGE = "<p>über die Dächer 🏔</p>" * 120_000
 RECORDS = [{"n": n, "text": "a line of text", "parts": [n / 7, None, True]} for n in range(50_000)]

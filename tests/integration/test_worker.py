@@ -1,9 +1,12 @@
 """Flows that really run: from the start of a run to its result."""
 
-import trio
 from typing import Any, TypedDict
 
-from pgflow_events import Flow
+import psycopg
+import pytest
+import trio
+
+from pgflow_events import DefinitionError, Flow, Worker
 
 PAGE = "<p>" + "long and winding, " * 100_000
 
@@ -48,3 +51,14 @@ async def test_a_large_output_arrives_whole(client, work):
     await work(flow)
     run = await client.start(flow, {"url": "example"})
     assert await run.output(flow.steps["website"]) == f"<h1>example</h1>{PAGE}"
+
+
+async def test_a_server_that_refuses_at_the_start_is_told_at_once(database):
+    worker = Worker([analyze_website()], f"{database} dbname=there_is_none")
+    with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="does not exist"):
+        await worker.run()
+
+
+def test_a_flow_cannot_be_given_twice():
+    with pytest.raises(DefinitionError, match="'analyze_website' is given twice"):
+        Worker([analyze_website(), analyze_website()])

@@ -10,7 +10,7 @@ from pgflow_events import Flow, RunFailed, Settings
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import REST
 
-from .statements import counting, rows
+from .observing import counting, rows
 
 LONG = bool(os.environ.get("PGFLOW_TEST_LONG"))
 HOUR = Settings(check_interval=3600)

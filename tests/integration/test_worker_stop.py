@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Flow, Settings, Worker, queries
 
-from .statements import rows
+from .observing import rows, until
 
 SESSIONS = "select pid from pg_stat_activity where application_name = 'the_worker'"
 
@@ -109,7 +109,7 @@ async def test_a_signal_stops_it(client, database):
     assert found == [("completed",), ("queued",)]
 
 
-async def test_a_second_signal_cancels_what_runs(client, database, held):
+async def test_a_second_signal_cancels_what_runs(client, database):
     gate = Gate()
     worker = Worker([gate.flow], database)
     async with trio.open_nursery() as nursery:
@@ -179,6 +179,8 @@ async def test_cancelled_it_leaves_its_tasks_to_their_timeouts_and_no_connection
         database, "select status, attempts_count, count(*) from pgflow.step_tasks group by 1, 2"
     )
     assert sorted(found) == [("queued", 0, 15), ("queued", 1, 5)]
-    with trio.fail_after(5):
-        while await rows(database, SESSIONS):  # noqa: ASYNC110 - sessions end unseen
-            await trio.sleep(0.01)
+
+    async def closed() -> bool:
+        return not await rows(database, SESSIONS)
+
+    await until(closed)

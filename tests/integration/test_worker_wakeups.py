@@ -8,7 +8,7 @@ import trio
 
 from pgflow_events import Flow, Settings
 
-from .statements import counting
+from .observing import counting
 
 HOUR = Settings(check_interval=3600)
 

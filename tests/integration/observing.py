@@ -1,9 +1,10 @@
-"""What a database was asked, by the server's own count."""
+"""What can be seen from outside: rows, the log, and the server's count of statements."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 from psycopg.rows import TupleRow, namedtuple_row
 
@@ -32,6 +33,29 @@ async def rows(database: str, query: str, *params: Any) -> list[Any]:
     """The answer to one query, as named tuples."""
     async with await Connection.connect(database, row_factory=namedtuple_row) as connection:
         return await (await connection.execute(query, params)).fetchall()
+
+
+async def execute(database: str, *statements: str) -> None:
+    """Run statements without an answer, each in a transaction of its own."""
+    async with await Connection.connect(database) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def until(happened: Callable[[], Awaitable[object]]) -> None:
+    """Return when it has happened: for what tells nobody."""
+    with trio.fail_after(10):
+        while not await happened():  # noqa: ASYNC110 - there is no event
+            await trio.sleep(0.01)
+
+
+async def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Return when the log says so."""
+
+    async def said() -> bool:
+        return text in caplog.text
+
+    await until(said)
 
 
 class Statements:

@@ -1,0 +1,92 @@
+"""Outcomes that the database will not take, and answers that come too late."""
+
+import psycopg
+import pytest
+import trio
+
+from pgflow_events import Flow, RunFailed, Settings, queries
+from pgflow_events.connection import Connection
+
+from .observing import logged, rows
+
+PAGE = "<p>" * 10_000
+
+
+async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good_and_no_other(
+    client, work, database, monkeypatch
+):
+    flow = Flow("flow", base_delay=0)
+    complete = queries.complete_tasks
+
+    async def refuse(connection, outcomes, *args):
+        if any(outcome.output and outcome.output.json == b'"poison"' for outcome in outcomes):
+            raise psycopg.DataError("no \0 poison")
+        return await complete(connection, outcomes, *args)
+
+    @flow.step(flow.input)
+    async def step(value):
+        return value
+
+    @flow.step(step)
+    async def after(value):
+        return value
+
+    monkeypatch.setattr(queries, "complete_tasks", refuse)
+    await work(flow)
+    poisoned, *others = await client.start_many(flow, ["poison", *range(10)])
+    with pytest.raises(RunFailed, match="step 'step': the output cannot be stored: no  poison"):
+        await poisoned.result()
+    assert [await other.result() for other in others] == [{"after": i} for i in range(10)]
+    (task,) = await rows(
+        database, "select attempts_count from pgflow.step_tasks where status = 'failed'"
+    )
+    assert task.attempts_count == 1
+
+
+@pytest.mark.parametrize("output", [PAGE, 1], ids=["blob", "inline"])
+async def test_a_run_that_is_deleted_while_its_task_runs_harms_no_other(
+    client, work, database, output
+):
+    flow = Flow("flow")
+    running, deleted = trio.Event(), trio.Event()
+
+    @flow.step(flow.input)
+    async def step(value):
+        running.set()
+        await deleted.wait()
+        return output
+
+    await work(flow)
+    gone, *others = await client.start_many(flow, [None] * 4)
+    await running.wait()
+    await rows(database, "delete from pgflow.runs where run_id = %s returning 1", gone.id)
+    deleted.set()
+    for other in others:
+        assert await other.result() == {"step": output}
+    ((left,),) = await rows(database, "select count(*) from pgmq.q_flow")
+    assert left in (0, 1)  # the message of the run that is gone, until it is found out
+
+
+async def test_a_commit_that_gets_no_answer_is_given_up_and_made_again(
+    client, work, database, caplog
+):
+    flow = Flow("flow")
+    running, locked = trio.Event(), trio.Event()
+
+    @flow.step(flow.context)
+    async def step(context):
+        assert context.attempt == 1
+        running.set()
+        await locked.wait()
+        return PAGE
+
+    await work(flow, settings=Settings(call_timeout=0.3))
+    run = await client.start(flow, None)
+    await running.wait()
+    async with await Connection.connect(database) as other:
+        async with other.transaction():
+            await other.execute("lock table pgflow.step_tasks")
+            locked.set()
+            await logged(caplog, "no answer within 0.3 s")
+        assert await run.result() == {"step": PAGE}
+    assert len(await rows(database, "select from pgflow.output_blobs")) == 1

@@ -1,0 +1,96 @@
+"""What the catalogue says of our functions, and what plpgsql_check says of their bodies."""
+
+import os
+import re
+
+import pytest
+
+from pgflow_events.migrations import sql_files
+
+CREATES = re.compile(r"^create or replace function (\S+?)\(", re.MULTILINE)
+CHECK = """
+select format('%s, line %s: %s', p.proname, c.lineno, c.message)
+from pg_proc p
+join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
+left join pg_trigger t on t.tgfoid = p.oid
+cross join lateral plpgsql_check_function_tb(
+  p.oid, coalesce(t.tgrelid, 0), newtable => t.tgnewtable, oldtable => t.tgoldtable,
+  performance_warnings => true, fatal_errors => false
+) c
+where p.pronamespace = 'pgflow'::regnamespace
+"""
+
+
+def functions(core, condition):
+    """The functions of our schema of which a condition holds."""
+    query = f"""
+      select proname from pg_proc
+      where pronamespace = 'pgflow'::regnamespace and ({condition})
+    """
+    return [row.proname for row in core.rows(query)]
+
+
+# The extension comes with Debian's server only.
+@pytest.mark.parametrize("any_server", ["server15"], indirect=True)
+def test_plpgsql_check_finds_nothing_but_the_seeds_parameter_that_has_no_effect(core):
+    if not core.rows("select from pg_available_extensions where name = 'plpgsql_check'"):
+        required = os.environ.get("PGFLOW_TEST_REQUIRE")
+        (pytest.fail if required else pytest.skip)("the extension plpgsql_check is not installed")
+    core.db.execute("create extension plpgsql_check schema public")
+    findings = [row[0] for row in core.rows(CHECK)]
+    assert findings == ['poll_for_tasks, line : unused parameter "vt"']
+
+
+def test_every_function_has_an_empty_search_path(core):
+    assert functions(core, "not coalesce('search_path=\"\"' = any(proconfig), false)") == []
+
+
+def test_no_function_runs_with_the_rights_of_its_owner(core):
+    assert functions(core, "prosecdef") == []
+
+
+def test_every_file_creates_the_one_function_it_is_named_after():
+    created = {file.path: CREATES.findall(file.text) for file in sql_files("functions")}
+    assert created == {path: [f"pgflow.{path[10:-4]}"] for path in created}
+
+
+def test_no_function_is_created_by_two_files():
+    files = [*sql_files("functions"), *sql_files("triggers")]
+    created = [name for file in files for name in CREATES.findall(file.text)]
+    assert sorted(created) == sorted(set(created))
+
+
+def test_every_function_of_the_schema_comes_from_a_file_and_has_one_signature(core):
+    files = [*sql_files("functions"), *sql_files("triggers")]
+    created = [name for file in files for name in CREATES.findall(file.text)]
+    assert sorted(created) == sorted(f"pgflow.{name}" for name in functions(core, "true"))
+
+
+def test_no_function_names_a_type_of_pgmq(core):
+    types = "select oid from pg_type where typnamespace = 'pgmq'::regnamespace"
+    assert functions(core, f"prorettype in ({types})") == []
+    assert functions(core, f"coalesce(proallargtypes, proargtypes::oid[]) && array({types})") == []
+
+
+def test_no_column_has_a_type_of_pgmq(core):
+    columns = core.rows(
+        """
+        select attrelid::regclass, attname from pg_attribute
+        join pg_class c on c.oid = attrelid and relnamespace = 'pgflow'::regnamespace
+        join pg_type t on t.oid = atttypid and typnamespace = 'pgmq'::regnamespace
+        """
+    )
+    assert columns == []
+
+
+def test_only_keys_and_what_never_changes_are_indexed_so_that_updates_stay_on_their_page(core):
+    indexed = core.rows(
+        """
+        select distinct attname from pg_index i
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+        where i.indrelid in ('pgflow.runs'::regclass, 'pgflow.step_states'::regclass,
+          'pgflow.step_tasks'::regclass)
+        """
+    )
+    never_change = {"run_id", "flow_slug", "step_slug", "task_index", "message_id"}
+    assert {row.attname for row in indexed} <= never_change

@@ -1,0 +1,174 @@
+"""Plans of what workers call, where statistics are missing or old and 10,000 tasks wait.
+
+A plan is judged by what it did: each node tells how many rows it read. A plan that reads a
+table where it should look up a few rows reads thousands, whichever way it does so.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import namedtuple_row
+
+from ..conftest import migrated_database
+from .core import Claim, Core, Outcome
+
+TASKS = 10_000
+BATCH = 50
+FEW = 20 * BATCH  # rows: each task has a run of four steps, and is looked up a few times
+MANY = 20 * TASKS
+GROWING = {
+    "runs": "pgflow",
+    "step_states": "pgflow",
+    "step_tasks": "pgflow",
+    "q_f": "pgmq",
+    "a_f": "pgmq",
+}
+AUTO_EXPLAIN = {
+    "log_min_duration": "0",
+    "log_nested_statements": "on",
+    "log_analyze": "on",
+    "log_timing": "off",
+    "log_format": "json",
+    "log_level": "notice",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was executed by a call."""
+
+    call: str
+    tree: dict[str, Any]
+    limit: int
+
+    def __repr__(self) -> str:
+        return f"\n{self.call}: {' '.join(self.tree['Query Text'].split())}\n{self.steps()}"
+
+    def steps(self) -> str:
+        return "\n".join(
+            f"  {node['Node Type']} {node.get('Relation Name', '')}: {read(node)} rows"
+            for node in nodes(self.tree["Plan"])
+        )
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes(child)
+
+
+def read(node: dict[str, Any]) -> float:
+    dropped = ("Rows Removed by Filter", "Rows Removed by Join Filter")
+    rows = node["Actual Rows"] + sum(node.get(name, 0) for name in dropped)
+    return rows * node["Actual Loops"]
+
+
+class Planned:
+    """Calls of the core whose plans are kept."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.plans: list[Plan] = []
+        self.call, self.limit = "", FEW
+        core.db.add_notice_handler(self._keep)
+        core.db.execute("load 'auto_explain'")
+        for name, value in AUTO_EXPLAIN.items():
+            core.db.execute(f"set auto_explain.{name} = '{value}'")
+
+    def _keep(self, notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        by_hand = self.call == "db"
+        if text.startswith("duration:") and not by_hand:
+            self.plans.append(Plan(self.call, json.loads(text[text.index("{") :]), self.limit))
+
+    def __getattr__(self, call: str) -> Any:
+        self.call, self.limit = call, FEW
+        return getattr(self.core, call)
+
+    def bulk(self, call: str, query: str, *params: Any) -> None:
+        """Make a call that is about all tasks; of its 10,000 plans only the slow ones are kept."""
+        self.call, self.limit = call, MANY
+        self.core.rows("select set_config('auto_explain.log_min_duration', '5ms', false)")
+        self.core.rows(query, *params)
+        self.core.rows("select set_config('auto_explain.log_min_duration', '0', false)")
+
+
+def done(claim: Claim, **outcome: Any) -> list[Outcome]:
+    return [Outcome(t.run_id, t.step_slug, t.attempts_count, **outcome) for t in claim.tasks]
+
+
+def work(core: Any, batch: int) -> None:
+    """Make every call that a worker makes, with `batch` tasks, and then each of the seed's."""
+    roots = core.claim(batch)
+    halves = core.settle(*done(roots), qty=batch)
+    core.settle(*done(roots))  # again
+    core.settle(*[Outcome(t.run_id, t.step_slug, attempt=9) for t in halves.tasks])  # stale
+    others = core.settle(*done(halves), qty=batch)
+    again = core.settle(*done(others, error="boom"), qty=batch)
+    core.settle(*done(again, error="poison", permanent=True))
+    core.claim(batch)
+    core.db.execute("update pgflow.step_tasks set attempts_count = 3 where started_at is not null")
+    core.db.execute("update pgmq.q_f set vt = clock_timestamp() where read_ct > 0")
+    core.claim(batch)
+    run = core.start()
+    core.poll(1)
+    core.complete(run, "root")
+    core.fail(run, "left")
+    core.complete(run, "right")
+
+
+@pytest.fixture(scope="module", params=["no statistics", "cached while empty", "old statistics"])
+def plans(request: pytest.FixtureRequest, any_server: Any) -> Iterator[list[Plan]]:
+    """The plans of every call, made in one session while 10,000 tasks wait."""
+    with (
+        migrated_database(any_server.conninfo) as conninfo,
+        psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
+    ):
+        core = Core(connection)
+        core.flow("root", "left<root", "right<root", "join<left,right", base_delay=0)
+        for table, schema in GROWING.items():
+            connection.execute(f"alter table {schema}.{table} set (autovacuum_enabled = off)")
+        if request.param != "no statistics":
+            for n in range(8):  # from the sixth on, plans are kept
+                core.start_many(3)
+                work(core, 3)
+                if request.param == "old statistics" and n == 0:
+                    connection.execute("analyze")
+        planned = Planned(core)
+        planned.bulk(
+            "start_flows",
+            "select from pgflow.start_flows('f', array_fill('1'::jsonb, array[%s]))",
+            TASKS,
+        )
+        work(planned, BATCH)
+        planned.bulk(
+            "requeue", "update pgflow.step_tasks set queued_at = clock_timestamp() returning 1"
+        )
+        planned.bulk("end", "update pgflow.runs set status = 'failed' returning 1")
+        yield planned.plans
+
+
+def test_a_worker_reads_no_table_from_end_to_end(plans):
+    assert [
+        plan
+        for plan in plans
+        if plan.limit == FEW
+        for node in nodes(plan.tree["Plan"])
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GROWING
+    ] == []
+
+
+def test_a_worker_reads_only_the_rows_of_its_own_tasks(plans):
+    calls = {plan.call for plan in plans}
+    assert calls >= {"claim", "settle", "poll", "complete", "fail", "start_flows", "requeue", "end"}
+    assert [
+        plan for plan in plans if any(read(node) > plan.limit for node in nodes(plan.tree["Plan"]))
+    ] == []
+
+
+def test_no_plan_is_dear_enough_to_be_compiled(plans):
+    assert [plan for plan in plans if "JIT" in plan.tree] == []
