@@ -21,7 +21,7 @@ demo: .venv/ready ## Watch a pipeline pass megabytes of HTML, on a PostgreSQL of
 	@$(BIN)/pgflow-events demo
 
 test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is installed)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4
 
 lint: .venv/ready ## Style, and which module may import which
 	$(BIN)/ruff check .

@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import format_exception
 from typing import Literal
 from uuid import UUID
 
 log = logging.getLogger("pgflow_events.tasks")
+
+LONGEST_TRACEBACK = 20_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ Hook = Callable[[TaskEvent], None]
 
 
 def log_task(event: TaskEvent) -> None:
-    """The default hook: failures at level warning, the rest at level debug."""
+    """The default hook: failures at level warning with their traceback, the rest at debug."""
     log.log(
         logging.WARNING if event.error else logging.DEBUG,
         "%s.%s of run %s %s in %.3f s (attempt %d)%s",
@@ -39,6 +42,14 @@ def log_task(event: TaskEvent) -> None:
         event.outcome,
         event.seconds,
         event.attempt,
-        f": {type(event.error).__name__}" if event.error else "",
-        exc_info=event.error,
+        f"\n{loggable(event.error)}" if event.error else "",
     )
+
+
+def loggable(error: BaseException) -> str:
+    """Its traceback, without the middle if it is long: a page may stand in an error's message."""
+    text = "".join(format_exception(error)).rstrip()
+    if len(text) > LONGEST_TRACEBACK:
+        half = LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n[…]\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@ create or replace function pgflow.blob_json(id uuid)
 returns jsonb
 language plpgsql stable
 set search_path = ''
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

@@ -3,6 +3,7 @@ create or replace function pgflow.start_ready_steps(run_id uuid)
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin

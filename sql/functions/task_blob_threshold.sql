@@ -3,6 +3,7 @@ create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug tex
 returns integer
 language plpgsql stable
 set search_path = ''
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

@@ -147,7 +147,8 @@ async def active(dsn: str) -> list[int]:
     """List the backends that run a query in this database, but for the one that asks."""
     query = """
         select pid from pg_stat_activity
-        where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
+        where datname = current_database() and pid <> pg_backend_pid()
+        and state = 'active' and backend_type = 'client backend'
     """
     async with await Connection.connect(dsn) as conn:
         return [pid async for (pid,) in await conn.execute(query)]

@@ -63,7 +63,10 @@ async def none_active(dsn: str) -> bool:
 async def alone(dsn: str) -> bool:
     """Say whether no backend is left from the connections closed so far."""
     async with await Connection.connect(dsn) as conn:
-        query = "select count(*) from pg_stat_activity where datname = current_database()"
+        query = """
+            select count(*) from pg_stat_activity
+            where datname = current_database() and backend_type = 'client backend'
+        """
         return await (await conn.execute(query)).fetchone() == (1,)
 
 

@@ -88,6 +88,7 @@ async def test_while_nothing_happens_there_is_neither_a_query_nor_a_timer(ear):
         query = """
             select query like '%LISTEN%' from pg_stat_activity
             where datname = current_database() and pid <> pg_backend_pid()
+            and backend_type = 'client backend'
         """
         assert await (await conn.execute(query)).fetchall() == [(True,)]
 

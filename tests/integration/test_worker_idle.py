@@ -28,7 +28,7 @@ def chain(length: int) -> Flow:
 @pytest.mark.parametrize(
     "seconds",
     [
-        2,
+        1,
         pytest.param(20, marks=pytest.mark.skipif(not LONG, reason="PGFLOW_TEST_LONG is not set")),
     ],
 )
@@ -45,9 +45,9 @@ async def test_an_idle_worker_sends_no_statement_at_all(client, work, database, 
 
 async def test_each_check_is_one_notification_and_one_claim(work, database):
     async with counting(database) as statements:
-        await work(chain(1), settings=Settings(check_interval=0.5))
+        await work(chain(1), settings=Settings(check_interval=0.3))
         await statements.settle()
-        await trio.sleep(2)
+        await trio.sleep(1.3)
         counts = await statements.counts()
     pings, claims = counts.pop("pg_notification_queue_usage"), counts.pop("claim_tasks")
     assert counts == {}
@@ -131,6 +131,8 @@ async def test_tasks_of_a_worker_that_died_are_run_or_failed_at_their_timeout_wi
             await dead.execute(
                 "select from pgflow.claim_tasks(array['flow', 'last'], 2, gen_random_uuid())"
             )
+            for queue in ("q_flow", "q_last"):  # 3 seconds are long for a test
+                await dead.execute(f"update pgmq.{queue} set vt = vt - interval '2 s'")
         await statements.settle()
         run, lost = [await client.find(run_id) for run_id in await run_ids(database)]
         assert await run.result() == {"step": 2}

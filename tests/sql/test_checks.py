@@ -45,6 +45,12 @@ def test_every_function_has_an_empty_search_path(core):
     assert functions(core, "not coalesce('search_path=\"\"' = any(proconfig), false)") == []
 
 
+def test_every_function_that_looks_into_a_growing_table_does_so_by_its_index(core):
+    looks = r"prosrc ~ '(from|join|update) pgflow\.(runs|step_states|step_tasks|output_blobs)\M'"
+    by_index = "coalesce('enable_seqscan=off' = any(proconfig), false)"
+    assert functions(core, f"{looks} and not {by_index}") == []
+
+
 def test_no_function_runs_with_the_rights_of_its_owner(core):
     assert functions(core, "prosecdef") == []
 
