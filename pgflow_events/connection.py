@@ -405,7 +405,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Run a block in a transaction, or in a savepoint within one.
 
         If cancelled, it either has committed and finishes, or has not and does not: COMMIT
-        and ROLLBACK are not interrupted, see :meth:`persist`.
+        and ROLLBACK are not interrupted, see :meth:`persist`. (In a pipeline COMMIT is sent
+        with the rest, and a cancellation may leave it unknown.)
         """
         transaction = Transaction(self, savepoint_name, force_rollback)
         if self._pipeline:

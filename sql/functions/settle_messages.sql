@@ -28,9 +28,9 @@ begin
       -- pgmq.set_vt() takes one message before pgmq 1.8.
       execute format(
         $sql$
-          update pgmq.%I q set vt = clock_timestamp() + make_interval(secs => r.delay)
-          from unnest($1, $2) as r (msg_id, delay)
-          where q.msg_id = r.msg_id
+          update pgmq.%I
+          set vt = clock_timestamp() + make_interval(secs => ($2)[array_position($1, msg_id)])
+          where msg_id = any($1)
         $sql$, pgmq.format_table_name(flow, 'q')
       ) using retried, delays;
     end if;

@@ -58,10 +58,11 @@ begin
     if taken <> '{}' then
       execute format(
         $sql$
-          update pgmq.%I q
-          set vt = clock_timestamp() + make_interval(secs => t.timeout + 2.0), read_ct = q.read_ct + 1
-          from unnest($1, $2) as t (msg_id, timeout)
-          where q.msg_id = t.msg_id
+          update pgmq.%I
+          set
+            vt = clock_timestamp() + make_interval(secs => ($2)[array_position($1, msg_id)] + 2.0),
+            read_ct = read_ct + 1
+          where msg_id = any($1)
         $sql$, queue
       ) using taken, timeouts;
     end if;

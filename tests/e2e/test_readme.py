@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -39,6 +39,14 @@ def address() -> Iterator[str]:
         thread.join()
 
 
+@contextmanager
+def ending(process: "subprocess.Popen[str]") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def commands() -> list[list[str]]:
     """The calls of our command in the README, in their order."""
     text = (ROOT / "README.md").read_text()
@@ -60,14 +68,17 @@ def test_the_commands_run_the_example(address, environment, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     migrate, worker, start, runs = commands()
     run(*migrate)
-    with subprocess.Popen(
-        [*COMMAND, *worker], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert "ready" in process.stderr.readline()
+    with (
+        subprocess.Popen(
+            [*COMMAND, *worker], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process,
+        ending(process),
+    ):
+        assert process.stdout.readline() == "ready: analyze_website\n"
         run(*start[:2], start[2].replace("https://example.com", address), *start[3:])
         listed = run(*runs)
         process.terminate()
-    assert process.returncode == 0
+        assert process.wait(30) == 0
     assert "analyze_website" in listed
     assert "completed" in listed
     with closing(sqlite3.connect(tmp_path / "websites.db")) as db:

@@ -155,21 +155,26 @@ async def test_a_cancellation_before_anything_is_sent_spares_the_connection(conn
     assert await (await conn.execute("select 2")).fetchone() == (2,)
 
 
-async def test_a_cancelled_copy_closes_the_connection_at_once(conn, empty_database):
-    async def copy() -> None:
-        async with (
-            conn.transaction(),
-            conn.cursor() as cursor,
-            cursor.copy("copy item from stdin") as copy,
-        ):
-            await copy.write_row([1])
-            await trio.sleep_forever()
+async def copy_half_way(conn: Connection[Any]) -> None:
+    async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+        await copy.write_row([1])
+        await trio.sleep_forever()
 
+
+async def pipeline_half_way(conn: Connection[Any]) -> None:
+    async with conn.pipeline():
+        await conn.execute("insert into item values (1)")
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("half_way", [copy_half_way, pipeline_half_way])
+async def test_what_is_cancelled_half_way_is_undone_at_once(conn, empty_database, half_way):
     started = trio.current_time()
     with trio.move_on_after(0.05):
-        await copy()
+        async with conn.transaction():
+            await half_way(conn)
     assert conn.closed
-    assert trio.current_time() - started < 0.05 + 0.2
+    assert trio.current_time() - started < 0.05 + 0.28  # not three intervals of 0.1
     await until(partial(none_active, empty_database))
     assert await ids(empty_database) == []
 
@@ -222,17 +227,30 @@ async def test_a_block_that_is_cancelled_before_it_ends_does_not_commit(conn, em
     assert await ids(empty_database) == []
 
 
-async def test_a_cancelled_block_on_a_connection_in_use_waits_no_longer_than_the_grace(
-    conn, empty_database
-):
-    conn.grace = 0.1
+async def cancel_a_block_while_another_task_queries(conn: Connection[Any], dsn: str) -> None:
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
             async with conn.transaction():
                 await conn.execute("insert into item values (1)")
-                nursery.start_soon(fails, conn, "select pg_sleep(30)")
-                await until(partial(one_active, empty_database))
+                nursery.start_soon(conn.execute, "select pg_sleep(0.2)")
+                await until(partial(one_active, dsn))
                 scope.cancel()
+
+
+async def test_a_cancelled_block_waits_for_another_task_that_uses_the_connection(
+    conn, empty_database
+):
+    await cancel_a_block_while_another_task_queries(conn, empty_database)
+    assert not conn.closed
+    assert await ids(empty_database) == []
+
+
+async def test_a_cancelled_block_waits_for_another_task_no_longer_than_the_grace(
+    conn, empty_database
+):
+    conn.grace = 0.02
+    with pytest.RaisesGroup(psycopg.OperationalError):
+        await cancel_a_block_while_another_task_queries(conn, empty_database)
     assert conn.closed
     assert await ids(empty_database) == []
 
@@ -277,7 +295,7 @@ async def test_closing_stops_a_task_that_never_has_to_wait(empty_database):
         with pytest.raises(psycopg.OperationalError):
             await send_for_ever(conn, under_way)
 
-    for _ in range(10):
+    for _ in range(40):
         conn = await Connection.connect(empty_database)
         under_way = trio.Event()
         async with trio.open_nursery() as nursery:

@@ -213,6 +213,50 @@ def test_a_completion_that_comes_while_its_task_fails_as_lapsed_is_refused(three
     assert observer.run(run).status == "failed"
 
 
+# Two tasks of one run
+
+
+def test_a_join_starts_with_the_second_of_two_completions_that_overlap(three):
+    one, other, observer = three
+    one.flow("a", "b", "c<a,b")
+    run = one.start()
+    one.db.execute("begin")
+    one.complete(run, "a")
+    with meanwhile(other.complete, run, "b") as second:
+        until_waiting(observer, other)
+        one.db.execute("commit")
+    second.result()
+    assert observer.tasks(run) == {"a": "completed", "b": "completed", "c": "queued"}
+
+
+def test_a_failure_cancels_what_a_completion_that_overlaps_has_started(three):
+    completer, failer, observer = three
+    completer.flow("a", "b", "c<a", max_attempts=0)
+    run = completer.start()
+    completer.db.execute("begin")
+    completer.complete(run, "a")
+    with meanwhile(failer.fail, run, "b") as failure:
+        until_waiting(observer, failer)
+        completer.db.execute("commit")
+    failure.result()
+    assert observer.tasks(run) == {"a": "completed", "b": "failed", "c": "cancelled"}
+    assert observer.queued() == []
+
+
+def test_a_completion_that_overlaps_a_failure_of_its_run_starts_nothing(three):
+    failer, completer, observer = three
+    failer.flow("a", "b", "c<a", max_attempts=0)
+    run = failer.start()
+    failer.db.execute("begin")
+    failer.fail(run, "b")
+    with meanwhile(completer.complete, run, "a") as completion:
+        until_waiting(observer, completer)
+        failer.db.execute("commit")
+    assert completion.result().status == "cancelled"
+    assert observer.tasks(run) == {"a": "cancelled", "b": "failed"}
+    assert observer.queued() == []
+
+
 # Two sessions define
 
 

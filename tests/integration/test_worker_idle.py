@@ -44,14 +44,17 @@ async def test_an_idle_worker_sends_no_statement_at_all(client, work, database, 
 
 
 async def test_each_check_is_one_notification_and_one_claim(work, database):
+    interval = 0.3
     async with counting(database) as statements:
-        await work(chain(1), settings=Settings(check_interval=0.3))
+        await work(chain(1), settings=Settings(check_interval=interval))
         await statements.settle()
-        await trio.sleep(1.3)
+        began = trio.current_time()
+        await trio.sleep(4 * interval)
         counts = await statements.counts()
+        intervals = (trio.current_time() - began) / interval
     pings, claims = counts.pop("pg_notification_queue_usage"), counts.pop("claim_tasks")
     assert counts == {}
-    assert 2 <= pings <= 4  # 4, but the machine may be busy
+    assert 2 <= pings <= intervals + 1  # as many as there were intervals, but they may be late
     assert abs(claims - pings) <= 1
 
 
@@ -87,59 +90,69 @@ async def test_a_flood_of_forged_notifications_costs_a_claim_each_five_milliseco
     assert 5 < counts["claim_tasks"] <= took / REST + 2
 
 
-async def test_a_retry_runs_when_it_is_due_and_nothing_is_asked_until_then(
-    client, work, database, record_property
-):
-    flow = Flow("flow", base_delay=1, input=int)
+class Again:
+    """A flow whose step, tried again, waits to be let go."""
 
-    @flow.step(flow.context)
-    async def step(context):
+    def __init__(self, **options) -> None:
+        self.flow = Flow("flow", **options)
+        self.failed, self.running, self.go_on = trio.Event(), trio.Event(), trio.Event()
+        self.flow.step(self.flow.context, slug="step")(self._step)
+
+    async def _step(self, context):
         if context.attempt == 1:
+            self.failed.set()
             raise ValueError
+        self.running.set()
+        await self.go_on.wait()
+        return context.attempt
 
-    await work(flow, settings=HOUR)
+
+async def test_a_retry_runs_when_it_is_due_and_nothing_is_asked_until_then(client, work, database):
+    again = Again(base_delay=1)  # 2 seconds after the first attempt
+    await work(again.flow, settings=HOUR)
     async with counting(database) as statements:
+        run = await client.start(again.flow, None)
+        await again.failed.wait()
         await statements.settle()
-        run = await client.start(flow, 0)
-        await run.result()
-        counts = await statements.counts()
-    (task,) = await rows(
+        await again.running.wait()
+        assert await statements.counts() == {"claim_tasks": 1}
+    again.go_on.set()
+    assert await run.result() == {"step": 2}
+    ((late,),) = await rows(
         database,
-        "select extract(epoch from started_at - queued_at)::float8 - 2 as late"
-        " from pgflow.step_tasks where attempts_count = 2",
+        "select extract(epoch from started_at - queued_at)::float8 - 2 from pgflow.step_tasks",
     )
-    record_property("late", task.late)
-    print(f"a retry started {1000 * task.late:.1f} ms after it was due")  # noqa: T201
-    assert 0 <= task.late < 0.5
-    assert counts["complete_tasks"] == 2
-    assert counts["claim_tasks"] <= 5  # the start, the notice of the failure, and when it is due
+    print(f"a retry started {1000 * late:.1f} ms after it was due")  # noqa: T201
+    assert 0 <= late < 1
 
 
 async def test_tasks_of_a_worker_that_died_are_run_or_failed_at_their_timeout_without_a_notice(
     client, work, database
 ):
-    flow = Flow("flow", timeout=1)
-    flow.step(flow.context, slug="step")(lambda context: context.attempt)
+    again = Again(timeout=1)
     last = Flow("last", timeout=1, max_attempts=1)
     last.step(slug="step")(lambda: None)
-    await work(flow, last, settings=HOUR)
+    await work(again.flow, last, settings=HOUR)
 
     async with counting(database) as statements, await Connection.connect(database) as dead:
         async with dead.transaction():  # started and claimed at once, so that no other claims them
-            await dead.execute("select from pgflow.start_flow('flow', '0')")
             await dead.execute("select from pgflow.start_flow('last', '0')")
+            await dead.execute("select from pgflow.start_flow('flow', '0')")
             await dead.execute(
-                "select from pgflow.claim_tasks(array['flow', 'last'], 2, gen_random_uuid())"
+                "select from pgflow.claim_tasks(array['last', 'flow'], 2, gen_random_uuid())"
             )
-            for queue in ("q_flow", "q_last"):  # 3 seconds are long for a test
+            for queue in ("q_last", "q_flow"):  # 3 seconds are long for a test
                 await dead.execute(f"update pgmq.{queue} set vt = vt - interval '2 s'")
         await statements.settle()
-        run, lost = [await client.find(run_id) for run_id in await run_ids(database)]
-        assert await run.result() == {"step": 2}
-        with pytest.raises(RunFailed, match="attempt 1 gave no answer within its 1 seconds"):
-            await lost.result()
+        await again.running.wait()
         counts = await statements.counts()
-    assert 1 <= counts["claim_tasks"] <= 4
+        assert 1 <= counts.pop("claim_tasks") <= 2  # the two fall due one after the other
+        assert counts == {}
+    again.go_on.set()
+    lost, run = [await client.find(run_id) for run_id in await run_ids(database)]
+    assert await run.result() == {"step": 2}
+    with pytest.raises(RunFailed, match="attempt 1 gave no answer within its 1 seconds"):
+        await lost.result()
 
 
 async def run_ids(database):

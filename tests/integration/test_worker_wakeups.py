@@ -7,8 +7,9 @@ import psycopg
 import trio
 
 from pgflow_events import Flow, Settings
+from pgflow_events.listener import Listener
 
-from .observing import counting
+from .observing import counting, logged
 
 HOUR = Settings(check_interval=3600)
 
@@ -99,3 +100,20 @@ async def test_a_worker_that_makes_more_work_than_it_can_take_wakes_another(clie
     with trio.fail_after(5):
         await run.result()
     assert running == {"small": 1, "large": 5}
+
+
+async def test_where_notifications_do_not_arrive_it_says_so_once_and_polls(
+    client, work, empty_database, monkeypatch, caplog
+):
+    monkeypatch.setattr(Listener.check, "__defaults__", (0.1,))  # seconds of patience
+    flow = Flow("flow")
+    flow.step(slug="step")(lambda: None)
+    # Nobody hears in one database what is notified in another.
+    settings = Settings(listen_dsn=empty_database, poll_interval=0.1)
+    await work(flow, settings=settings)
+    await logged(caplog, "reconnecting")
+    for _ in range(3):
+        run = await client.start(flow, None)
+        with trio.fail_after(5):
+            assert await run.result() == {"step": None}
+    assert caplog.text.count("notifications do not arrive: claiming every 0.1 s") == 1

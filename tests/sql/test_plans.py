@@ -102,7 +102,12 @@ def done(claim: Claim, **outcome: Any) -> list[Outcome]:
 
 
 def work(core: Any, batch: int) -> None:
-    """Make every call that a worker makes, with `batch` tasks, and then each of the seed's."""
+    """Make each call of the seed, about one task, and then those of a worker, about `batch`."""
+    run = core.start()
+    core.poll(1)
+    core.complete(run, "root")
+    core.fail(run, "left")
+    core.complete(run, "right")
     roots = core.claim(batch)
     halves = core.settle(*done(roots), qty=batch)
     core.settle(*done(roots))  # again
@@ -114,11 +119,6 @@ def work(core: Any, batch: int) -> None:
     core.db.execute("update pgflow.step_tasks set attempts_count = 3 where started_at is not null")
     core.db.execute("update pgmq.q_f set vt = clock_timestamp() where read_ct > 0")
     core.claim(batch)
-    run = core.start()
-    core.poll(1)
-    core.complete(run, "root")
-    core.fail(run, "left")
-    core.complete(run, "right")
 
 
 @pytest.fixture(scope="module", params=["no statistics", "cached while empty", "old statistics"])

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/*.md")]
+DOCS = sorted(
+    file.relative_to(ROOT)
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/*.md")]
+)
 PLACES = ("pgflow_events", "blobstore", "sql", "tests", "examples", "docs")
 
 
@@ -22,22 +25,25 @@ def source_files() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+@pytest.mark.parametrize("doc", DOCS, ids=str)
 def test_links_lead_to_files(doc):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", doc.read_text())
-    assert [link for link in links if not (doc.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / doc).read_text())
+    assert [link for link in links if not (ROOT / doc.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+@pytest.mark.parametrize("doc", DOCS, ids=str)
 def test_paths_that_are_named_exist(doc):
-    named = re.findall(rf"`((?:{'|'.join(PLACES)})/[\w./-]*)`", doc.read_text())
+    named = re.findall(rf"`((?:{'|'.join(PLACES)})/[\w./-]*)`", (ROOT / doc).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+@pytest.mark.parametrize("doc", DOCS, ids=str)
 def test_make_targets_that_are_named_exist(doc):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", doc.read_text(), re.MULTILINE)) <= targets
+    assert (
+        set(re.findall(r"(?:`|^    )make ([a-z-]+)", (ROOT / doc).read_text(), re.MULTILINE))
+        <= targets
+    )
 
 
 def test_the_example_of_the_readme_is_the_example():
