@@ -3,6 +3,7 @@ create or replace function pgflow.next_due(flow_slugs text[])
 returns double precision
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   slug text;
@@ -10,7 +11,10 @@ declare
   first_due timestamptz;
 begin
   foreach slug in array flow_slugs loop
-    execute format('select min(vt) from pgmq.%I', pgmq.format_table_name(slug, 'q')) into due;
+    -- min(vt) may be planned to read them all.
+    execute format(
+      'select vt from pgmq.%I order by vt limit 1', pgmq.format_table_name(slug, 'q')
+    ) into due;
     first_due := least(first_due, due);
   end loop;
   -- greatest() would make 0 of null.
