@@ -1,7 +1,6 @@
 """A worker and a client on a database of the test's own."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
