@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench fmt clean
+.PHONY: help demo test check lint types psycopg bench fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -13,7 +13,8 @@ help: ## This list
 .venv/ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@test -x $(BIN)/uv || $(BIN)/python -m ensurepip >/dev/null
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $@
 
@@ -31,7 +32,10 @@ lint: .venv/ready ## Style, and which module may import which
 types: .venv/ready ## Static types
 	$(BIN)/mypy
 
-check: lint types test ## All that CI does
+psycopg: .venv/ready ## Run the connection's tests on the oldest and newest psycopg, binary and Python
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/psycopg_matrix.sh
+
+check: lint types test psycopg ## All that CI does
 
 bench: .venv/ready ## Measure: see tests/bench/README.md
 	$(BIN)/python -m tests.bench

@@ -13,6 +13,7 @@ import orjson
 import psycopg
 import pytest
 import trio
+from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
 from psycopg.sql import SQL, Identifier
@@ -45,6 +46,10 @@ def run(*args, **kwargs):
 
 
 plugin.choose_run = lambda config: run
+
+# HYPOTHESIS_PROFILE=default tries the usual hundred examples of each property.
+settings.register_profile("quick", max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @dataclass(frozen=True)

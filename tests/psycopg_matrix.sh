@@ -12,7 +12,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 tests=(tests/unit/test_psycopg_contract.py tests/integration/test_connection.py)
-tools=(pytest pytest-trio pytest-timeout)
+tools=(hypothesis pytest pytest-trio pytest-timeout)
 lowest=$(sed -n 's/^ *"psycopg>=\([0-9.]*\),<.*/\1/p' "$root/pyproject.toml" | head -n 1)
 
 make_environment() { # folder requirement...

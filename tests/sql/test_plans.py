@@ -11,9 +11,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 
-from ..conftest import migrated_database
+from ..conftest import new_database
 from .core import Claim, Core, Outcome
 
 TASKS = 10_000
@@ -122,10 +123,12 @@ def work(core: Any, batch: int) -> None:
 
 
 @pytest.fixture(scope="module", params=["no statistics", "cached while empty", "old statistics"])
-def plans(request: pytest.FixtureRequest, any_server: Any) -> Iterator[list[Plan]]:
+def plans(
+    request: pytest.FixtureRequest, any_server: Any, any_database: str
+) -> Iterator[list[Plan]]:
     """The plans of every call, made in one session while 10,000 tasks wait."""
     with (
-        migrated_database(any_server.conninfo) as conninfo,
+        new_database(any_server.conninfo, conninfo_to_dict(any_database)["dbname"]) as conninfo,
         psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
     ):
         core = Core(connection)
