@@ -15,10 +15,8 @@ What psycopg does not document is used in this file alone; a contract test watch
 
 import logging
 import re
-import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
 
@@ -26,140 +24,36 @@ import orjson
 import psycopg
 import trio
 from psycopg import capabilities, errors, pq
-from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen, PQGenConn
+from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
 from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
 
+from pgflow_events.waiting import (
+    WRITE,
+    ConnectionLock,
+    drive,
+    grace_left,
+    patiently,
+    time_limit,
+    until_ready,
+)
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-READ, WRITE = 1, 2
 ACTIVE = pq.TransactionStatus.ACTIVE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
-
-# The seconds an operation of this task may still take once it is cancelled.
-_grace: ContextVar[float] = ContextVar("grace", default=0.0)
-
-
-async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-    """Await; within :meth:`Connection.persist` a cancellation only starts the clock."""
-    try:
-        return await wait(*args)
-    except trio.Cancelled:
-        if not (grace := _grace.get()):
-            raise
-        with trio.move_on_after(grace, shield=True):
-            return await wait(*args)
-        raise
-
-
-async def until_ready(fd: int, want: int) -> int:
-    """Wait until some of *want* can be done on *fd*, and say what."""
-    if want == READ:  # the answer to a query: nearly always
-        await trio.lowlevel.wait_readable(fd)
-        return READ
-    if ready := ready_now(fd) & want:  # a socket nearly always takes more
-        return ready
-    if want == WRITE:
-        await trio.lowlevel.wait_writable(fd)
-        return WRITE
-    return await until_either(fd)
-
-
-def ready_now(fd: int) -> int:
-    """Say what can be done on *fd* without waiting: both, if the other side hung up."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN | select.POLLOUT)
-    event = sum(event for _, event in poll.poll(0))
-    return READ * bool(event & ~select.POLLOUT) | WRITE * bool(event & ~select.POLLIN)
-
-
-async def until_either(fd: int) -> int:
-    """Wait until *fd* can be read or written, for which trio has no single call."""
-    ready = 0
-
-    async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
-        nonlocal ready
-        # Busy: this task has begun while another, closing the connection, waits already.
-        with suppress(OSError, trio.ClosedResourceError, trio.BusyResourceError):
-            await wait(fd)
-            ready |= flag
-        nursery.cancel_scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, trio.lowlevel.wait_readable, READ)
-            nursery.start_soon(watch, trio.lowlevel.wait_writable, WRITE)
-    except BaseExceptionGroup:  # two Cancelled, where patiently() looks for one
-        await trio.lowlevel.checkpoint_if_cancelled()
-        raise
-    if not ready:
-        raise trio.ClosedResourceError
-    return ready
-
-
-async def drive(gen: PQGenConn[RV]) -> RV:
-    """Run a generator whose descriptor may change, as it does while connecting."""
-    try:
-        fd, want = next(gen)
-        while True:
-            fd, want = gen.send(await until_ready(fd, want))
-    except StopIteration as stop:
-        return cast("RV", stop.value)
-    finally:
-        gen.close()
 
 
 def libpq_environment() -> ConnDict:
     """Read the connection parameters given by PGHOST and the like, or by PGSERVICE."""
     return {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
-
-
-@contextmanager
-def time_limit(seconds: float, error: psycopg.OperationalError) -> Iterator[None]:
-    """Raise *error*, one of psycopg's own, if the block takes longer than *seconds*."""
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError:
-        raise error from None
-
-
-class ConnectionLock:
-    """A lock for the tasks that share a connection, first come, first served.
-
-    Unlike :class:`trio.Lock`, taking it while it is free is no schedule point (a query
-    has its own), and another task may release it: trio does so when it finalizes a
-    ``stream()`` that was left half-way.
-    """
-
-    def __init__(self) -> None:
-        self._semaphore = trio.Semaphore(1, max_value=1)
-        self._holder: trio.lowlevel.Task | None = None
-
-    def locked(self) -> bool:
-        """Tell whether a task is using the connection."""
-        return self._semaphore.value == 0
-
-    async def __aenter__(self) -> None:
-        task = trio.lowlevel.current_task()
-        if self._holder is task:
-            raise RuntimeError("this task is already using the connection")
-        try:
-            self._semaphore.acquire_nowait()
-        except trio.WouldBlock:
-            await patiently(self._semaphore.acquire)
-        self._holder = task
-
-    async def __aexit__(self, *_: object) -> None:
-        self._holder = None
-        self._semaphore.release()
 
 
 class Transaction(psycopg.AsyncTransaction):
@@ -328,14 +222,14 @@ class Connection(psycopg.AsyncConnection[Row]):
         From the cancellation on, each answer has `grace` seconds to come; else the
         connection is closed and the cancellation takes its course.
         """
-        token = _grace.set(self.grace)
+        token = grace_left.set(self.grace)
         try:
             return await step(*args)
         except trio.Cancelled:
             await self.abort()
             raise
         finally:
-            _grace.reset(token)
+            grace_left.reset(token)
 
     async def abort(self) -> None:
         """Close the connection, after stopping on the server what it is doing.

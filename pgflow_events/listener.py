@@ -12,7 +12,8 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from pgflow_events.calls import REFUSAL, one_line
-from pgflow_events.connection import Connection, time_limit
+from pgflow_events.connection import Connection
+from pgflow_events.waiting import time_limit
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,8 @@
 -- Counts completed tasks off their steps, completed steps off the steps that wait for them and off
--- their runs.
+-- their runs. The caller holds the runs.
+--
+-- States are looked up one by one (that is what limit 1 does) and updated by their addresses: a join
+-- is planned to read the whole table as soon as its statistics were taken while it was small.
 create or replace function pgflow.count_down(settled pgflow.settled_task[])
 returns void
 language plpgsql
@@ -21,7 +24,11 @@ begin
       select t.run_id, t.step_slug, count(*)::integer as n from unnest(settled) t
       where t.status = 'completed' group by t.run_id, t.step_slug
     ) d
-    where s.run_id = d.run_id and s.step_slug = d.step_slug
+    cross join lateral (
+      select u.ctid from pgflow.step_states u
+      where u.run_id = d.run_id and u.step_slug = d.step_slug limit 1
+    ) u
+    where s.ctid = u.ctid
     returning s.flow_slug, s.run_id, s.step_slug, s.status
   )
   select
@@ -40,12 +47,14 @@ begin
     join pgflow.deps using (flow_slug, dep_slug)
     group by c.run_id, deps.step_slug
   ) d
-  where s.run_id = d.run_id and s.step_slug = d.step_slug;
+  cross join lateral (
+    select u.ctid from pgflow.step_states u
+    where u.run_id = d.run_id and u.step_slug = d.step_slug limit 1
+  ) u
+  where s.ctid = u.ctid;
 
-  update pgflow.runs r set remaining_steps = r.remaining_steps - d.n
-  from (
-    select c.run_id, count(*)::integer as n from unnest(done.run_ids) as c (run_id) group by c.run_id
-  ) d
-  where r.run_id = d.run_id;
+  update pgflow.runs r
+  set remaining_steps = r.remaining_steps - cardinality(array_positions(done.run_ids, r.run_id))
+  where r.run_id = any(done.run_ids);
 end
 $$;

@@ -17,7 +17,11 @@ begin
 
   update pgflow.step_states s set status = 'failed', failed_at = clock_timestamp()
   from unnest(settled) t
-  where t.status = 'failed' and s.run_id = t.run_id and s.step_slug = t.step_slug;
+  cross join lateral (
+    select u.ctid from pgflow.step_states u
+    where u.run_id = t.run_id and u.step_slug = t.step_slug limit 1
+  ) u
+  where t.status = 'failed' and s.ctid = u.ctid;
 
   update pgflow.step_states s set status = 'cancelled'
   where s.run_id = any(runs) and s.status = 'started';

@@ -45,7 +45,11 @@ begin
   if array_remove(error_messages, null) <> '{}' then
     -- A claim may be raising their attempts just now: what follows must see it.
     perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
-    join pgflow.step_tasks t using (run_id, step_slug, task_index) for no key update of t;
+    cross join lateral (
+      select from pgflow.step_tasks t
+      where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+      limit 1 for no key update
+    ) t;
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     ended_flows := array(select pgflow.fail_runs(settled));

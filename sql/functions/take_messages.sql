@@ -49,7 +49,8 @@ begin
         worker_id = take_messages.worker_id
       from free
       where
-        t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
+        t.message_id = any(visible)
+        and t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
       returning t.message_id, free.timeout
     )
     select coalesce(array_agg(c.message_id), '{}'), array_agg(c.timeout) into taken, timeouts
@@ -71,10 +72,10 @@ begin
     -- Messages without a queued task would stand at the head of the queue for ever.
     dead := array(
       select m.id from unnest(visible) as m (id)
-      where not exists (
-        select from pgflow.step_tasks t
-        where t.flow_slug = take_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
-      )
+      where (
+        select t.status from pgflow.step_tasks t
+        where t.flow_slug = take_messages.flow_slug and t.message_id = m.id limit 1
+      ) is distinct from 'queued'
     );
     exit when taken <> '{}' or dead = '{}';
     perform from pgmq.archive(take_messages.flow_slug, dead);

@@ -16,7 +16,9 @@ as $$
     case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
     || coalesce(deps.refs, '{}')
   from pgflow.step_tasks t
-  join pgflow.runs r on r.run_id = t.run_id
+  cross join lateral (
+    select r.input, r.input_blob_id from pgflow.runs r where r.run_id = t.run_id limit 1
+  ) r
   join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
   join pgflow.flows f on f.flow_slug = t.flow_slug
   cross join lateral (

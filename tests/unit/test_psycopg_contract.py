@@ -17,7 +17,8 @@ from psycopg.adapt import AdaptersMap
 from psycopg.types import json
 from psycopg.waiting import Ready, Wait
 
-from pgflow_events.connection import READ, WRITE, Connection
+from pgflow_events.connection import Connection
+from pgflow_events.waiting import READ, WRITE
 
 SIGNATURES = {
     psycopg.AsyncConnection.__init__: ["self", "pgconn", "row_factory"],

@@ -1,0 +1,133 @@
+"""How a connection waits: for its socket, for its turn, and a little longer when cancelled.
+
+Of psycopg it uses what is documented, its generators excepted: those that connect yield a
+descriptor and what they wait for, 1 to read, 2 to write, 3 either.
+"""
+
+import select
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TypeVar, TypeVarTuple, cast
+
+import psycopg
+import trio
+from psycopg.abc import RV, PQGenConn
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+READ, WRITE = 1, 2
+
+# The seconds an operation of this task may still take once it is cancelled.
+grace_left: ContextVar[float] = ContextVar("grace", default=0.0)
+
+
+async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+    """Await; within :meth:`Connection.persist` a cancellation only starts the clock."""
+    try:
+        return await wait(*args)
+    except trio.Cancelled:
+        if not (grace := grace_left.get()):
+            raise
+        with trio.move_on_after(grace, shield=True):
+            return await wait(*args)
+        raise
+
+
+async def until_ready(fd: int, want: int) -> int:
+    """Wait until some of *want* can be done on *fd*, and say what."""
+    if want == READ:  # the answer to a query: nearly always
+        await trio.lowlevel.wait_readable(fd)
+        return READ
+    if ready := ready_now(fd) & want:  # a socket nearly always takes more
+        return ready
+    if want == WRITE:
+        await trio.lowlevel.wait_writable(fd)
+        return WRITE
+    return await until_either(fd)
+
+
+def ready_now(fd: int) -> int:
+    """Say what can be done on *fd* without waiting: both, if the other side hung up."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLOUT)
+    event = sum(event for _, event in poll.poll(0))
+    return READ * bool(event & ~select.POLLOUT) | WRITE * bool(event & ~select.POLLIN)
+
+
+async def until_either(fd: int) -> int:
+    """Wait until *fd* can be read or written, for which trio has no single call."""
+    ready = 0
+
+    async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
+        nonlocal ready
+        # Busy: this task has begun while another, closing the connection, waits already.
+        with suppress(OSError, trio.ClosedResourceError, trio.BusyResourceError):
+            await wait(fd)
+            ready |= flag
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, trio.lowlevel.wait_readable, READ)
+            nursery.start_soon(watch, trio.lowlevel.wait_writable, WRITE)
+    except BaseExceptionGroup:  # two Cancelled, where patiently() looks for one
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise
+    if not ready:
+        raise trio.ClosedResourceError
+    return ready
+
+
+async def drive(gen: PQGenConn[RV]) -> RV:
+    """Run a generator whose descriptor may change, as it does while connecting."""
+    try:
+        fd, want = next(gen)
+        while True:
+            fd, want = gen.send(await until_ready(fd, want))
+    except StopIteration as stop:
+        return cast("RV", stop.value)
+    finally:
+        gen.close()
+
+
+@contextmanager
+def time_limit(seconds: float, error: psycopg.OperationalError) -> Iterator[None]:
+    """Raise *error*, one of psycopg's own, if the block takes longer than *seconds*."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise error from None
+
+
+class ConnectionLock:
+    """A lock for the tasks that share a connection, first come, first served.
+
+    Unlike :class:`trio.Lock`, taking it while it is free is no schedule point (a query
+    has its own), and another task may release it: trio does so when it finalizes a
+    ``stream()`` that was left half-way.
+    """
+
+    def __init__(self) -> None:
+        self._semaphore = trio.Semaphore(1, max_value=1)
+        self._holder: trio.lowlevel.Task | None = None
+
+    def locked(self) -> bool:
+        """Tell whether a task is using the connection."""
+        return self._semaphore.value == 0
+
+    async def __aenter__(self) -> None:
+        task = trio.lowlevel.current_task()
+        if self._holder is task:
+            raise RuntimeError("this task is already using the connection")
+        try:
+            self._semaphore.acquire_nowait()
+        except trio.WouldBlock:
+            await patiently(self._semaphore.acquire)
+        self._holder = task
+
+    async def __aexit__(self, *_: object) -> None:
+        self._holder = None
+        self._semaphore.release()
