@@ -22,9 +22,12 @@ as $$
   from unnest(run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages)
     with ordinality
     as i (run_id, step_slug, task_index, attempt, output, output_blob_id, error_message, n)
+  cross join lateral (
+    select u.ctid from pgflow.step_tasks u
+    where u.run_id = i.run_id and u.step_slug = i.step_slug and u.task_index = i.task_index limit 1
+  ) u
   where
-    t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
-    and i.error_message is null
+    t.ctid = u.ctid and i.error_message is null
     and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
   returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer
