@@ -77,15 +77,17 @@ class Calls:
             psycopg.OperationalError: Before the first answer, a refusal that will not pass: a
                 wrong password, an unknown database.
         """
-        delay = 0.05
+        delay, timeout = 0.05, self._timeout
         while True:
             try:
-                with trio.fail_after(self._timeout):
+                with trio.fail_after(timeout):
                     answer = await attempt()
             except PASSING as error:
                 if not self._answered and REFUSAL.search(str(error)):
                     raise
-                reason = one_line(error) or f"no answer within {self._timeout} s"
+                reason = one_line(error) or f"no answer within {timeout:g} s"
+                if isinstance(error, trio.TooSlowError):
+                    timeout *= 2  # it may be the size of what is sent, and not the server
                 log.warning("the database does not answer, trying again: %s", reason)
             else:
                 self._answered = True

@@ -55,27 +55,30 @@ class Executor:
         self._hooks = hooks
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
-        """Run tasks that were claimed together, with one query for all of their blobs."""
+        """Run tasks that were claimed together, with one query for all of their blobs.
+
+        Their timeouts count from here: what loads slowly is the attempt's own time.
+        """
+        claimed = trio.current_time()
         loaded = await self._load({ref for task in tasks for ref in task.refs.values()})
         async with trio.open_nursery() as nursery:
             for task in tasks:
-                nursery.start_soon(self.execute, task, loaded)
+                nursery.start_soon(self.execute, task, loaded, claimed)
 
-    async def execute(self, task: ClaimedTask, loaded: Loaded) -> None:
+    async def execute(self, task: ClaimedTask, loaded: Loaded, claimed: float) -> None:
         """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
-        started = trio.current_time()
-        outcome, failure = await self._attempt(task, loaded)
-        self._report(task, trio.current_time() - started, failure)
+        outcome, failure = await self._attempt(task, loaded, claimed + task.timeout)
+        self._report(task, trio.current_time() - claimed, failure)
         await self._settle(outcome)
 
     async def _attempt(
-        self, task: ClaimedTask, loaded: Loaded
+        self, task: ClaimedTask, loaded: Loaded, deadline: float
     ) -> tuple[Outcome, BaseException | None]:
         try:
             step = self._step(task)
             inputs = inline_inputs(task)
             inputs |= {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
-            value = await self._call(step, task, inputs)
+            value = await self._call(step, task, inputs, deadline)
             return Outcome(task, await self._encode(value, threshold(step))), None
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # What was raised on the way out of our own cancellation is nobody's failure.
@@ -90,8 +93,10 @@ class Executor:
                 f"this worker knows no step {task.step_slug!r} of flow {task.flow_slug!r}"
             ) from None
 
-    async def _call(self, step: Step[Any], task: ClaimedTask, inputs: Mapping[str, Any]) -> Any:
-        with trio.move_on_after(task.timeout) as scope:
+    async def _call(
+        self, step: Step[Any], task: ClaimedTask, inputs: Mapping[str, Any], deadline: float
+    ) -> Any:
+        with trio.move_on_at(deadline) as scope:
             arguments = [self._argument(node, task, inputs, scope) for node in step.nodes]
             if step.is_async:
                 return await step.handler(*arguments)

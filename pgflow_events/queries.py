@@ -223,10 +223,15 @@ async def ping(connection: Connection, channel: str) -> None:
 
 
 async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these runs that go on no more."""
+    """Those of these runs that go on no more, or are not there."""
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
-        "select run_id from pgflow.runs where run_id = any(%s) and status <> 'started'",
+        """
+        select i.run_id from unnest(%s) as i (run_id)
+        where not exists (
+          select from pgflow.runs r where r.run_id = i.run_id and r.status = 'started'
+        )
+        """,
         [list(run_ids)],
     )
     return await cursor.fetchall()

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import trio
 
 from blobstore import Blob, Blobs, Inline, Loaded
@@ -75,7 +76,7 @@ class Worker:
 
     @property
     def handed_over(self) -> int:
-        """Tasks that came with the commit of the step before, without a claim of their own."""
+        """Tasks that came with a completing commit, and needed no wake-up and no claim."""
         return self._completer.handed_over
 
     async def run(
@@ -212,9 +213,16 @@ class Worker:
         return await self._calls.make(save_and_complete if blobs else complete)
 
     async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
-        await self._calls.make(
-            lambda connection: queries.notify_owed(connection, owed_tasks, owed_runs)
-        )
+        """Try twice, since connections break, and not for ever: commits wait for this."""
+        for _ in range(2):
+            try:
+                with trio.fail_after(self._settings.call_timeout):
+                    async with self._pool.connection() as connection:
+                        await queries.notify_owed(connection, owed_tasks, owed_runs)
+            except (psycopg.Error, trio.TooSlowError) as error:
+                log.warning("could not wake other workers or clients: %s", error)
+            else:
+                return
 
     async def _ping(self, channel: str) -> None:
         await self._calls.make(lambda connection: queries.ping(connection, channel))

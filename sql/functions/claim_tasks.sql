@@ -8,8 +8,9 @@ set enable_seqscan = off
 set pgflow.notify = 'off'
 as $$
 begin
-  perform set_config('synchronous_commit', 'off', true);
-  perform pgflow.fail_lapsed_tasks(flow_slugs);
+  if pgflow.fail_lapsed_tasks(flow_slugs) = 0 then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
 
   return query
   select t, null::double precision, null::integer[], null::text[], null::text[]

@@ -1,8 +1,5 @@
 -- Counts completed tasks off their steps, completed steps off the steps that wait for them and off
 -- their runs. The caller holds the runs.
---
--- States are looked up one by one (that is what limit 1 does) and updated by their addresses: a join
--- is planned to read the whole table as soon as its statistics were taken while it was small.
 create or replace function pgflow.count_down(settled pgflow.settled_task[])
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
--- Of the tasks given to settle_tasks(), fails those with an error message: for good if the failure
--- is permanent or no attempt is left, else they are queued again.
+-- Of the tasks given to settle_tasks(), which holds them, fails those with an error message: for good
+-- if the failure is permanent or no attempt is left, else they are queued again.
 create or replace function pgflow.fail_attempts(
   run_ids uuid[],
   step_slugs text[],
@@ -35,9 +35,12 @@ as $$
     )
   from unnest(run_ids, step_slugs, task_indexes, attempts, error_messages, permanent)
     with ordinality as i (run_id, step_slug, task_index, attempt, error_message, permanent, n)
+  cross join lateral (
+    select u.ctid from pgflow.step_tasks u
+    where u.run_id = i.run_id and u.step_slug = i.step_slug and u.task_index = i.task_index limit 1
+  ) u
   where
-    t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
-    and i.error_message is not null
+    t.ctid = u.ctid and i.error_message is not null
     and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
   returning

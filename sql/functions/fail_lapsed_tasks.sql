@@ -1,8 +1,7 @@
 -- Fails the tasks whose last attempt gave no answer before its message became visible again. Returns
--- how many. A worker that dies at each attempt would else be followed by another for ever.
+-- how many it looked at. A worker that dies at each attempt would else be followed by another for ever.
 --
--- Runs that another session holds are left to a later call: a claim waits for nobody, and holds no
--- run of one flow while it asks for those of the next.
+-- Runs that another session holds are left to a later call.
 create or replace function pgflow.fail_lapsed_tasks(flow_slugs text[])
 returns integer
 language plpgsql
@@ -37,6 +36,6 @@ begin
     array_fill(null::jsonb, array[lapsed.n]), array_fill(null::uuid, array[lapsed.n]),
     lapsed.error_messages, array_fill(true, array[lapsed.n])
   );
-  return lapsed.n;
+  return cardinality(free);
 end
 $$;

@@ -14,7 +14,7 @@ set search_path = ''
 as $$
 declare
   failed integer;
-  give_up timestamptz := clock_timestamp() + make_interval(secs => max_poll_seconds);
+  give_up timestamptz := clock_timestamp() + make_interval(secs => coalesce(max_poll_seconds, 0));
 begin
   if not exists (select from pgflow.flows f where f.flow_slug = queue_name) then
     raise exception 'unknown flow "%"', queue_name using errcode = 'no_data_found';

@@ -7,7 +7,12 @@
 -- already: a caller whose commit was lost on the way may say it again.
 --
 -- Locks: runs in order of their ids, then what belongs to them. Claims take messages and tasks
--- without ever waiting for a lock, so they are in nobody's way.
+-- without ever waiting for a lock. (Who claims and settles in one transaction holds them the other way
+-- round, and may be chosen to end a deadlock: a claim should be committed by itself.)
+--
+-- Tasks and states are looked up one by one (that is what limit 1 does) and, once held, updated by
+-- their addresses: a join is planned to read the whole table as soon as its statistics were taken
+-- while it was small.
 create or replace function pgflow.settle_tasks(
   run_ids uuid[],
   step_slugs text[],
@@ -38,18 +43,18 @@ declare
   settled pgflow.settled_task[];
 begin
   perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
+  -- A claim may be raising their attempts just now: what follows must see it.
+  perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
+  cross join lateral (
+    select from pgflow.step_tasks t
+    where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+    limit 1 for no key update
+  ) t;
 
   settled := array(select t from pgflow.complete_attempts(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);
   perform pgflow.count_down(settled);
   if array_remove(error_messages, null) <> '{}' then
-    -- A claim may be raising their attempts just now: what follows must see it.
-    perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
-    cross join lateral (
-      select from pgflow.step_tasks t
-      where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
-      limit 1 for no key update
-    ) t;
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     ended_flows := array(select pgflow.fail_runs(settled));

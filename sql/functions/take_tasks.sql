@@ -11,7 +11,7 @@ declare
   missing integer := qty;
 begin
   foreach slug in array flow_slugs loop
-    exit when missing <= 0;
+    exit when (missing > 0) is not true;
     message_ids := pgflow.take_messages(slug, missing, worker_id);
     missing := missing - cardinality(message_ids);
     return query select * from pgflow.task_records(slug, message_ids);

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from threading import Barrier
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -54,3 +55,12 @@ def until_waiting(observer: Core, session: Core, *events: str) -> None:
     while not observer.rows(WAITING, pid, kinds):
         assert time.monotonic() < deadline, f"session {pid} does not wait for {kinds}"
         time.sleep(0.002)  # PostgreSQL tells nobody that a session has begun to wait
+
+
+def lapsed(core: Core, attempts: int = 9) -> UUID:
+    """A run whose only task was claimed, and whose message is visible again."""
+    core.flow("a", max_attempts=attempts)
+    run = core.start()
+    core.claim()
+    core.lapse()
+    return run

@@ -8,6 +8,7 @@ import trio
 
 from pgflow_events import Flow, PermanentError, RunFailed, UnknownFlow, UnknownRun, connect
 from pgflow_events.connection import Connection
+from pgflow_events.pool import Pool
 
 from .observing import counting, execute, rows
 
@@ -226,3 +227,13 @@ async def test_a_start_that_the_database_does_not_answer_raises(tmp_path):
     async with connect(f"host={tmp_path}") as client:
         with pytest.raises(psycopg.OperationalError):
             await client.start("flow", None)
+
+
+async def test_a_run_that_is_deleted_is_awaited_no_more(client, database):
+    flow = Flow("flow", input=int)
+    async with Pool(database) as pool, pool.connection() as connection:
+        await connection.execute("select pgflow.create_flow('flow'), pgflow.add_step('flow', 's')")
+        run = await client.start(flow, 1)
+        await connection.execute("delete from pgflow.runs")
+    with trio.fail_after(10), pytest.raises(UnknownRun):
+        await run.result()
