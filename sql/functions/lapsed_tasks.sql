@@ -31,14 +31,20 @@ begin
     continue when reappeared is null;
 
     return query
-    select
-      t.run_id, t.step_slug, t.task_index, t.attempts_count, coalesce(s.opt_timeout, f.opt_timeout)
+    select t.run_id, t.step_slug, t.task_index, t.attempts_count, o.timeout
     from pgflow.step_tasks t
-    join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-    join pgflow.flows f on f.flow_slug = t.flow_slug
+    -- With its limit a look-up stays a look-up.
+    cross join lateral (
+      select
+        coalesce(s.opt_timeout, f.opt_timeout) as timeout,
+        greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1) as max_attempts
+      from pgflow.steps s join pgflow.flows f using (flow_slug)
+      where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+      limit 1
+    ) o
     where
       t.flow_slug = slug and t.message_id = any(reappeared) and t.status = 'queued'
-      and t.attempts_count >= greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1);
+      and t.attempts_count >= o.max_attempts;
   end loop;
 end
 $$;

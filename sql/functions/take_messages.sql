@@ -33,13 +33,20 @@ begin
     end if;
 
     with free as (
-      select t.run_id, t.step_slug, t.task_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+      select t.ctid, o.timeout
       from pgflow.step_tasks t
-      join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-      join pgflow.flows f on f.flow_slug = t.flow_slug
+      -- With its limit a look-up stays a look-up.
+      cross join lateral (
+        select
+          coalesce(s.opt_timeout, f.opt_timeout) as timeout,
+          greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1) as max_attempts
+        from pgflow.steps s join pgflow.flows f using (flow_slug)
+        where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        limit 1
+      ) o
       where
         t.flow_slug = take_messages.flow_slug and t.message_id = any(visible) and t.status = 'queued'
-        and t.attempts_count < greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1)
+        and t.attempts_count < o.max_attempts
       for update of t skip locked
     ),
     claimed as (
@@ -47,10 +54,7 @@ begin
       set
         attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
         worker_id = take_messages.worker_id
-      from free
-      where
-        t.message_id = any(visible)
-        and t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
+      from free where t.ctid = free.ctid
       returning t.message_id, free.timeout
     )
     select coalesce(array_agg(c.message_id), '{}'), array_agg(c.timeout) into taken, timeouts

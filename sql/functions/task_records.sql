@@ -12,15 +12,20 @@ as $$
     t.flow_slug, t.run_id, t.step_slug,
     case when r.input_blob_id is null then jsonb_build_object('run', r.input) else '{}' end
     || coalesce(deps.outputs, '{}'),
-    t.message_id, t.task_index, t.attempts_count, coalesce(s.opt_timeout, f.opt_timeout),
+    t.message_id, t.task_index, t.attempts_count, s.timeout,
     case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
     || coalesce(deps.refs, '{}')
   from pgflow.step_tasks t
+  -- With its limit a look-up stays a look-up.
   cross join lateral (
     select r.input, r.input_blob_id from pgflow.runs r where r.run_id = t.run_id limit 1
   ) r
-  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-  join pgflow.flows f on f.flow_slug = t.flow_slug
+  cross join lateral (
+    select coalesce(s.opt_timeout, f.opt_timeout) as timeout
+    from pgflow.steps s join pgflow.flows f using (flow_slug)
+    where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+    limit 1
+  ) s
   cross join lateral (
     select
       jsonb_object_agg(o.step_slug, o.output) filter (where o.output_blob_id is null) as outputs,
