@@ -233,10 +233,11 @@ async def apply_pgmq_sql(connection: Connection) -> None:
             "this server offers no extension pgmq, and the package that carries it as plain SQL"
             " is missing: pip install 'pgflow-events[embedded]'"
         )
-    file = Path(spec.submodule_search_locations[0]) / "sql" / "pgmq.sql"
+    folder = Path(spec.submodule_search_locations[0]) / "sql"
     await connection.execute("create schema if not exists pgmq")
-    await connection.execute(file.read_bytes())
-    remark = f"installed by pgflow-events, pgmq {version('pgmq')}"
+    await connection.execute((folder / "pgmq.sql").read_bytes())
+    # The package has a version of its own.
+    remark = f"installed by pgflow-events, pgmq {(folder / 'VERSION').read_text().strip()}"
     await connection.execute(
         psycopg.sql.SQL("comment on schema pgmq is {}").format(psycopg.sql.Literal(remark))
     )
