@@ -12,8 +12,6 @@ returns integer[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 begin
   delete from pgflow.output_blobs b

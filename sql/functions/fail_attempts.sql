@@ -12,8 +12,6 @@ returns setof pgflow.settled_task
 language sql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
   update pgflow.step_tasks t
   set

@@ -5,8 +5,6 @@ returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
   runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');

@@ -32,8 +32,6 @@ create or replace function pgflow.settle_tasks(
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
   runs uuid[] := array(

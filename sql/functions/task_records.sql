@@ -5,8 +5,6 @@ returns setof pgflow.step_task_record
 language sql stable
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
   select
     t.flow_slug, t.run_id, t.step_slug,
