@@ -4,10 +4,15 @@
     ├── ValueRefused         a value that could not come back as it was
     │   └── ValueTooLarge    it is larger than the cap
     ├── BlobDamaged          what is stored is not what was written
-    └── BlobMissing          no blob has this id
+    ├── BlobMissing          no blob has this id
+    ├── BlobForgotten        its bytes were deleted, as its step or the operator asked
+    └── BlobUnavailable      it is kept where this process cannot read it
+        ├── KeyMissing       it was sealed with a key that this process does not have
+        └── ObjectStoreError the object storage does not answer, or not us
 
-All of them are permanent: trying again gives the same answer. Their texts are
-bounded and free of NUL and lone surrogates, so that they can be stored.
+All are permanent (trying again gives the same answer) but the last two, which are for the
+operator to mend. Their texts are bounded and free of NUL and lone surrogates, so that they
+can be stored.
 """
 
 from uuid import UUID
@@ -54,3 +59,37 @@ class BlobMissing(BlobError):
 
     def __str__(self) -> str:
         return f"blob {self.args[0]} is missing"
+
+
+class BlobForgotten(BlobError):
+    """The bytes of this blob were deleted, since its time was over; the row tells what it was.
+
+    Args:
+        blob_id: The id that was asked for.
+    """
+
+    def __init__(self, blob_id: UUID) -> None:
+        super().__init__(blob_id)
+        self.blob_id = blob_id
+
+    def __str__(self) -> str:
+        return f"blob {self.args[0]} was forgotten: it was to be kept no longer"
+
+
+class BlobUnavailable(BlobError):
+    """The blob is kept where this process cannot read it; the message says what is needed."""
+
+
+class KeyMissing(BlobUnavailable):
+    """The blob was sealed with a key that this process does not have.
+
+    Args:
+        key_id: The id of the key.
+    """
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
+
+    def __str__(self) -> str:
+        return f"there is no key {ascii(self.key_id)[:60]} in the key ring of this process"

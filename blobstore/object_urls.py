@@ -1,0 +1,50 @@
+"""URLs of object storages, and what is wrong with them; none is ever quoted.
+
+Somebody may have put a password into it.
+"""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import url2pathname
+
+BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def parse(url: str) -> SplitResult:
+    """The parts of a URL, checked."""
+    parts = _split(url)
+    if parts.scheme not in {"s3", "gs", "az", "file"}:
+        raise ValueError("an object storage is s3://, gs:// or az://BUCKET/PREFIX, or file:///DIR")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "the URL of an object storage has no user, password, query or fragment:"
+            " credentials and options come from the environment"
+        )
+    if parts.scheme == "file":
+        if parts.netloc or parts.path.strip("/") == "":
+            raise ValueError("file:// is followed by the absolute path of a folder")
+    elif not BUCKET.fullmatch(parts.netloc):
+        raise ValueError(f"{parts.scheme}:// is followed by the name of a bucket or container")
+    return parts
+
+
+def _split(url: str) -> SplitResult:
+    with suppress(ValueError):  # which quotes the URL
+        return urlsplit(url)
+    raise ValueError("the URL of the object storage cannot be understood")
+
+
+def folder_of(parts: SplitResult) -> Path:
+    """The folder of a file URL, which must be there."""
+    folder = Path(url2pathname(parts.path))
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
+    return folder
+
+
+def setup_reason(error: Exception) -> str:
+    """The first line, without the values it quotes: one may be a secret in a wrong place."""
+    line = str(error).partition("\n")[0][:300]
+    return re.sub(r'".*"|".*', '"…"', line)

@@ -1,0 +1,338 @@
+"""Chunks of large values in object storage: S3, Google Cloud Storage, Azure, a local disk.
+
+    objects = ObjectStore.from_url("s3://bucket/prefix")
+    await objects.put(blob_id, 0, content)      # before the row that refers to it is committed
+    [content] = await objects.get(blob_id, [0])
+
+A chunk is the object `<digit>/<blob id>/<seq>`. The digit is the first one of a digest of
+the id: S3 gives a rate of requests to each part of the key space (3,500 writes a second), and
+ids begin with their time, so that without it all writes of a moment would meet in one part.
+With it there are sixteen, the chunks of a blob still stand together, and what somebody else
+keeps under the same prefix is not even listed.
+"""
+
+import os
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+import trio
+
+from blobstore import object_urls
+from blobstore.errors import BlobMissing, BlobUnavailable
+from blobstore.together import together
+
+if TYPE_CHECKING:  # an optional package, which takes its time to be imported
+    from obstore.store import ObjectStore as Store
+
+T = TypeVar("T")
+
+DIGITS = "0123456789abcdef"
+KEY = re.compile(r"[0-9a-f]/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9]+")
+
+# With the library's own 30 seconds for a request: an endpoint that refuses is an error after
+# a few seconds, one that says nothing after 30, one that stops in its answer after a minute.
+RETRIES = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=30),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=5),
+        "base": 2,
+    },
+}
+
+PAGE = 1000  # objects; S3 lists no more with one request
+
+# What the library says of a failure quotes requests, answers and addresses, and those may
+# hold credentials. Only what is found here goes on.
+FACTS = (
+    re.compile(r"status code: (\d{3} [A-Za-z ]{1,40}\b)"),
+    re.compile(r"<Code>([A-Za-z]{1,60})</Code>"),
+    re.compile(r'\bcode: "([A-Za-z]{1,60})"'),
+)
+SYSTEM_ERROR = re.compile(r"\b(?:os error |Errno |Os \{\s*code: )(\d{1,3})\b")
+NO_CREDENTIALS = "no credentials in the environment, and none from the machine"
+HINTS = {
+    "kind: Connect": "no connection",
+    "kind: Timeout": "no answer in time",
+    "kind: Interrupted": "the connection broke",
+    "dns error": "the host is unknown",
+    "invalid peer certificate": "the certificate is not trusted",
+    "BadScheme": "plain http is not allowed (AWS_ALLOW_HTTP=true allows it)",
+    "redirect without LOCATION": "the bucket is in another region",
+    "latest/api/token": NO_CREDENTIALS,
+    "computeMetadata": NO_CREDENTIALS,
+    "metadata/identity": NO_CREDENTIALS,
+    "InvalidUri": "the endpoint is no URL",
+}
+
+
+class ObjectStoreError(BlobUnavailable):
+    """The object storage did not do what it was asked to.
+
+    The network, the service, its credentials or its bucket: all of these pass or are mended
+    by somebody, so what failed is worth another try later. The text holds no credential.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as the object storage lists it.
+
+    Attributes:
+        id: The blob.
+        modified: When the newest of its objects was written, by the clock of the storage.
+        size: Bytes of its objects together.
+        objects: How many there are.
+    """
+
+    id: UUID
+    modified: datetime
+    size: int
+    objects: int
+
+    def joined(self, other: Self) -> Self:
+        """Count the objects of both."""
+        return replace(
+            self,
+            modified=max(self.modified, other.modified),
+            size=self.size + other.size,
+            objects=self.objects + other.objects,
+        )
+
+
+class ObjectStore:
+    """Keeps chunks as objects.
+
+    Its calls are made in threads of its own, never more than `parallel` at once. A call that
+    is cancelled is left alone at once, and its thread ends by itself (within about a minute,
+    where the storage says nothing): a chunk is written whole or not at all, and one that was
+    written for nobody is swept later. Such a thread keeps its place until it ends.
+
+    Args:
+        store: A store of the package obstore, with the prefix that all objects get.
+        parallel: Requests under way at once; as many chunks are in memory.
+    """
+
+    name = "objects"
+
+    def __init__(self, store: "Store", *, parallel: int = 8) -> None:
+        self._store = store
+        self._parallel = parallel
+        # By run: a thread that outlives its run never gives its place back.
+        self._limiter = trio.lowlevel.RunVar[trio.CapacityLimiter]("objects")
+        prefix = getattr(store, "prefix", None)
+        self._folder = prefix if isinstance(prefix, Path) else None
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self._store!r})"
+
+    @classmethod
+    def from_url(cls, url: str, *, parallel: int = 8, **options: Any) -> Self:
+        """Make a store of a URL; nothing is asked of it yet.
+
+        Credentials, region and endpoint are taken from the environment: `AWS_*`, `GOOGLE_*`,
+        `AZURE_*`.
+
+        Args:
+            url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or
+                `file:///folder`, which must be there.
+            parallel: Requests under way at once.
+            **options: For the store class of obstore, such as `endpoint`,
+                `credential_provider` or `client_options` (which take the place of
+                `AWS_ALLOW_HTTP`).
+
+        Raises:
+            ValueError: The URL, an option or a variable of the environment cannot be used.
+            ImportError: The package obstore is not installed.
+        """
+        parts = object_urls.parse(url)
+        try:
+            from obstore import store  # noqa: PLC0415  optional, and slow to import
+            from obstore.exceptions import BaseError  # noqa: PLC0415
+        except ImportError as error:
+            wanted = "pip install 'pgflow-events[objects]'"
+            raise ImportError(f"object storage needs the package obstore: {wanted}") from error
+        try:
+            if parts.scheme == "file":
+                made: Any = store.LocalStore(
+                    object_urls.folder_of(parts), **({"automatic_cleanup": True} | options)
+                )
+            else:
+                made = store.from_url(url, **({"retry_config": RETRIES} | options))
+        except (BaseError, ValueError, TypeError) as error:
+            reason = object_urls.setup_reason(error)
+        else:
+            return cls(made, parallel=parallel)
+        raise ValueError(f"the object storage cannot be used: {reason}")
+
+    async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
+        """Write a chunk, whole or not at all; writing it again changes but its time.
+
+        Args:
+            blob_id: The blob.
+            seq: The number of the chunk, from 0.
+            content: The same bytes whenever it is written again.
+
+        Raises:
+            ObjectStoreError: It is not known to be written.
+        """
+        await self._call("write", partial(self._put, _key(blob_id, seq), content))
+
+    async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
+        """Read chunks, several at once, and give them in the order of `seqs`.
+
+        Raises:
+            BlobMissing: One of them is not there.
+            ObjectStoreError: They cannot be read now.
+        """
+        return await together(
+            partial(self._call, "read", partial(self._get, blob_id, seq)) for seq in seqs
+        )
+
+    async def discard(self, blob_ids: Iterable[UUID], *, before: datetime | None = None) -> None:
+        """Delete all chunks of blobs; those that are not there are deleted already.
+
+        Args:
+            blob_ids: The blobs.
+            before: Leave a blob alone that has an object written then or later.
+
+        Raises:
+            ObjectStoreError: Some may be left; calling again deletes them.
+        """
+        await together(
+            partial(self._call, "delete", partial(self._delete, blob_id, before))
+            for blob_id in set(blob_ids)
+        )
+
+    async def blobs(self) -> AsyncGenerator[StoredBlob, None]:
+        """List all blobs, a page of objects at a time: wrap it in `contextlib.aclosing`.
+
+        A blob that is written or deleted meanwhile may be listed or not, or in part. Objects
+        that are no chunks are left out.
+
+        Raises:
+            ObjectStoreError: The list cannot go on.
+        """
+        for digit in DIGITS:
+            last: StoredBlob | None = None
+            pages = await self._call("list", partial(self._store.list, digit, chunk_size=PAGE))
+            while page := await self._call("list", partial(_next_page, pages)):
+                for blob in page:
+                    if last and last.id == blob.id:
+                        last = last.joined(blob)
+                        continue
+                    if last:
+                        yield last
+                    last = blob
+            if last:
+                yield last
+
+    async def _call(self, action: str, job: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(
+            self._attempt, action, job, abandon_on_cancel=True, limiter=self._places()
+        )
+
+    def _places(self) -> trio.CapacityLimiter:
+        # Not trio's own limiter: handlers may hold all of its threads for hours.
+        with suppress(LookupError):
+            return self._limiter.get()
+        limiter = trio.CapacityLimiter(self._parallel)
+        self._limiter.set(limiter)
+        return limiter
+
+    def _attempt(self, action: str, job: Callable[[], T]) -> T:
+        try:
+            if self._folder and not self._folder.is_dir():
+                reason = "its folder is not there"  # the library would make another one
+            else:
+                return job()
+        except BlobMissing:
+            raise
+        except BaseException as error:  # noqa: BLE001  a panic of the library is no Exception
+            reason = _reason(error)
+        # Out here, since a traceback would print what the library said.
+        raise ObjectStoreError(f"{self._store!r} cannot {action}: {reason}")
+
+    def _put(self, key: str, content: bytes) -> None:
+        # In one request: parts of an upload that broke would be kept, hidden and paid for.
+        self._store.put(key, content, use_multipart=False)
+        if self._folder:
+            _keep_on_disk(self._folder, key)
+
+    def _get(self, blob_id: UUID, seq: int) -> bytes:
+        with suppress(FileNotFoundError):
+            return self._store.get(_key(blob_id, seq)).bytes().to_bytes()
+        # A bucket that is not there says the same, but cannot be listed.
+        self._store.list(_folder_of(blob_id)).collect()
+        raise BlobMissing(blob_id)
+
+    def _delete(self, blob_id: UUID, before: datetime | None) -> None:
+        listed = self._store.list(_folder_of(blob_id), chunk_size=PAGE).collect()
+        chunks = [meta for meta in listed if _blob_of(meta["path"]) == blob_id]
+        if before and any(meta["last_modified"] >= before for meta in chunks):
+            return
+        paths = [meta["path"] for meta in chunks]
+        try:
+            self._store.delete(paths)
+        except FileNotFoundError:  # somebody else deletes them too: see that all are gone
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self._store.delete(path)
+
+
+def _folder_of(blob_id: UUID) -> str:
+    return f"{sha256(blob_id.bytes).hexdigest()[0]}/{blob_id}"
+
+
+def _key(blob_id: UUID, seq: int) -> str:
+    return f"{_folder_of(blob_id)}/{seq}"
+
+
+def _blob_of(path: str) -> UUID | None:
+    """The blob whose chunk this is, if it is one of ours."""
+    if not (match := KEY.fullmatch(path)):
+        return None
+    blob_id = UUID(match[1])
+    return blob_id if path.startswith(_folder_of(blob_id)) else None
+
+
+def _next_page(pages: Any) -> list[StoredBlob]:
+    """What the next page with chunks has of blobs; empty at the end."""
+    for page in pages:
+        found = [
+            StoredBlob(blob_id, meta["last_modified"], meta["size"], 1)
+            for meta in page
+            if (blob_id := _blob_of(meta["path"]))
+        ]
+        if found:
+            return found
+    return []
+
+
+def _keep_on_disk(folder: Path, key: str) -> None:
+    """Wait until a new file and the folders that lead to it would outlive a power cut."""
+    written = folder / key
+    for path in (written, *written.parents[: key.count("/") + 1]):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: BaseException) -> str:
+    said = str(error)
+    found = [match[1] for fact in FACTS if (match := fact.search(said))]
+    if match := SYSTEM_ERROR.search(said):
+        found.append(os.strerror(int(match[1])))
+    found += [hint for sign, hint in HINTS.items() if sign in said]
+    return ", ".join(found) or type(error).__name__

@@ -1,0 +1,28 @@
+"""Several things at once."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+async def together(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Do jobs at once; their results in order, or the first failure without a group around it."""
+    results: dict[int, T] = {}
+    failures: list[Exception] = []
+
+    async def do(place: int, job: Callable[[], Awaitable[T]]) -> None:
+        try:
+            results[place] = await job()
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for place, job in enumerate(jobs):
+            nursery.start_soon(do, place, job)
+    if failures:
+        raise failures[0]
+    return [results[place] for place in sorted(results)]
