@@ -1,19 +1,16 @@
-"""From a value to a blob and back.
+"""From a value to stored bytes and back.
 
-    value ── serialize ──> Inline (the JSON, small) or Payload ── pack ──> Blob
-    value <── parse ── Payload <── unpack ── Blob
+    value ── serialize ──> Inline (the JSON, small) or Payload
+    value <── parse ── Payload
 
-A payload is what stays in memory (and in the cache), a blob is a row of
-`pgflow.output_blobs`.
+    bytes of a payload, or of a chunk ── pack ──> what is stored ── unpack ──> the same bytes
+
+A payload is what stays in memory and in the cache.
 """
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
-from secrets import randbits
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -52,37 +49,68 @@ class Payload:
     kind: str
     data: str | bytes
 
+    def raw(self, cap: int) -> bytes:
+        """The bytes that are stored.
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A row of `pgflow.output_blobs`.
-
-    Attributes:
-        id: A UUIDv7, so that the primary key grows at its right end.
-        kind: `text`, `bytes` or `json`.
-        codec: A name in `CODECS`.
-        content: The stored bytes.
-        raw_size: Bytes before compression.
-        sha256: Digest of the bytes before compression.
-    """
-
-    id: UUID
-    kind: str
-    codec: str
-    content: bytes
-    raw_size: int
-    sha256: bytes
+        Raises:
+            ValueRefused: A text with a lone surrogate.
+            ValueTooLarge: More bytes than `cap`.
+        """
+        check_size(len(self.data), cap)  # characters first: no gigabyte is copied to be refused
+        if isinstance(self.data, bytes):
+            return self.data
+        try:
+            raw = self.data.encode()
+        except UnicodeEncodeError:
+            raise refusal(self.data) from None
+        check_size(len(raw), cap)
+        return raw
 
 
-class Codec(NamedTuple):
-    """A way to store bytes: `decompress` is told the size that must come out.
+class Key(Protocol):
+    """What seals and opens one blob."""
 
-    It raises ValueError for content that is not its own or has another size, before it
-    takes memory for it.
-    """
+    def seal(self, plain: bytes, bound: bytes) -> bytes:
+        """Encrypt; `bound` must be the same when it is opened."""
+        ...
 
-    compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes, int], bytes]
+    def open(self, sealed: bytes, bound: bytes) -> bytes:
+        """Decrypt; raises ValueError for anything that was not sealed like this."""
+        ...
+
+
+class Keys(Protocol):
+    """What makes such keys and keeps them safe; see `blobstore.keys.KeyRing`."""
+
+    @property
+    def active(self) -> str:
+        """The id of the key that seals."""
+        ...
+
+    def new_key(self, bound: bytes) -> tuple[Key, bytes]:
+        """Make a key, and the sealed form in which it is kept."""
+        ...
+
+    def unwrap(self, key_id: str, wrapped: bytes, bound: bytes) -> Key:
+        """Get a key from its sealed form; raises KeyMissing, and ValueError if it is damaged."""
+        ...
+
+
+class Dictionary(Protocol):
+    """What compresses small values that are like one another."""
+
+    @property
+    def id(self) -> int:
+        """Its number in `pgflow.blob_dictionaries`."""
+        ...
+
+    def compress(self, raw: bytes) -> bytes:
+        """Make a zstd frame."""
+        ...
+
+    def decompress(self, content: bytes, raw_size: int) -> bytes:
+        """Read one; raises ValueError for one that is damaged or has another size."""
+        ...
 
 
 class _Contexts(threading.local):
@@ -96,11 +124,17 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def _zstd_compress(raw: bytes) -> bytes:
+def compress(raw: bytes | memoryview) -> bytes:
+    """Make a zstd frame with a checksum."""
     return _contexts.compressor.compress(raw)
 
 
-def _zstd_decompress(content: bytes, raw_size: int) -> bytes:
+def decompress(content: bytes, raw_size: int) -> bytes:
+    """Read a zstd frame of so many bytes.
+
+    Raises:
+        ValueError: It is damaged or has another size; told before memory is taken for it.
+    """
     try:
         # The library believes the frame over its own max_output_size.
         declared = zstandard.frame_content_size(content)
@@ -111,10 +145,32 @@ def _zstd_decompress(content: bytes, raw_size: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-CODECS = {
-    "none": Codec(lambda raw: raw, lambda content, _: content),
-    "zstd": Codec(_zstd_compress, _zstd_decompress),
-}
+def pack(raw: bytes, dictionary: Dictionary | None = None) -> tuple[str, bytes]:
+    """Give the codec, `none` or `zstd`, and what to store.
+
+    Args:
+        raw: The bytes.
+        dictionary: What to compress with.
+    """
+    content = dictionary.compress(raw) if dictionary else compress(raw)
+    return ("none", raw) if len(content) >= len(raw) else ("zstd", content)
+
+
+def unpack(
+    codec: str, content: bytes, raw_size: int, dictionary: Dictionary | None = None
+) -> bytes:
+    """Give the bytes that were packed.
+
+    Raises:
+        ValueError: They are damaged, or of a codec that this release does not know.
+    """
+    if codec not in {"none", "zstd"}:
+        raise ValueError(f"its codec is {codec[:40]!r}: was it written by a newer release?")
+    if codec == "zstd":
+        content = (dictionary.decompress if dictionary else decompress)(content, raw_size)
+    if len(content) != raw_size:
+        raise ValueError(f"it has {len(content):,} bytes, not {raw_size:,}")
+    return content
 
 
 def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
@@ -123,7 +179,7 @@ def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
     Args:
         value: What a handler returned.
         threshold: Bytes of JSON up to which a value is kept inline, if jsonb can hold
-            it exactly.
+            it exactly; -1 for none.
         cap: Bytes a value may have.
 
     Raises:
@@ -141,32 +197,18 @@ def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
     return Payload("text", value) if type(value) is str else Payload("json", encoded)
 
 
-def pack(payload: Payload, *, cap: int) -> Blob:
-    """Make a blob of a payload.
+def restore(blob_id: UUID, kind: str, raw: bytes) -> Payload:
+    """Make a payload of the bytes that were stored.
 
     Raises:
-        ValueRefused: It is a text with a lone surrogate.
-        ValueTooLarge: It is larger than `cap`.
+        BlobDamaged: They are no text, or of a kind that this release does not know.
     """
-    raw = _raw(payload.data, cap)
-    codec, content = "zstd", CODECS["zstd"].compress(raw)
-    if len(content) >= len(raw):
-        codec, content = "none", raw
-    return Blob(new_id(), payload.kind, codec, content, len(raw), sha256(raw).digest())
-
-
-def unpack(blob: Blob, *, cap: int) -> Payload:
-    """Give the payload of a blob, checked against its size and digest.
-
-    Raises:
-        BlobDamaged: It is not what was written, larger than `cap`, or of a kind or
-            codec that this release does not know.
-    """
+    if kind not in KINDS:
+        raise BlobDamaged(blob_id, f"its kind is {kind[:40]!r}: was it written by a newer release?")
     try:
-        raw = _checked(blob, cap)
-        return Payload(blob.kind, raw.decode() if blob.kind == "text" else raw)
-    except ValueError as error:
-        raise BlobDamaged(blob.id, str(error)) from error
+        return Payload(kind, raw.decode() if kind == "text" else raw)
+    except UnicodeDecodeError as error:
+        raise BlobDamaged(blob_id, str(error)) from error
 
 
 def parse(blob_id: UUID, payload: Payload) -> Any:
@@ -181,35 +223,3 @@ def parse(blob_id: UUID, payload: Payload) -> Any:
         return orjson.loads(payload.data)
     except orjson.JSONDecodeError as error:
         raise BlobDamaged(blob_id, f"its JSON cannot be read: {error.msg}") from error
-
-
-def new_id() -> UUID:
-    """Make a UUIDv7 that orders by time, to a quarter of a microsecond."""
-    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
-    ordered = milliseconds << 16 | 0x7000 | nanoseconds * 4096 // 1_000_000
-    return UUID(int=ordered << 64 | 0b10 << 62 | randbits(62))
-
-
-def _raw(data: str | bytes, cap: int) -> bytes:
-    check_size(len(data), cap)  # characters first: no gigabyte is copied to be refused
-    if isinstance(data, bytes):
-        return data
-    try:
-        raw = data.encode()
-    except UnicodeEncodeError:
-        raise refusal(data) from None
-    check_size(len(raw), cap)
-    return raw
-
-
-def _checked(blob: Blob, cap: int) -> bytes:
-    codec = CODECS.get(blob.codec)
-    if blob.kind not in KINDS or codec is None:
-        unknown = f"its kind is {blob.kind[:40]!r}, its codec {blob.codec[:40]!r}"
-        raise ValueError(f"{unknown}: was it written by a newer release?")
-    if not 0 <= blob.raw_size <= cap:
-        raise ValueError(f"it has {blob.raw_size:,} bytes, the cap is {cap:,}")
-    raw = codec.decompress(blob.content, blob.raw_size)
-    if len(raw) != blob.raw_size or sha256(raw).digest() != blob.sha256:
-        raise ValueError("its bytes are not those that were written")
-    return raw

@@ -1,98 +1,99 @@
-"""Where blobs are kept: the table `pgflow.output_blobs`."""
+"""Where the chunks of large blobs are kept: by default in `pgflow.blob_chunks`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import args_row
-from psycopg.types.numeric import Int8
+from psycopg.types.numeric import Int4
 
-from blobstore.codec import Blob
+from blobstore.errors import BlobMissing
 
-# A pipeline keeps all that it was given in memory, and saves a round trip for each row:
-# past a few megabytes the first weighs more.
-PIPELINED_BYTES = 4 * 1024 * 1024
+T = TypeVar("T")
 
-# A commit whose answer was lost is tried again with the same blobs.
-INSERT = """
-insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
-values (%b, %b, %b, %b, %b, %b, %b)
-on conflict (id) do nothing
-"""
+WRITE = "select pgflow.write_chunk(%b, %b, %b, %b)"
 
-SELECT = """
-select id, kind, codec, content, raw_size, sha256
-from pgflow.output_blobs
-where id = any(%b)
-"""
+READ = "select seq, content from pgflow.blob_chunks where blob_id = %b and seq = any(%b)"
+
+
+class Caller(Protocol):
+    """Makes a call on some connection, and again if the connection breaks."""
+
+    async def __call__(self, call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
+        """Make the call; a second time it must change nothing."""
+        ...
+
+
+def caller_of(connection: AsyncConnection[Any]) -> Caller:
+    """Makes calls on this connection, in the transaction it is in."""
+
+    async def make(call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
+        return await call(connection)
+
+    return make
 
 
 class BlobStore(Protocol):
-    """Where blobs are kept."""
+    """Keeps chunks: bytes, by blob and number."""
 
-    async def save(
-        self, connection: AsyncConnection[Any], run_blobs: Sequence[tuple[UUID, Blob]]
-    ) -> None:
-        """Save blobs, each with the run it belongs to.
+    @property
+    def name(self) -> str | None:
+        """What stands in `output_blobs.store`."""
+        ...
 
-        Part of the caller's transaction: what refers to a blob commits with it. Saving a
-        blob twice is saving it once.
+    async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
+        """Keep a chunk; the same chunk a second time changes nothing.
 
         Raises:
-            psycopg.Error: The blobs cannot be saved; the transaction has failed.
+            BlobMissing: Its blob was deleted meanwhile.
         """
         ...
 
-    async def fetch(self, connection: AsyncConnection[Any], ids: Sequence[UUID]) -> Sequence[Blob]:
-        """Get those of these blobs that there are, in any order, with one query.
+    async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
+        """Give chunks, in the order of `seqs`.
 
         Raises:
-            psycopg.Error: The query failed.
+            BlobMissing: One of them is not there.
         """
         ...
 
 
 class PostgresStore:
-    """Keeps blobs in the database of the runs."""
+    """Keeps chunks in the database of the runs.
 
-    async def save(
-        self, connection: AsyncConnection[Any], run_blobs: Sequence[tuple[UUID, Blob]]
-    ) -> None:
-        """Save blobs in the caller's transaction; their runs must be there already."""
-        async with connection.cursor() as cursor:
-            for group in _pipelined(run_blobs):
-                await cursor.executemany(INSERT, [_row(*run_blob) for run_blob in group])
+    Args:
+        make: Makes calls.
+        wait_for_disk: Whether commits wait for the disk; not needed before one that does.
+    """
 
-    async def fetch(self, connection: AsyncConnection[Any], ids: Sequence[UUID]) -> Sequence[Blob]:
-        """Get those of these blobs that there are, with one query."""
-        async with connection.cursor(binary=True, row_factory=args_row(Blob)) as cursor:
-            await cursor.execute(SELECT, [list(ids)])
-            return await cursor.fetchall()
+    name = None
 
+    def __init__(self, make: Caller, *, wait_for_disk: bool = True) -> None:
+        self._make = make
+        self._wait_for_disk = wait_for_disk
 
-def _row(run_id: UUID, blob: Blob) -> tuple[object, ...]:
-    return (
-        blob.id,
-        run_id,
-        blob.kind,
-        blob.codec,
-        blob.content,
-        Int8(blob.raw_size),  # always of one type, or each size is another statement
-        blob.sha256,
-    )
+    async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
+        """Insert a row, unless it is there."""
 
+        async def write(connection: AsyncConnection[Any]) -> bool:
+            async with connection.cursor(binary=True) as cursor:
+                await cursor.execute(WRITE, [blob_id, Int4(seq), content, self._wait_for_disk])
+                ((written,),) = await cursor.fetchall()
+                return bool(written)
 
-def _pipelined(run_blobs: Iterable[tuple[UUID, Blob]]) -> Iterator[list[tuple[UUID, Blob]]]:
-    """Groups that go through one pipeline each."""
-    group: list[tuple[UUID, Blob]] = []
-    size = 0
-    for run_blob in run_blobs:
-        length = len(run_blob[1].content)
-        if group and size + length > PIPELINED_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(run_blob)
-        size += length
-    if group:
-        yield group
+        if not await self._make(write):
+            raise BlobMissing(blob_id)
+
+    async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
+        """Select rows."""
+
+        async def read(connection: AsyncConnection[Any]) -> dict[int, bytes]:
+            async with connection.cursor(binary=True) as cursor:
+                await cursor.execute(READ, [blob_id, list(seqs)], prepare=False)  # for one day
+                return dict(await cursor.fetchall())
+
+        found = await self._make(read)
+        try:
+            return [found[seq] for seq in seqs]
+        except KeyError:
+            raise BlobMissing(blob_id) from None

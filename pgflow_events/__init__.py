@@ -6,6 +6,7 @@ Flows are defined in :mod:`pgflow_events.flow`, run by :class:`Worker`, and star
 awaited through :func:`connect`. Errors are a tree in :mod:`pgflow_events.errors`.
 """
 
+from blobstore import Blob
 from pgflow_events.client import Client, Run, connect
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import (
@@ -28,6 +29,7 @@ from pgflow_events.telemetry import TaskEvent, log_task
 from pgflow_events.worker import Worker
 
 __all__ = [
+    "Blob",
     "Client",
     "Context",
     "DatabaseTooNew",

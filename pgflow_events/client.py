@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs
-from blobstore.codec import new_id
+from blobstore import Blob, Blobs, BlobStore, Keys, Owner, Stored
+from blobstore.ids import new_id
 from pgflow_events import queries
 from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
@@ -19,6 +19,7 @@ from pgflow_events.listener import Listener
 from pgflow_events.pool import Pool
 from pgflow_events.queries import RunRow, TaskRow
 from pgflow_events.settings import VALUE_CAP
+from pgflow_events.step import BlobNode
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -29,7 +30,12 @@ CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 @asynccontextmanager
 async def connect(
-    dsn: str = "", *, connections: int = 4, value_cap: int = VALUE_CAP
+    dsn: str = "",
+    *,
+    connections: int = 4,
+    value_cap: int = VALUE_CAP,
+    keys: Keys | None = None,
+    objects: BlobStore | None = None,
 ) -> AsyncIterator["Client"]:
     """Open a client.
 
@@ -42,12 +48,15 @@ async def connect(
         connections: How many it opens at most, besides one for each flow whose runs are awaited.
         value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
             not the default.
+        keys: What seals inputs and opens outputs; that of the workers.
+        objects: Where large values are kept; that of the workers.
     """
-    blobs = Blobs(cap=value_cap)
     async with Pool(dsn, max_size=connections) as pool:
+        calls = Calls(pool, CALL_TIMEOUT)
+        blobs = Blobs(calls.make, cap=value_cap, keys=keys, objects=objects)
         try:
             async with trio.open_nursery() as nursery:
-                yield Client(pool, blobs, Reader(dsn, pool, blobs, nursery))
+                yield Client(pool, blobs, Reader(dsn, calls, blobs, nursery))
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) > 1:
@@ -102,15 +111,17 @@ class Client:
         else:
             slug, threshold = flow.slug, flow.options.blob_threshold
         ids = list(run_ids or (new_id() for _ in inputs))
-        values = [await self._blobs.encode(value, threshold=threshold) for value in inputs]
-        blobs = [
-            (i, value) for i, value in zip(ids, values, strict=True) if isinstance(value, Blob)
-        ]
         try:
             async with self._pool.connection() as connection, connection.transaction():
-                await queries.start_flows(connection, slug, values, ids)
-                if blobs:
+                values = [
+                    await self._blobs.encode(
+                        value, Owner(run_id), threshold=threshold, connection=connection
+                    )
+                    for run_id, value in zip(ids, inputs, strict=True)
+                ]
+                if blobs := [value for value in values if isinstance(value, Stored)]:
                     await self._blobs.save(connection, blobs)
+                await queries.start_flows(connection, slug, values, ids)
         except psycopg.errors.NoDataFound as error:
             raise UnknownFlow(error.diag.message_primary) from error
         return [Run(self._reader, run_id, slug) for run_id in ids]
@@ -162,8 +173,15 @@ class Run:
         values = await self._reader.values(list(refs.values()))
         return (row.output or {}) | {slug: values[ref] for slug, ref in refs.items()}
 
-    async def output(self, step: Step[Out]) -> Out:
+    @overload
+    async def output(self, step: Step[Out]) -> Out: ...
+    @overload
+    async def output(self, step: BlobNode[Out]) -> Blob[Out]: ...
+    async def output(self, step: Step[Any] | BlobNode[Any]) -> Any:
         """Wait for the run; the output of one of its steps.
+
+        Args:
+            step: A step; or ``step.blob`` for a handle, to read a large output in pieces.
 
         Raises:
             RunFailed: The run has failed, and this step did not complete before.
@@ -171,9 +189,10 @@ class Run:
         await self.wait()
         for task in await self._reader.tasks(self.id):
             if task.step_slug == step.slug and task.status == "completed":
+                if step.takes_handle:
+                    return await self._reader.handle(self.id, task)
                 ref = task.output_blob_id
-                value: Out = (await self._reader.values([ref]))[ref] if ref else task.output
-                return value
+                return (await self._reader.values([ref]))[ref] if ref else task.output
         raise await self._failure()
 
     async def _failure(self) -> RunFailed:
@@ -188,9 +207,9 @@ class Run:
 class Reader:
     """Reads what became of runs, for all :class:`Run` objects of a client."""
 
-    def __init__(self, dsn: str, pool: Pool, blobs: Blobs, nursery: trio.Nursery) -> None:
+    def __init__(self, dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
         self._dsn = dsn
-        self._calls = Calls(pool, CALL_TIMEOUT)
+        self._calls = calls
         self._blobs = blobs
         self._nursery = nursery
         self._watches: dict[str, Watch] = {}
@@ -208,8 +227,14 @@ class Reader:
 
     async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
         """The values of these blobs."""
-        loaded = await self._calls.repeat(lambda: self._blobs.load(self._calls.connection, refs))
+        loaded = await self._blobs.load(refs)
         return {ref: await loaded.get(ref) for ref in refs}
+
+    async def handle(self, run_id: UUID, task: TaskRow) -> Any:
+        """The handle of a task's output."""
+        if ref := task.output_blob_id:
+            return (await self._blobs.load([], [ref])).handle(ref)
+        return Blob.of(run_id, task.output)
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""

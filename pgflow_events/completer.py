@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import trio
 
-from blobstore import Blob, Inline
+from blobstore import Inline, Stored
 from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.queries import Claim, Outcome
 
@@ -22,14 +22,14 @@ class Completer:
 
     Args:
         dispatcher: Gets the slots back, and what a commit claimed.
-        complete: Settles outcomes and claims up to so many tasks, in one commit.
+        complete: Settles outcomes and claims up to so many tasks and bytes, in one commit.
         notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        complete: Callable[[Sequence[Outcome], int], Awaitable[Claim]],
+        complete: Callable[[Sequence[Outcome], int, int], Awaitable[Claim]],
         notify: Callable[[list[str], list[str]], Awaitable[None]],
     ) -> None:
         self._dispatcher = dispatcher
@@ -51,7 +51,7 @@ class Completer:
         """Commit outcomes as they come, until closed."""
         async for first in self._outcomes:
             batch = self._gather(first)
-            self._dispatcher.free(len(batch))
+            self._dispatcher.free([outcome.task for outcome in batch])
             await self._commit(batch)
 
     def _gather(self, first: Outcome) -> list[Outcome]:
@@ -67,7 +67,7 @@ class Completer:
     async def _commit(self, batch: Sequence[Outcome]) -> None:
         try:
             with self._dispatcher.call() as call:
-                call.claim = await self._complete(batch, call.qty)
+                call.claim = await self._complete(batch, call.qty, call.max_bytes)
         except psycopg.Error as error:
             await self._commit_apart(batch, error)
         else:
@@ -85,7 +85,8 @@ class Completer:
         elif batch[0].output is not None:
             log.error("cannot store the output of %s: %s", name(batch[0]), error)
             failed = f"the output cannot be stored: {str(error).replace(chr(0), '')}"
-            await self._commit([replace(batch[0], output=None, error=failed, permanent=True)])
+            permanent = not is_upload(batch[0])
+            await self._commit([replace(batch[0], output=None, error=failed, permanent=permanent)])
         else:
             log.error("cannot settle %s, its timeout will: %s", name(batch[0]), error)
 
@@ -93,9 +94,16 @@ class Completer:
 def stored_size(outcome: Outcome) -> int:
     """The bytes that its output adds to the commit."""
     match outcome.output:
-        case Blob(content=stored) | Inline(json=stored):
-            return len(stored)
+        case Inline(json=json):
+            return len(json)
+        case Stored():
+            return outcome.output.unsaved_bytes
     return 0
+
+
+def is_upload(outcome: Outcome) -> bool:
+    """Whether its chunks were committed before: a crash of the server may have undone these."""
+    return isinstance(outcome.output, Stored) and outcome.output.upload is not None
 
 
 def name(outcome: Outcome) -> str:

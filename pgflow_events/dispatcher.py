@@ -1,6 +1,6 @@
 """Claims tasks for free slots: when woken, and when something falls due. Knows no SQL."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +18,8 @@ class Call:
     """A call to the database under way that may claim as many tasks as slots are set aside."""
 
     qty: int
+    max_bytes: int
+    """Bytes of blobs that these tasks may load together."""
     alone: bool
     """Whether no other call was under way at any time during this one."""
     woken: bool = False
@@ -30,20 +32,26 @@ class Dispatcher:
     """Owns the slots and the timer.
 
     Args:
-        claim: Claims up to so many tasks.
+        claim: Claims up to so many tasks, which load up to so many bytes.
         start: Starts claimed tasks; returns at once.
         slots: How many tasks may run at a time.
+        budget: Bytes of blobs they may load together. A task that loads more runs while no
+            other does that loads any.
     """
 
     def __init__(
         self,
-        claim: Callable[[int], Awaitable[Claim]],
+        claim: Callable[[int, int], Awaitable[Claim]],
         start: Callable[[list[ClaimedTask]], None],
         slots: int,
+        budget: int,
     ) -> None:
         self._claim = claim
         self._start = start
         self._free = slots
+        self._budget = self._free_bytes = budget
+        self._waiting = 0
+        """Bytes that the first task loads that was left for want of them."""
         self._calls: set[Call] = set()
         self._timer = trio.CancelScope()
         self._claiming = trio.CancelScope()
@@ -66,7 +74,7 @@ class Dispatcher:
     async def _fill(self) -> bool:
         """Claim for the free slots; whether there was anything."""
         with self.call() as call, trio.CancelScope() as self._claiming:
-            call.claim = await self._claim(call.qty)
+            call.claim = await self._claim(call.qty, call.max_bytes)
         return bool(call.claim and call.claim.tasks)
 
     def _deadline(self) -> float:
@@ -90,15 +98,40 @@ class Dispatcher:
         self._claiming.deadline = trio.current_time() + LAST_CLAIM
         self.wake()
 
-    def free(self, slots: int) -> None:
-        """Take back the slots of tasks that have ended."""
-        self._free += slots
+    def free(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Take back the slots and bytes of tasks that have ended."""
+        self._free += len(tasks)
+        self._free_bytes += sum(task.input_bytes for task in tasks)
+
+    def _allowance(self) -> int:
+        """Bytes that may be claimed now."""
+        if self._runs_alone():
+            return self._waiting
+        # While a task waits for bytes, smaller ones of other flows may not take them.
+        return max(self._free_bytes, 0) if self._waiting <= self._free_bytes else 0
+
+    def _runs_alone(self) -> bool:
+        """Whether a task waits that is over the budget, and it is its turn."""
+        return self._waiting > self._budget == self._free_bytes
+
+    def _quantity(self) -> int:
+        """Tasks that may be claimed now."""
+        if self._closing:
+            return 0
+        # Where somebody else has claimed the large one meanwhile, the allowance made for it
+        # would let in any number of others.
+        return min(self._free, 1) if self._runs_alone() else self._free
+
+    def _waiting_fits(self) -> bool:
+        return 0 < self._waiting <= self._allowance()
 
     @contextmanager
     def call(self) -> Iterator[Call]:
-        """Set the free slots aside for a call that may claim; afterwards start what it claimed."""
-        call = Call(0 if self._closing else self._free, alone=not self._calls)
+        """Set what is free aside for a call that may claim; afterwards start what it claimed."""
+        call = Call(self._quantity(), self._allowance(), alone=not self._calls)
+        aside = max(self._free_bytes, 0)
         self._free -= call.qty
+        self._free_bytes -= aside
         for other in self._calls:
             other.alone = False
         self._calls.add(call)
@@ -107,20 +140,29 @@ class Dispatcher:
         finally:
             self._calls.remove(call)
             self._free += call.qty
+            self._free_bytes += aside
             if call.claim:
-                self._admit(call.claim, alone=call.alone)
+                self._admit(call, call.claim)
             # A call that failed has looked at nothing; and run() may wait for the last one to end.
-            if call.woken or not call.claim or self._closing:
+            if call.woken or not call.claim or self._closing or self._waiting_fits():
                 self.wake()
 
-    def _admit(self, claim: Claim, *, alone: bool) -> None:
+    def _admit(self, call: Call, claim: Claim) -> None:
         self._free -= len(claim.tasks)
+        self._free_bytes -= sum(task.input_bytes for task in claim.tasks)
         if claim.tasks:
             self._start(claim.tasks)
         due = trio.current_time() + claim.next_due if claim.next_due else inf
-        # Of two calls at once, the answer that comes last may be the older one: it may not
-        # put off what the other has seen.
-        self._due = due if alone else min(due, self._due)
-        if claim.next_due == 0:
+        waiting = claim.next_bytes or 0
+        if call.alone:
+            self._due, self._waiting = due, waiting
+        else:
+            # Of two calls at once, the answer that comes last may be the older one: it may not
+            # put off what the other has seen. A claim too many costs little.
+            self._due = min(due, self._due)
+            self._waiting = min(waiting or self._waiting, self._waiting or waiting)
+        # A call that asked for one task only has left those that load nothing.
+        visible = claim.next_due == 0 or waiting
+        if visible and (call.max_bytes > self._budget or waiting <= self._allowance()):
             self.wake()
         self._timer.deadline = self._deadline()

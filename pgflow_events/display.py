@@ -87,7 +87,8 @@ def value(inline: Any, blob: BlobSummary | None) -> Text:
     if blob is None:
         return Text(one_line(orjson.dumps(inline).decode()))
     raw, stored = decimal(blob["raw_size"]), decimal(blob["stored_size"])
-    return Text(f"{blob['kind']}, {raw}" if raw == stored else f"{blob['kind']}, {raw} as {stored}")
+    size = raw if raw == stored else f"{raw} as {stored}"
+    return Text(f"{blob['kind']}, {size}{', forgotten' if blob['forgotten'] else ''}")
 
 
 def status(name: str) -> Text:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 import trio
 
-from blobstore import Blob, BlobError, Inline, Loaded
+from blobstore import Blob, BlobError, Blobs, BlobUnavailable, Loaded, Owner
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
 from pgflow_events.flow import Context, Flow, Node, Step
 from pgflow_events.queries import ClaimedTask, Outcome
@@ -28,8 +28,7 @@ class Executor:
 
     Args:
         flows: What this worker runs.
-        load: Gets blobs by their ids.
-        encode: Makes an output of a value: a blob, if it is longer than so many bytes.
+        blobs: Loads inputs and encodes outputs.
         settle: Takes the outcome of an attempt.
         resources: The user's own, for :attr:`Context.resources`.
         hooks: Told of every attempt that ended.
@@ -38,16 +37,14 @@ class Executor:
     def __init__(
         self,
         flows: Sequence[Flow[Any]],
-        load: Callable[[Collection[UUID]], Awaitable[Loaded]],
-        encode: Callable[[Any, int | None], Awaitable[Inline | Blob]],
+        blobs: Blobs,
         settle: Callable[[Outcome], Awaitable[None]],
         *,
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
     ) -> None:
         self._flows = {flow.slug: flow for flow in flows}
-        self._load = load
-        self._encode = encode
+        self._blobs = blobs
         self._settle = settle
         # The slots are the limit. One of this kind would also count the threads that were given up.
         self._threads = trio.CapacityLimiter(math.inf)
@@ -60,63 +57,110 @@ class Executor:
         Their timeouts count from here: what loads slowly is the attempt's own time.
         """
         claimed = trio.current_time()
-        loaded = await self._load({ref for task in tasks for ref in task.refs.values()})
         async with trio.open_nursery() as nursery:
+            waiting = []
             for task in tasks:
-                nursery.start_soon(self.execute, task, loaded, claimed)
+                if refs := self._refs(task):
+                    waiting.append((task, refs))
+                else:
+                    nursery.start_soon(self.execute, task, None, claimed)
+            if waiting:
+                wanted = [ref for _, refs in waiting for ref in refs]
+                loaded = await self._blobs.load(
+                    [ref for ref, node in wanted if not node.takes_handle],
+                    [ref for ref, node in wanted if node.takes_handle],
+                )
+                for task, _ in waiting:
+                    nursery.start_soon(self.execute, task, loaded, claimed)
 
-    async def execute(self, task: ClaimedTask, loaded: Loaded, claimed: float) -> None:
+    def _refs(self, task: ClaimedTask) -> list[tuple[UUID, Node[Any]]]:
+        """The blobs that the handler asks for, and the nodes that ask."""
+        step = self._find(task)
+        refs = task.refs
+        nodes = step.nodes if step else ()
+        return [
+            (refs[node.slug], node)
+            for node in nodes
+            if node.slug in refs and node is not node.flow.context
+        ]
+
+    async def execute(self, task: ClaimedTask, loaded: Loaded | None, claimed: float) -> None:
         """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
         outcome, failure = await self._attempt(task, loaded, claimed + task.timeout)
         self._report(task, trio.current_time() - claimed, failure)
         await self._settle(outcome)
 
     async def _attempt(
-        self, task: ClaimedTask, loaded: Loaded, deadline: float
+        self, task: ClaimedTask, loaded: Loaded | None, deadline: float
     ) -> tuple[Outcome, BaseException | None]:
         try:
-            step = self._step(task)
-            inputs = inline_inputs(task)
-            inputs |= {slug: await loaded.get(ref) for slug, ref in task.refs.items()}
-            value = await self._call(step, task, inputs, deadline)
-            return Outcome(task, await self._encode(value, threshold(step))), None
+            return await self._succeed_by(deadline, task, loaded), None
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # What was raised on the way out of our own cancellation is nobody's failure.
             await trio.lowlevel.checkpoint_if_cancelled()
             return Outcome(task, None, describe(error), is_permanent(error)), error
 
-    def _step(self, task: ClaimedTask) -> Step[Any]:
-        try:
-            return self._flows[task.flow_slug].steps[task.step_slug]
-        except KeyError:
-            raise PgflowError(
-                f"this worker knows no step {task.step_slug!r} of flow {task.flow_slug!r}"
-            ) from None
-
-    async def _call(
-        self, step: Step[Any], task: ClaimedTask, inputs: Mapping[str, Any], deadline: float
-    ) -> Any:
+    async def _succeed_by(
+        self, deadline: float, task: ClaimedTask, loaded: Loaded | None
+    ) -> Outcome:
         with trio.move_on_at(deadline) as scope:
-            arguments = [self._argument(node, task, inputs, scope) for node in step.nodes]
-            if step.is_async:
-                return await step.handler(*arguments)
-            # A thread cannot be stopped: past its timeout it is left to end by itself.
-            return await trio.to_thread.run_sync(
-                partial(step.handler, *arguments), abandon_on_cancel=True, limiter=self._threads
-            )
+            return await self._succeed(task, loaded, scope)
         if trio.current_time() < scope.deadline:
             raise PgflowError("the handler cancelled its own scope")
         raise HandlerTimeout(f"the handler took longer than its timeout of {task.timeout} s")
 
-    def _argument(
+    async def _succeed(
+        self, task: ClaimedTask, loaded: Loaded | None, scope: trio.CancelScope
+    ) -> Outcome:
+        """Resolve, call the handler, encode."""
+        step = self._find(task)
+        if step is None:
+            raise PgflowError(
+                f"this worker knows no step {task.step_slug!r} of flow {task.flow_slug!r}"
+            )
+        inline = inline_inputs(task)
+        arguments = [await self._argument(node, task, inline, loaded, scope) for node in step.nodes]
+        owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
+        output = await self._blobs.encode(
+            await self._call(step, arguments),
+            owner,
+            threshold=threshold(step),
+            by_element=step.by_element,
+            media_type=step.media_type,
+        )
+        return Outcome(task, output)
+
+    def _find(self, task: ClaimedTask) -> Step[Any] | None:
+        flow = self._flows.get(task.flow_slug)
+        return flow.steps.get(task.step_slug) if flow else None
+
+    async def _call(self, step: Step[Any], arguments: Sequence[Any]) -> Any:
+        if step.is_async:
+            return await step.handler(*arguments)
+        if step.is_stream:
+            return step.handler(*arguments)
+        # A thread cannot be stopped: past its timeout it is left to end by itself.
+        return await trio.to_thread.run_sync(
+            partial(step.handler, *arguments), abandon_on_cancel=True, limiter=self._threads
+        )
+
+    async def _argument(
         self,
         node: Node[Any],
         task: ClaimedTask,
-        inputs: Mapping[str, Any],
+        inline: Mapping[str, Any],
+        loaded: Loaded | None,
         scope: trio.CancelScope,
     ) -> Any:
-        if node is not node.flow.context:
-            return inputs[node.slug]
+        if node is node.flow.context:
+            return self._context(task, scope)
+        ref = task.refs.get(node.slug)
+        if ref is None or loaded is None:
+            value = inline[node.slug]
+            return Blob.of(task.run_id, value) if node.takes_handle else value
+        return loaded.handle(ref) if node.takes_handle else await loaded.get(ref)
+
+    def _context(self, task: ClaimedTask, scope: trio.CancelScope) -> Context:
         bound = {"run_id": task.run_id, "step": task.step_slug, "attempt": task.attempt}
         return Context(
             run_id=task.run_id,
@@ -173,7 +217,10 @@ def members(error: BaseException) -> Iterator[BaseException]:
 
 def is_permanent(error: BaseException) -> bool:
     """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
-    return any(isinstance(member, PermanentError | BlobError) for member in members(error))
+    return any(
+        isinstance(member, PermanentError | BlobError) and not isinstance(member, BlobUnavailable)
+        for member in members(error)
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from .step import (
     StepFunction,
     StepKeywords,
     StepOptions,
+    ValueNode,
     handler_faults,
     node_faults,
     option_faults,
@@ -60,10 +61,12 @@ class Flow(Generic[In]):
         base_delay: Seconds before the next attempt, doubled by every attempt made.
         timeout: Seconds a handler may run.
         blob_threshold: Bytes of encoded output above which it is stored as a blob.
+        keep_output: Seconds after the end of its run for which outputs that are blobs are kept,
+            and the input; None for as long as the run.
 
     Attributes:
         slug: As above.
-        options: As above; none of them is None.
+        options: As above; none of them is None but `keep_output`.
         input: The node that gives the input of the run.
         context: The node that gives the `Context`.
 
@@ -80,6 +83,7 @@ class Flow(Generic[In]):
         base_delay: int = 5,
         timeout: int = 60,
         blob_threshold: int = 8192,
+        keep_output: int | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -91,6 +95,7 @@ class Flow(Generic[In]):
         base_delay: int = 5,
         timeout: int = 60,
         blob_threshold: int = 8192,
+        keep_output: int | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -101,15 +106,17 @@ class Flow(Generic[In]):
         base_delay: int = 5,
         timeout: int = 60,
         blob_threshold: int = 8192,
+        keep_output: int | None = None,
     ) -> None:
-        options = StepOptions(max_attempts, base_delay, timeout, blob_threshold)
-        faults = chain(
-            slug_faults(slug, longest=_LONGEST_FLOW_SLUG), option_faults(asdict(options))
-        )
+        options = StepOptions(max_attempts, base_delay, timeout, blob_threshold, keep_output)
+        flow_options = asdict(options)
+        if keep_output is None:  # the only one that nobody need say
+            del flow_options["keep_output"]
+        faults = chain(slug_faults(slug, longest=_LONGEST_FLOW_SLUG), option_faults(flow_options))
         _refuse(f"flow {slug!r}", faults)
         self.slug = slug
         self.options = options
-        self.input: Node[In] = Node(self, "run")
+        self.input: ValueNode[In] = ValueNode(self, "run")
         self.context: Node[Context] = Node(self, "context")
         self._steps: dict[str, Step[Any]] = {}
 
@@ -206,12 +213,18 @@ class Flow(Generic[In]):
         **options: Unpack[StepKeywords],
     ) -> StepDecorator[...]: ...
     def step(
-        self, *nodes: Any, slug: str | None = None, **options: int | None
+        self,
+        *nodes: Any,
+        slug: str | None = None,
+        media_type: str | None = None,
+        by_element: bool = False,
+        **options: int | None,
     ) -> StepDecorator[...]:
         """Make the decorated function a step of this flow.
 
         An ``async def`` runs in trio, a plain function in a thread. The function stays
-        callable.
+        callable. Its output is what it returns; that of an ``async def`` with ``yield`` is the
+        bytes that it yields, and that of one that returns a `Path` the bytes of this file.
 
         Args:
             *nodes: What the handler's parameters are given, in their order: `input`,
@@ -219,6 +232,9 @@ class Flow(Generic[In]):
                 it starts with the run. Of more than eight, types are not checked.
             slug: The step's name in the database, if not the function's: 1 to 128 letters,
                 digits and underscores, no digit first, and not ``run``.
+            media_type: What its output is, such as ``text/html``, for those who look at it.
+            by_element: Whether a list is stored by its elements, so that one of them can be had
+                without the others.
             **options: The fields of `StepOptions`; None takes the flow's.
 
         Raises:
@@ -230,25 +246,29 @@ class Flow(Generic[In]):
             name = nodes[0].__name__
             fault = f"{name} is a function, no node: decorate it with @flow.step(...)"
             _refuse(f"flow {self.slug!r}, step {slug or name!r}", [fault])
-        return StepDecorator(functools.partial(self._define, nodes, slug, StepOptions(**options)))
+        make = functools.partial(
+            StepFunction[..., Any, Any], media_type=media_type, by_element=by_element
+        )
+        define = functools.partial(self._define, make, nodes, slug, StepOptions(**options))
+        return StepDecorator(define)
 
     def _define(
         self,
+        make: Callable[..., StepFunction[P, Any, Any]],
         nodes: tuple[Any, ...],
         slug: str | None,
         options: StepOptions,
         handler: Callable[P, Any],
     ) -> StepFunction[P, Any, Any]:
         name: str = getattr(handler, "__name__", "") if slug is None else slug
-        own = {option: value for option, value in asdict(options).items() if value is not None}
         faults = chain(
             slug_faults(name, taken=self._steps),
             node_faults(nodes, self),
             handler_faults(handler, len(nodes)),
-            option_faults(own),
+            option_faults(set_options(options)),
         )
         _refuse(f"flow {self.slug!r}, step {name!r}", faults)
-        step = StepFunction[P, Any, Any](self, name, nodes, handler, options)
+        step = make(self, name, nodes, handler, options)
         # Not the function's own attributes, which could hide those of a step.
         functools.update_wrapper(step, handler, updated=())
         self._steps[name] = step
@@ -263,11 +283,17 @@ class Flow(Generic[In]):
                 {
                     "step_slug": step.slug,
                     "deps_slugs": list(step.dependencies),
+                    "loads": [node.slug for node in step.nodes if isinstance(node, ValueNode)],
                     **asdict(step.options),
                 }
                 for step in self._steps.values()
             ],
         }
+
+
+def set_options(options: StepOptions) -> dict[str, int]:
+    """The options that are not None."""
+    return {name: value for name, value in asdict(options).items() if value is not None}
 
 
 def _refuse(where: str, faults: Iterable[str]) -> None:

@@ -8,8 +8,9 @@ from uuid import UUID
 import orjson
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int4, Int8
 
-from blobstore import Blob, Inline
+from blobstore import Inline, Stored
 from pgflow_events.connection import Connection
 
 
@@ -28,6 +29,8 @@ class ClaimedTask:
     """The JSON of ``{"run": input of the run, dependency: its output}``, without what is a blob."""
     blobs_refs: dict[str, str]
     """The ids of what is a blob, under the same keys."""
+    input_bytes: int = 0
+    """Bytes of these blobs that the handler loads into memory."""
 
     @property
     def refs(self) -> dict[str, UUID]:
@@ -48,6 +51,8 @@ class Claim:
     """Flows whose workers are still to be woken."""
     owed_runs: list[str]
     """Flows with runs that ended."""
+    next_bytes: int | None = None
+    """`input_bytes` of the first task that is visible and was not claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Outcome:
     """What became of an attempt: an output, or an error."""
 
     task: ClaimedTask
-    output: Inline | Blob | None
+    output: Inline | Stored | None
     error: str | None = None
     permanent: bool = False
     """Whether a failure is for good, however many attempts are left."""
@@ -77,23 +82,27 @@ class RunRow:
 CLAIM_COLUMNS = """
   (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,
   (c.task).attempts_count, (c.task).timeout, (c.task).input::text, (c.task).blobs_refs,
-  c.next_due, c.refused, c.owed_tasks, c.owed_runs
+  (c.task).input_bytes,
+  c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes
 """
 
-CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b) c"
+CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b, %b) c"
 
 COMPLETE_TASKS = f"""
 select {CLAIM_COLUMNS}
-from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
+from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
 """
 
 
 async def claim_tasks(
-    connection: Connection, flow_slugs: Sequence[str], qty: int, worker_id: UUID
+    connection: Connection, flow_slugs: Sequence[str], qty: int, worker_id: UUID, max_bytes: int
 ) -> Claim:
-    """Claim up to `qty` visible tasks of these flows."""
+    """Claim up to `qty` visible tasks of these flows that load no more than `max_bytes`."""
     cursor = await connection.execute(
-        CLAIM_TASKS, [list(flow_slugs), qty, worker_id], prepare=True, binary=True
+        CLAIM_TASKS,
+        [list(flow_slugs), Int4(qty), worker_id, Int8(max_bytes)],
+        prepare=True,
+        binary=True,
     )
     return read_claim(await cursor.fetchall())
 
@@ -102,10 +111,12 @@ async def complete_tasks(
     connection: Connection,
     outcomes: Sequence[Outcome],
     flow_slugs: Sequence[str],
+    *,
     qty: int,
     worker_id: UUID,
+    max_bytes: int,
 ) -> Claim:
-    """Settle these outcomes, and claim up to `qty` tasks in the same commit."""
+    """Settle these outcomes, and claim as :func:`claim_tasks` does in the same commit."""
     tasks = [outcome.task for outcome in outcomes]
     cursor = await connection.execute(
         COMPLETE_TASKS,
@@ -119,8 +130,9 @@ async def complete_tasks(
             [outcome.error for outcome in outcomes],
             [outcome.permanent for outcome in outcomes],
             list(flow_slugs),
-            qty,
+            Int4(qty),
             worker_id,
+            Int8(max_bytes),
         ],
         prepare=True,
         binary=True,
@@ -131,24 +143,25 @@ async def complete_tasks(
 def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
     """The tasks of all rows but the last, which sums up."""
     *tasks, last = rows
-    next_due, refused, owed_tasks, owed_runs = last[8:]
+    next_due, refused, owed_tasks, owed_runs, next_bytes = last[9:]
     return Claim(
-        [ClaimedTask(*row[:8]) for row in tasks],
+        [ClaimedTask(*row[:9]) for row in tasks],
         next_due,
         [place - 1 for place in refused or ()],
         owed_tasks or [],
         owed_runs or [],
+        next_bytes,
     )
 
 
-def inline_json(output: Inline | Blob | None) -> Jsonb | None:
+def inline_json(output: Inline | Stored | None) -> Jsonb | None:
     """The output as a parameter, if it stands in the row."""
     return Jsonb(output.json, dumps=as_it_is) if isinstance(output, Inline) else None
 
 
-def blob_id(output: Inline | Blob | None) -> UUID | None:
+def blob_id(output: Inline | Stored | None) -> UUID | None:
     """The output's id, if it is a blob."""
-    return output.id if isinstance(output, Blob) else None
+    return output.id if isinstance(output, Stored) else None
 
 
 def as_it_is(json: bytes) -> bytes:
@@ -176,7 +189,7 @@ async def define_flow(connection: Connection, definition: dict[str, Any]) -> lis
 async def start_flows(
     connection: Connection,
     flow_slug: str,
-    inputs: Sequence[Inline | Blob],
+    inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
 ) -> None:
     """Start a run for each input; those that are blobs are to be saved in the same transaction."""

@@ -2,13 +2,25 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 
+from blobstore import BlobStore, Keys
 from pgflow_events.errors import SettingsError
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 MIB = 1024 * 1024
-VALUE_CAP = 64 * MIB
+VALUE_CAP = 2048 * MIB
+
+COUNTED = (
+    "slots",
+    "connections",
+    "call_timeout",
+    "check_interval",
+    "poll_interval",
+    "input_budget",
+    "object_threshold",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +44,23 @@ class Settings:
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
     value_cap: int = VALUE_CAP
-    """Bytes the largest value may have that a handler returns."""
+    """Bytes the largest value may have that is held in memory; streams have no cap."""
+    input_budget: int = 256 * MIB
+    """Bytes of blobs that the running handlers may have loaded together. One that loads more runs
+    while no other does that loads any."""
     cache_budget: int = 64 * MIB
     """Bytes of values kept in memory for the steps that come next."""
+    keys: Keys | None = None
+    """What seals blobs. With it, every value a handler returns becomes a sealed blob."""
+    objects: BlobStore | None = None
+    """Keeps large values in place of the database."""
+    object_threshold: int = 16 * MIB
+    """Bytes from which on a value goes there; a stream does once it is longer than 4 MiB."""
+    keep_runs: timedelta | None = None
+    """For how long runs that ended are kept, with all that belongs to them; None for ever."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "connections", "call_timeout", "check_interval", "poll_interval"):
+        for name in COUNTED:
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be more than 0, not {getattr(self, name)!r}")
         for name in ("value_cap", "cache_budget"):

@@ -10,12 +10,15 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from uuid import UUID
 
 import trio
+
+from blobstore import Blob
 
 # What can be stored, as far as types can tell. If it were any object, a coroutine would be an
 # output as well: then mypy cannot tell the overloads of StepDecorator apart where a handler's
@@ -23,12 +26,13 @@ import trio
 Output = str | bytes | int | float | list[Any] | Mapping[str, Any] | None
 
 R = TypeVar("R", bound=Output)
+V = TypeVar("V")
 T_co = TypeVar("T_co", covariant=True)
 Called_co = TypeVar("Called_co", covariant=True)
 P = ParamSpec("P")
 
 _SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0}
+_LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0, "keep_output": 0}
 # What PostgreSQL's type integer holds.
 _MOST = 2**31 - 1
 
@@ -79,22 +83,28 @@ class StepOptions:
             ``base_delay * 2 ** n``. With 0 it follows at once.
         timeout: Seconds a handler may run before it is cancelled; at least 1.
         blob_threshold: Bytes of encoded output above which it is stored as a blob; at least 0.
+        keep_output: Seconds after the end of its run for which an output that is a blob is kept;
+            at least 0. With None it is kept as long as the run.
     """
 
     max_attempts: int | None = None
     base_delay: int | None = None
     timeout: int | None = None
     blob_threshold: int | None = None
+    keep_output: int | None = None
 
 
 class StepKeywords(TypedDict, total=False):
-    """What `Flow.step` takes by keyword: the slug, and the fields of `StepOptions`."""
+    """What `Flow.step` takes by keyword: `StepOptions`, and what only its worker knows."""
 
     slug: str | None
+    media_type: str | None
+    by_element: bool
     max_attempts: int | None
     base_delay: int | None
     timeout: int | None
     blob_threshold: int | None
+    keep_output: int | None
 
 
 class Owner(Protocol):
@@ -113,15 +123,47 @@ class Node(Generic[T_co]):
         slug: What its value is called: ``run`` for the input, for a step the step's slug.
     """
 
+    takes_handle = False
+    """Whether it gives the handle of a value."""
+
     def __init__(self, flow: Owner, slug: str) -> None:
         self.flow = flow
         self.slug = slug
+
+    @property
+    def origin(self) -> Node[Any]:
+        """The node of the value itself."""
+        return self
 
     def __repr__(self) -> str:
         return f"<node {self.flow.slug}.{self.slug}>"
 
 
-class Step(Node[T_co]):
+class ValueNode(Node[T_co]):
+    """Something whose value is stored: a step, or the input."""
+
+    @property
+    def blob(self) -> BlobNode[T_co]:
+        """The node that gives the handle of this value: it is read when the handler asks for it."""
+        return BlobNode(self)
+
+
+class BlobNode(Node[Blob[T_co]], Generic[T_co]):
+    """Something that gives a handler the handle of a value; `ValueNode.blob` makes them."""
+
+    takes_handle = True
+
+    def __init__(self, origin: ValueNode[T_co]) -> None:
+        super().__init__(origin.flow, origin.slug)
+        self._origin = origin
+
+    @property
+    def origin(self) -> Node[Any]:
+        """The node of the value itself."""
+        return self._origin
+
+
+class Step(ValueNode[T_co]):
     """A step of a flow, whose handler's result is of type T. `Flow.step` makes them.
 
     Attributes:
@@ -129,7 +171,10 @@ class Step(Node[T_co]):
         dependencies: The slugs of the steps among the nodes, in the same order.
         handler: The decorated function.
         is_async: Whether the handler is awaited. If not, it is run in a thread.
+        is_stream: Whether the handler yields the bytes of its output.
         options: What this step sets for itself.
+        media_type: What its output is, such as ``text/html``.
+        by_element: Whether a list is stored by its elements.
     """
 
     def __init__(
@@ -139,13 +184,19 @@ class Step(Node[T_co]):
         nodes: tuple[Node[Any], ...],
         handler: Callable[..., Any],
         options: StepOptions,
+        *,
+        media_type: str | None = None,
+        by_element: bool = False,
     ) -> None:
         super().__init__(flow, slug)
         self.nodes = nodes
-        self.dependencies = tuple(node.slug for node in nodes if isinstance(node, Step))
+        self.dependencies = tuple(node.slug for node in nodes if isinstance(node.origin, Step))
         self.handler = handler
         self.is_async = any(map(inspect.iscoroutinefunction, _called(handler)))
+        self.is_stream = any(map(inspect.isasyncgenfunction, _called(handler)))
         self.options = options
+        self.media_type = media_type
+        self.by_element = by_element
 
 
 class StepFunction(Step[T_co], Generic[P, Called_co, T_co]):
@@ -166,7 +217,21 @@ class StepDecorator(Generic[P]):
     @overload
     def __call__(self, handler: Callable[P, Awaitable[R]]) -> StepFunction[P, Awaitable[R], R]: ...
     @overload
+    def __call__(
+        self, handler: Callable[P, Awaitable[Blob[V]]]
+    ) -> StepFunction[P, Awaitable[Blob[V]], V]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[P, Awaitable[Path | AsyncIterator[bytes]]]
+    ) -> StepFunction[P, Awaitable[Path | AsyncIterator[bytes]], bytes]: ...
+    @overload
     def __call__(self, handler: Callable[P, R]) -> StepFunction[P, R, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, Blob[V]]) -> StepFunction[P, Blob[V], V]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[P, Path | AsyncIterator[bytes]]
+    ) -> StepFunction[P, Path | AsyncIterator[bytes], bytes]: ...
     def __call__(self, handler: Callable[P, Any]) -> StepFunction[P, Any, Any]:
         """Add the step to its flow.
 
@@ -205,7 +270,9 @@ def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
             yield f"{node!r} is no node: give the flow's input, its context, or a step"
         elif node.flow is not flow:
             yield f"{node!r} belongs to another flow"
-        elif node in nodes[:position]:
+        elif any(
+            isinstance(other, Node) and other.origin is node.origin for other in nodes[:position]
+        ):
             yield f"{node!r} is given twice"
 
 
@@ -216,7 +283,7 @@ def handler_faults(handler: object, arguments: int) -> Iterator[str]:
     elif isinstance(handler, Step):
         yield f"{handler!r} is a step already; its function is its attribute 'handler'"
     elif any(map(_is_generator, _called(handler))):
-        yield "a generator cannot be a handler: return the output"
+        yield "a generator cannot be a handler: return the output, or yield bytes in an async def"
     else:
         yield from _signature_faults(handler, arguments)
 
@@ -231,7 +298,7 @@ def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[s
 
 
 def _is_generator(function: object) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return inspect.isgeneratorfunction(function)
 
 
 def _called(handler: Callable[..., Any]) -> tuple[object, object]:

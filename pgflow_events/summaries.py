@@ -74,12 +74,14 @@ class BlobSummary(TypedDict):
 
     id: str
     kind: str
-    """``text``, ``bytes`` or ``json``."""
+    """``text``, ``bytes``, ``json`` or ``list``."""
     codec: str
     raw_size: int
     """Bytes before compression."""
     stored_size: int
     """Bytes as stored."""
+    forgotten: bool
+    """Whether its bytes were deleted since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ select
   )::float8 as duration,
   case when b.id is not null then jsonb_build_object(
     'id', b.id, 'kind', b.kind, 'codec', b.codec,
-    'raw_size', b.raw_size, 'stored_size', octet_length(b.content)
+    'raw_size', b.raw_size, 'stored_size', b.stored_size,
+    'forgotten', b.forgotten_at is not null
   ) end as blob
 from pgflow.runs r
 join pgflow.step_states ss on ss.run_id = r.run_id
@@ -162,7 +165,8 @@ async def find_input(connection: Connection, run_id: UUID) -> tuple[Any, BlobSum
           r.input,
           case when b.id is not null then jsonb_build_object(
             'id', b.id, 'kind', b.kind, 'codec', b.codec,
-            'raw_size', b.raw_size, 'stored_size', octet_length(b.content)
+            'raw_size', b.raw_size, 'stored_size', b.stored_size,
+            'forgotten', b.forgotten_at is not null
           ) end
         from pgflow.runs r left join pgflow.output_blobs b on b.id = r.input_blob_id
         where r.run_id = %s

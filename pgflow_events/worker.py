@@ -3,17 +3,17 @@
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from math import inf
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs, Inline, Loaded
-from pgflow_events import queries
+from blobstore import Blobs, Stored
+from pgflow_events import queries, retention
 from pgflow_events.calls import Calls
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
@@ -25,6 +25,7 @@ from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema
 from pgflow_events.pool import Pool
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
+from pgflow_events.retention import Pruned
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import Hook, log_task
 
@@ -68,10 +69,19 @@ class Worker:
         self._settings = Settings.of(settings)
         self._resources = resources
         self._hooks = hooks
-        self._blobs = Blobs(cap=self._settings.value_cap, cache_budget=self._settings.cache_budget)
         self._pool = Pool(dsn, max_size=self._settings.connections)
         self._calls = Calls(self._pool, self._settings.call_timeout)
-        self._dispatcher = Dispatcher(self._claim, self._start, self._settings.slots)
+        self._blobs = Blobs(
+            self._calls.make,
+            cap=self._settings.value_cap,
+            cache_budget=self._settings.cache_budget,
+            keys=self._settings.keys,
+            objects=self._settings.objects,
+            object_threshold=self._settings.object_threshold,
+        )
+        self._dispatcher = Dispatcher(
+            self._claim, self._start, self._settings.slots, self._settings.input_budget
+        )
         self._completer = Completer(self._dispatcher, self._complete, self._notify)
 
     @property
@@ -102,14 +112,14 @@ class Worker:
             await self._calls.make(self._define)
             self._executor = Executor(
                 self._flows,
-                self._load,
-                self._encode,
+                self._blobs,
                 self._completer.settle,
                 resources=resources,
                 hooks=self._hooks,
             )
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
+                roles.start_soon(self._keep_house)
                 if signals:
                     await roles.start(self._heed_signals)
                 task_status.started()
@@ -164,6 +174,21 @@ class Worker:
             await trio.sleep(settings.check_interval if heard else settings.poll_interval)
             self._dispatcher.wake()
 
+    async def _keep_house(self) -> None:
+        """Now and then, make room for what comes, and delete what is to be kept no longer."""
+        make, keep_runs = self._calls.make, self._settings.keep_runs
+        while True:
+            try:
+                await self._blobs.use_dictionaries(self._slugs)
+                await retention.ensure_days(make)
+                await retention.forget(make, Pruned())
+                if keep_runs is not None:
+                    older_than = await retention.cutoff(make, keep_runs, whole_days=True)
+                    await retention.prune(make, older_than)
+            except psycopg.Error as error:
+                log.warning("could not tidy up: %s", error)
+            await trio.sleep(self._settings.check_interval)
+
     async def _heed_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             task_status.started()
@@ -186,23 +211,24 @@ class Worker:
         if not self._tasks.cancel_scope.cancel_called:
             self._tasks.start_soon(self._executor.execute_all, tasks)
 
-    async def _claim(self, qty: int) -> Claim:
+    async def _claim(self, qty: int, max_bytes: int) -> Claim:
         slugs = self._slugs_in_turn()
         return await self._calls.make(
-            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id)
+            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
         )
 
-    async def _complete(self, outcomes: Sequence[Outcome], qty: int) -> Claim:
+    async def _complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
         blobs = [
-            (outcome.task.run_id, outcome.output)
+            outcome.output
             for outcome in outcomes
-            if isinstance(outcome.output, Blob)
+            if isinstance(outcome.output, Stored) and outcome.output.is_unsaved
         ]
-
         slugs = self._slugs_in_turn()
 
         async def complete(connection: Connection) -> Claim:
-            return await queries.complete_tasks(connection, outcomes, slugs, qty, self.id)
+            return await queries.complete_tasks(
+                connection, outcomes, slugs, qty=qty, worker_id=self.id, max_bytes=max_bytes
+            )
 
         async def save_and_complete(connection: Connection) -> Claim:
             # The blobs first: their writing takes longest, and no run is locked yet.
@@ -226,9 +252,3 @@ class Worker:
 
     async def _ping(self, channel: str) -> None:
         await self._calls.make(lambda connection: queries.ping(connection, channel))
-
-    async def _load(self, ids: Collection[UUID]) -> Loaded:
-        return await self._calls.repeat(lambda: self._blobs.load(self._calls.connection, ids))
-
-    async def _encode(self, value: Any, threshold: int | None) -> Inline | Blob:
-        return await self._blobs.encode(value, threshold=threshold)

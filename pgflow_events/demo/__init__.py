@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
 from blobstore import Inline
-from blobstore.codec import new_id
+from blobstore.ids import new_id
 from pgflow_events.client import Client, Run, connect
 from pgflow_events.connection import Connection
 from pgflow_events.demo import child, queries, report

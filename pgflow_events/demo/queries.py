@@ -44,7 +44,7 @@ with outputs as (
   select
     t.status, b.raw_size, t.output,
     case when t.output_blob_id is null then pg_column_size(t.output)
-    else octet_length(b.content) end as stored,
+    else b.stored_size end as stored,
     (
       select count(*) from pgflow.deps d
       where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug

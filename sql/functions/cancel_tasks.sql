@@ -7,5 +7,6 @@ set enable_seqscan = off
 as $$
   update pgflow.step_tasks t set status = 'cancelled'
   where t.run_id = any(run_ids) and t.status = 'queued'
-  returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer
+  returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer,
+    false
 $$;

@@ -28,5 +28,6 @@ as $$
     t.ctid = u.ctid and i.error_message is null
     and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
-  returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer
+  returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer,
+    t.attempts_count > 1
 $$;

@@ -14,7 +14,8 @@ create or replace function pgflow.complete_tasks(
   permanent boolean[],
   flow_slugs text[],
   qty integer,
-  worker_id uuid
+  worker_id uuid,
+  max_bytes bigint default null
 )
 returns setof pgflow.claim_record
 language plpgsql
@@ -25,28 +26,48 @@ as $$
 declare
   settled record;
   handed_over integer;
+  handed_bytes bigint;
+  next_due double precision;
+  next_bytes bigint;
 begin
   settled := pgflow.settle_tasks(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
-    qty, worker_id
+    qty, worker_id, max_bytes
   );
 
   return query
-  select t, null::double precision, null::integer[], null::text[], null::text[]
+  select
+    t, null::double precision, null::integer[], null::text[], null::text[],
+    null::bigint
   from (
     select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
     where q.claimed group by q.flow_slug
   ) q
   cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
-  get diagnostics handed_over = row_count;
-
-  return query
-  select t, null::double precision, null::integer[], null::text[], null::text[]
-  from pgflow.take_tasks(flow_slugs, qty - handed_over, worker_id) t;
+  handed_over := (select count(*)::integer from unnest(settled.queued) q where q.claimed);
+  handed_bytes := (
+    select coalesce(sum(q.input_bytes), 0)::bigint from unnest(settled.queued) q where q.claimed
+  );
 
   return query
   select
-    null::pgflow.step_task_record, pgflow.next_due(flow_slugs),
-    settled.refused, settled.owed_flows, settled.ended_flows;
+    t, null::double precision, null::integer[], null::text[], null::text[],
+    null::bigint
+  from pgflow.take_tasks(
+    flow_slugs, qty - handed_over, worker_id, max_bytes - handed_bytes
+  ) t;
+
+  next_due := pgflow.next_due(flow_slugs);
+  if next_due = 0 then
+    next_bytes := pgflow.next_bytes(flow_slugs);
+    -- It may have to wait for others to end, while something else falls due.
+    if next_bytes > 0 then
+      next_due := pgflow.next_due(flow_slugs, later => true);
+    end if;
+  end if;
+  return query
+  select
+    null::pgflow.step_task_record, next_due, settled.refused, settled.owed_flows, settled.ended_flows,
+    next_bytes;
 end
 $$;

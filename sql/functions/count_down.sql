@@ -1,6 +1,6 @@
 -- Counts completed tasks off their steps, completed steps off the steps that wait for them and off
--- their runs. The caller holds the runs.
-create or replace function pgflow.count_down(settled pgflow.settled_task[])
+-- their runs, and notes which of these have blobs. The caller holds the runs.
+create or replace function pgflow.count_down(settled pgflow.settled_task[], blob_runs uuid[])
 returns void
 language plpgsql
 set search_path = ''
@@ -31,7 +31,7 @@ begin
     array_agg(c.step_slug) as step_slugs
   into done from counted c where c.status = 'completed';
 
-  if done.run_ids is null then
+  if done.run_ids is null and blob_runs = '{}' then
     return;
   end if;
 
@@ -49,7 +49,10 @@ begin
   where s.ctid = u.ctid;
 
   update pgflow.runs r
-  set remaining_steps = r.remaining_steps - cardinality(array_positions(done.run_ids, r.run_id))
-  where r.run_id = any(done.run_ids);
+  set
+    remaining_steps =
+      r.remaining_steps - coalesce(cardinality(array_positions(done.run_ids, r.run_id)), 0),
+    has_blobs = r.has_blobs or r.run_id = any(blob_runs)
+  where r.run_id = any(done.run_ids || blob_runs);
 end
 $$;

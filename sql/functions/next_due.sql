@@ -1,5 +1,6 @@
 -- Seconds until the next message of these flows becomes visible: 0 if one is, null if there is none.
-create or replace function pgflow.next_due(flow_slugs text[])
+-- With `later`, those that are visible already do not count.
+create or replace function pgflow.next_due(flow_slugs text[], later boolean default false)
 returns double precision
 language plpgsql
 set search_path = ''
@@ -13,8 +14,8 @@ begin
   foreach slug in array flow_slugs loop
     -- min(vt) may be planned to read them all.
     execute format(
-      'select vt from pgmq.%I order by vt limit 1', pgmq.format_table_name(slug, 'q')
-    ) into due;
+      'select vt from pgmq.%I where vt > $1 order by vt limit 1', pgmq.format_table_name(slug, 'q')
+    ) into due using case when later then clock_timestamp() else '-infinity' end;
     first_due := least(first_due, due);
   end loop;
   -- greatest() would make 0 of null.

@@ -5,6 +5,7 @@ create or replace function pgflow.queue_tasks(
   run_ids uuid[],
   step_slugs text[],
   timeouts integer[],
+  sizes bigint[], -- bytes of the blobs that each handler loads
   worker_id uuid
 )
 returns setof pgflow.queued_task
@@ -37,14 +38,17 @@ begin
 
   return query
   insert into pgflow.step_tasks as t (
-    flow_slug, run_id, step_slug, message_id, attempts_count, worker_id, started_at
+    flow_slug, run_id, step_slug, message_id, attempts_count, worker_id, started_at,
+    input_bytes
   )
   select
     queue_tasks.flow_slug, q.run_id, q.step_slug, q.message_id, (q.timeout is not null)::integer,
     case when q.timeout is not null then queue_tasks.worker_id end,
-    case when q.timeout is not null then clock_timestamp() end
-  from unnest(queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts, message_ids)
-    as q (run_id, step_slug, timeout, message_id)
-  returning t.flow_slug, t.message_id, t.started_at is not null;
+    case when q.timeout is not null then clock_timestamp() end,
+    q.size
+  from unnest(
+    queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts, queue_tasks.sizes, message_ids
+  ) as q (run_id, step_slug, timeout, size, message_id)
+  returning t.flow_slug, t.message_id, t.started_at is not null, t.input_bytes;
 end
 $$;

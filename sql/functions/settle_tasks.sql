@@ -1,6 +1,6 @@
 -- Settles a set of tasks in one transaction: each is completed with its output, or failed with its
 -- error_message and perhaps queued again. What becomes ready is started; the first `claims` of that
--- are handed over to worker_id.
+-- are handed over to worker_id, as long as they take no more than max_bytes of blobs to memory.
 --
 -- A task is settled if it is still queued, its run goes on, and `attempts` names the attempt that
 -- is its last (null: any). Else its place is in `refused`, unless this very attempt completed it
@@ -24,6 +24,7 @@ create or replace function pgflow.settle_tasks(
   permanent boolean[],
   claims integer default 0,
   worker_id uuid default null,
+  max_bytes bigint default null,
   out refused integer[],
   out queued pgflow.queued_task[],
   out owed_flows text[], -- with tasks queued that nobody was handed
@@ -51,14 +52,18 @@ begin
 
   settled := array(select t from pgflow.complete_attempts(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);
-  perform pgflow.count_down(settled);
+  perform pgflow.count_down(settled, array(
+    select distinct i.run_id from unnest(run_ids, output_blob_ids) as i (run_id, blob_id)
+    where i.blob_id is not null
+  ));
   if array_remove(error_messages, null) <> '{}' then
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     ended_flows := array(select pgflow.fail_runs(settled));
   end if;
   perform pgflow.settle_messages(settled);
-  queued := array(select t from pgflow.start_steps(runs, claims, worker_id) t);
+  perform pgflow.discard_unfinished(settled);
+  queued := array(select t from pgflow.start_steps(runs, claims, worker_id, max_bytes) t);
   ended_flows := ended_flows || array(select pgflow.complete_runs(runs));
   owed_flows := array(
     select q.flow_slug from unnest(queued) q where not q.claimed

@@ -1,5 +1,5 @@
 -- Starts a run for each input and returns the runs in the same order. Ids may be given; an input
--- that is a blob is given by its id, and the blob stored in the same transaction after this call.
+-- that is a blob is given by its id, and the blob stored in the same transaction before this call.
 -- Any other input whose text is longer than the flow's threshold becomes a blob here.
 create or replace function pgflow.start_flows(
   flow_slug text,
@@ -34,24 +34,25 @@ begin
 
   blob_ids := array(
     select coalesce(
-      i.blob_id, case when octet_length(i.input::text) > threshold then pgflow.new_id() end
+      i.blob_id, case when octet_length(i.input::text) > threshold then pgflow.new_blob_id(i.run_id) end
     )
-    from unnest(start_flows.inputs, start_flows.input_blob_ids) with ordinality
-      as i (input, blob_id, n)
+    from unnest(ids, start_flows.inputs, start_flows.input_blob_ids) with ordinality
+      as i (run_id, input, blob_id, n)
     order by i.n
   );
 
-  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, remaining_steps)
+  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, has_blobs, remaining_steps)
   select
     i.run_id, start_flows.flow_slug,
-    case when i.blob_id is null then i.input else 'null' end, i.blob_id, steps.n
+    case when i.blob_id is null then i.input else 'null' end, i.blob_id,
+    i.blob_id is not null, steps.n
   from unnest(ids, start_flows.inputs, blob_ids) as i (run_id, input, blob_id);
 
-  insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
-  select i.blob_id, i.run_id, 'json', 'none', c.content, length(c.content), sha256(c.content)
+  perform pgflow.insert_json_blob(
+    i.blob_id, i.run_id, 'run', 0, convert_to(i.input::text, 'UTF8')
+  )
   from unnest(ids, start_flows.inputs, blob_ids, start_flows.input_blob_ids)
     as i (run_id, input, blob_id, given)
-  cross join lateral (select convert_to(i.input::text, 'UTF8') as content) c
   where i.blob_id is not null and i.given is null;
 
   insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps)

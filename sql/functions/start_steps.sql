@@ -1,10 +1,12 @@
 -- Starts every ready step of these runs: a task and its message for each. The first `claims` tasks
--- are born claimed by worker_id (a hand-over): nobody needs to be woken for them.
+-- are born claimed by worker_id (a hand-over), as far as their handlers load no more than max_bytes:
+-- nobody needs to be woken for them.
 -- The caller holds the runs, or has just made them.
 create or replace function pgflow.start_steps(
   run_ids uuid[],
   claims integer default 0,
-  worker_id uuid default null
+  worker_id uuid default null,
+  max_bytes bigint default null
 )
 returns setof pgflow.queued_task
 language plpgsql
@@ -20,8 +22,9 @@ declare
   runs uuid[];
   steps text[];
   timeouts integer[];
+  sizes bigint[];
 begin
-  for flow, runs, steps, timeouts in
+  for flow, runs, steps, timeouts, sizes in
     with started as (
       update pgflow.step_states s set status = 'started', started_at = clock_timestamp()
       where
@@ -32,24 +35,39 @@ begin
     ordered as (
       select
         t.flow_slug, t.run_id, t.step_slug, o.timeout,
+        case
+          when (select r.has_blobs from pgflow.runs r where r.run_id = t.run_id)
+          then pgflow.input_bytes(t.flow_slug, t.run_id, t.step_slug, o.opt_loads) else 0
+        end as input_bytes,
         row_number() over (order by i.n, o.step_index) as n
       from started t
       join unnest(start_steps.run_ids) with ordinality as i (run_id, n) using (run_id)
       -- With its limit a look-up stays a look-up.
       cross join lateral (
-        select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+        select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout, s.opt_loads
         from pgflow.steps s join pgflow.flows f using (flow_slug)
         where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
         limit 1
       ) o
+    ),
+    summed as (
+      select o.*, sum(o.input_bytes) over (order by o.n) as total from ordered o
     )
     select
       flow_slug, array_agg(run_id order by n), array_agg(step_slug order by n),
-      array_agg(case when n <= start_steps.claims then timeout end order by n)
-    from ordered group by flow_slug
+      array_agg(
+        case
+          when
+            n <= start_steps.claims
+            and (input_bytes = 0 or start_steps.max_bytes is null or total <= start_steps.max_bytes)
+          then timeout
+        end order by n
+      ),
+      array_agg(input_bytes order by n)
+    from summed group by flow_slug
   loop
     return query
-    select * from pgflow.queue_tasks(flow, runs, steps, timeouts, start_steps.worker_id);
+    select * from pgflow.queue_tasks(flow, runs, steps, timeouts, sizes, start_steps.worker_id);
   end loop;
 end
 $$;

@@ -17,11 +17,8 @@ declare
   blob_id uuid;
 begin
   if length(content) > threshold then
-    insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
-    values (
-      pgflow.new_id(), store_large_output.run_id, 'json', 'none', content, length(content), sha256(content)
-    )
-    returning id into blob_id;
+    blob_id := pgflow.new_blob_id(run_id);
+    perform pgflow.insert_json_blob(blob_id, run_id, step_slug, task_index, content);
   end if;
   return blob_id;
 end

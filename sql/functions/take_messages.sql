@@ -1,9 +1,16 @@
 -- Claims the tasks of up to qty visible messages of a flow, lowest ids first: raises their attempts
 -- and hides the messages for the timeout and 2 seconds. Returns the messages' ids.
 --
+-- With max_bytes, those whose handlers load blobs are claimed in order until these bytes are used up.
+--
 -- It never waits for a lock, so it may take them in any order. Ids come first, then tasks: one query
 -- for both gets a plan for a table of unknown size.
-create or replace function pgflow.take_messages(flow_slug text, qty integer, worker_id uuid)
+create or replace function pgflow.take_messages(
+  flow_slug text,
+  qty integer,
+  worker_id uuid,
+  max_bytes bigint default null
+)
 returns bigint[]
 language plpgsql
 set search_path = ''
@@ -31,7 +38,7 @@ begin
     end if;
 
     with free as (
-      select t.ctid, o.timeout
+      select t.ctid, t.message_id, t.input_bytes, o.timeout
       from pgflow.step_tasks t
       -- With its limit a look-up stays a look-up.
       cross join lateral (
@@ -47,13 +54,19 @@ begin
         and t.attempts_count < o.max_attempts
       for update of t skip locked
     ),
+    summed as (
+      select f.*, sum(f.input_bytes) over (order by f.message_id) as total from free f
+    ),
     claimed as (
       update pgflow.step_tasks t
       set
         attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
         worker_id = take_messages.worker_id
-      from free where t.ctid = free.ctid
-      returning t.message_id, free.timeout
+      from summed f
+      where
+        t.ctid = f.ctid
+        and (f.input_bytes = 0 or take_messages.max_bytes is null or f.total <= take_messages.max_bytes)
+      returning t.message_id, f.timeout
     )
     select coalesce(array_agg(c.message_id), '{}'), array_agg(c.timeout) into taken, timeouts
     from claimed c;

@@ -10,12 +10,16 @@ declare
   threshold integer;
 begin
   select coalesce(s.opt_blob_threshold, f.opt_blob_threshold) into threshold
-  from pgflow.step_tasks t
+  from (
+    select * from pgflow.step_tasks t
+    where
+      t.run_id = task_blob_threshold.run_id and t.step_slug = task_blob_threshold.step_slug
+      and t.task_index = task_blob_threshold.task_index
+    -- With its limit a look-up stays a look-up.
+    limit 1
+  ) t
   join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-  join pgflow.flows f on f.flow_slug = t.flow_slug
-  where
-    t.run_id = task_blob_threshold.run_id and t.step_slug = task_blob_threshold.step_slug
-    and t.task_index = task_blob_threshold.task_index;
+  join pgflow.flows f on f.flow_slug = t.flow_slug;
   if not found then
     raise exception 'unknown task: run %, step "%", index %',
       task_blob_threshold.run_id, task_blob_threshold.step_slug, task_blob_threshold.task_index

@@ -12,7 +12,8 @@ as $$
     || coalesce(deps.outputs, '{}'),
     t.message_id, t.task_index, t.attempts_count, s.timeout,
     case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
-    || coalesce(deps.refs, '{}')
+    || coalesce(deps.refs, '{}'),
+    t.input_bytes
   from pgflow.step_tasks t
   -- With its limit a look-up stays a look-up.
   cross join lateral (

@@ -2,11 +2,9 @@
 
 import random
 import threading
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -17,8 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from blobstore import Blob, BlobDamaged, BlobMissing, Blobs, Inline, PostgresStore, codec
+from blobstore import (
+    BlobDamaged,
+    BlobMissing,
+    Blobs,
+    BlobUnavailable,
+    Inline,
+    Owner,
+    Stored,
+    ValueTooLarge,
+    codec,
+)
 from pgflow_events.connection import Connection
+
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 PAGE = "".join(f"<p id='p{n}'>Ärger im Büro {n * n}</p>\n" for n in range(5_000))
@@ -34,38 +44,57 @@ json_values = st.recursive(
 
 
 class Database:
-    """A database with one run, and connections to lend."""
+    """A database with one flow, and connections to make calls on."""
 
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
-        self.lent = 0
+        self.calls = 0
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Connection[Any]]:
-        self.lent += 1
-        async with await Connection.connect(self.conninfo) as connection:
-            yield connection
+    def lend(self) -> AbstractAsyncContextManager[Connection]:
+        return lending(self.conninfo)
+
+    async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        self.calls += 1
+        async with self.lend() as connection:
+            return await call(connection)
+
+    def blobs(self, **options: Any) -> Blobs:
+        return Blobs(self.make, **options)
 
     async def query(self, statement: str, *parameters: object) -> list[Any]:
         async with self.lend() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall() if cursor.description else []
 
-    async def new_run(self) -> UUID:
+    async def owner(self) -> Owner:
+        """A step of a new run, in its first attempt."""
         ((run_id,),) = await self.query("select run_id from pgflow.start_flow('pages', '{}')")
-        return run_id
+        await self.query("update pgflow.step_tasks set attempts_count = 1, started_at = now()")
+        return Owner(run_id, "fetch", attempt=1)
 
-    async def saved(self, value: object) -> UUID:
-        """The id of a value that another worker has stored."""
-        blobs = Blobs(threshold=0)
-        blob = await blobs.encode(value)
-        assert isinstance(blob, Blob)
-        async with self.lend() as connection:
-            await blobs.save(connection, [(await self.new_run(), blob)])
-        return blob.id
+    async def save(self, *values: object, **options: Any) -> list[Stored]:
+        """Values that another worker has stored."""
+        blobs = self.blobs(**{"threshold": 0} | options)
+        owner = await self.owner()
+        stored = [await blobs.encode(value, owner) for value in values]
+        async with self.lend() as connection, connection.transaction():
+            await blobs.save(connection, stored)
+        return stored
 
-    async def load(self, ids: Collection[UUID], blobs: Blobs | None = None) -> Any:
-        return await (blobs or Blobs()).load(self.lend, ids)
+    async def saved(self, value: object, **options: Any) -> UUID:
+        """The id of one of them."""
+        (stored,) = await self.save(value, **options)
+        return stored.id
+
+    async def get(self, blob_id: UUID, **options: Any) -> Any:
+        """A value, as another worker reads it."""
+        return await (await self.blobs(**options).load([blob_id])).get(blob_id)
+
+
+@asynccontextmanager
+async def lending(conninfo: str) -> AsyncIterator[Connection]:
+    async with await Connection.connect(conninfo) as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -128,90 +157,209 @@ def test_a_number_inline_keeps_its_type_and_value_in_jsonb(db, number):
     ids=lambda value: repr(value)[:20],
 )
 async def test_a_blob_comes_back_equal_and_of_the_same_type(store, value):
-    blob_id = await store.saved(value)
-    loaded = await store.load([blob_id])
-    assert repr(await loaded.get(blob_id)) == repr(value)
+    assert repr(await store.get(await store.saved(value))) == repr(value)
+
+
+CHUNK = 1000
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 7 * CHUNK, 7 * CHUNK + 1])
+@pytest.mark.parametrize("kind", ["text", "bytes", "json"])
+async def test_a_value_of_any_length_comes_back_from_its_chunks(store, kind, size):
+    digits = "".join(random.Random(size).choices("0123456789", k=size))
+    # JSON has two more bytes: its quotes are in the list.
+    value = {"text": digits, "bytes": digits.encode(), "json": [digits[4:]]}[kind]
+    blob_id = await store.saved(value, chunk_size=CHUNK)
+    assert await store.get(blob_id) == value
+    ((chunk_size, raw_size, written),) = await store.query(
+        "select chunk_size, raw_size, (select count(*) from pgflow.blob_chunks)"
+        " from pgflow.output_blobs"
+    )
+    assert raw_size == (max(size, 4) if kind == "json" else size)
+    assert chunk_size == (CHUNK if size > CHUNK else None)
+    assert written == (-(-size // CHUNK) if size > CHUNK else 0)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [0, 1, 0], [CHUNK], [CHUNK - 1, 1], [3 * CHUNK + 5], [7] * 600]
+)
+async def test_a_stream_of_pieces_of_any_length_comes_back_as_bytes(store, sizes):
+    pieces = [random.Random(place).randbytes(size) for place, size in enumerate(sizes)]
+
+    async def stream():
+        for piece in pieces:
+            yield piece
+
+    blob_id = await store.saved(stream(), chunk_size=CHUNK)
+    assert await store.get(blob_id) == b"".join(pieces)
+
+
+async def test_ranges_are_read_from_their_chunks_only(store):
+    value = random.Random(1).randbytes(5 * CHUNK + 17)
+    blob_id = await store.saved(value, chunk_size=CHUNK)
+    loaded = await store.blobs(cache_budget=0).load([], [blob_id])
+    await store.query("delete from pgflow.blob_chunks where seq = 0")
+    handle = loaded.handle(blob_id)
+    for start, stop in ((CHUNK, CHUNK), (CHUNK, None), (3 * CHUNK - 1, 3 * CHUNK + 1), (-5, None)):
+        assert await handle.read(start, stop) == value[start:stop]
+    with pytest.raises(BlobMissing):
+        await handle.read(CHUNK - 1, None)
+
+
+LISTS = {
+    "empty": [],
+    "of small ones": [1, "two", None, {"three": [4]}],
+    "of large ones": [PAGE, PAGE.encode(), [PAGE]],
+    "of both": [None, PAGE, 0, PAGE, "", b"bytes", PAGE.encode()],
+}
+
+
+@pytest.mark.parametrize("value", LISTS.values(), ids=LISTS)
+async def test_a_list_is_stored_by_its_elements_and_comes_back(store, value):
+    blobs = store.blobs()
+    stored = await blobs.encode(value, await store.owner(), by_element=True)
+    async with store.lend() as connection:
+        await blobs.save(connection, [stored])
+    assert repr(await store.get(stored.id)) == repr(value)
+    handle = (await store.blobs().load([], [stored.id])).handle(stored.id)
+    assert [await handle.item(place) for place in range(len(value))] == value
+    raw = sum({len(e.encode() if type(e) is str else e) for e in value if type(e) in (str, bytes)})
+    assert handle.size >= raw
 
 
 async def test_what_a_sql_caller_completes_with_is_read_alike(store):
     value = {"html": PAGE, "title": "Büro", "n": [1, 2.5, None]}
-    run_id = await store.new_run()
+    run_id = (await store.owner()).run_id
     await store.query("select from pgflow.complete_task(%s, 'fetch', 0, %s)", run_id, Jsonb(value))
     ((blob_id,),) = await store.query(
         "select id from pgflow.output_blobs where run_id = %s", run_id
     )
-    loaded = await store.load([blob_id])
-    assert await loaded.get(blob_id) == value
+    assert await store.get(blob_id) == value
 
 
-async def test_a_value_as_large_as_the_default_cap_goes_there_and_back(store):
-    value = random.Random(1).randbytes(64 * MIB)
+async def test_a_value_of_many_chunks_of_the_default_size_goes_there_and_back(store):
+    value = random.Random(1).randbytes(64 * MIB + 1)
     blob_id = await store.saved(value)
-    loaded = await store.load([blob_id])
-    assert await loaded.get(blob_id) == value
+    assert await store.query("select count(*) from pgflow.blob_chunks") == [(17,)]
+    assert await store.get(blob_id) == value
+
+
+async def test_a_value_over_the_cap_is_not_read_into_memory_but_as_a_stream(store):
+    value = bytes(3 * CHUNK)
+    blob_id = await store.saved(value, chunk_size=CHUNK)
+    loaded = await store.blobs(cap=2 * CHUNK).load([blob_id], [blob_id])
+    with pytest.raises(ValueTooLarge, match="take it as a handle"):
+        await loaded.get(blob_id)
+    async with loaded.handle(blob_id).open() as stream:
+        assert b"".join([piece async for piece in stream]) == value
 
 
 async def test_blobs_of_many_megabytes_are_saved_together(store):
-    blobs = Blobs(cache_budget=0)
-    run_id = await store.new_run()
-    values = [f"{n}".encode() * size for n, size in enumerate([MIB, 10, 5 * MIB, MIB, 3 * MIB, 10])]
-    made = [await blobs.encode(value) for value in values]
-    plain = [
-        replace(blob, codec="none", content=value) for blob, value in zip(made, values, strict=True)
+    values = [
+        random.Random(size).randbytes(size) for size in [MIB, 10, 3 * MIB, MIB + 1, 2 * MIB, 11]
     ]
-    async with store.lend() as connection, connection.transaction():
-        await blobs.save(connection, [(run_id, blob) for blob in plain])
-    loaded = await store.load([blob.id for blob in plain])
-    assert [await loaded.get(blob.id) for blob in plain] == values
+    stored = await store.save(*values)
+    blobs = store.blobs()
+    loaded = await blobs.load([blob.id for blob in stored])
+    assert [await loaded.get(blob.id) for blob in stored] == values
 
 
 async def test_a_rollback_leaves_no_blob(store):
-    blobs = Blobs()
-    run_id = await store.new_run()
+    blobs = store.blobs()
+    stored = await blobs.encode(PAGE, await store.owner())
     async with store.lend() as connection:
         async with connection.transaction(force_rollback=True):
-            await blobs.save(connection, [(run_id, await blobs.encode(PAGE))])
+            await blobs.save(connection, [stored])
             assert await counted(connection) == 1
         assert await counted(connection) == 0
 
 
-async def counted(connection: Connection[Any]) -> int:
+async def test_chunks_written_within_a_transaction_go_with_it(store):
+    owner = Owner(uuid4())
+    async with store.lend() as connection:
+        async with connection.transaction(force_rollback=True):
+            blobs = store.blobs(chunk_size=CHUNK)
+            stored = await blobs.encode(PAGE, owner, connection=connection)
+            await blobs.save(connection, [stored])
+            assert await counted(connection) == 1
+        assert await counted(connection) == 0
+        assert await store.query("select from pgflow.blob_chunks") == []
+
+
+async def counted(connection: Connection) -> int:
     cursor = await connection.execute("select count(*)::int from pgflow.output_blobs")
     ((count,),) = await cursor.fetchall()
     return count
 
 
-async def test_saving_a_blob_again_after_a_lost_answer_is_no_error(store):
-    blobs = Blobs()
-    saved = [(await store.new_run(), await blobs.encode(PAGE))]
+@pytest.mark.parametrize("chunk_size", [CHUNK, MIB], ids=["in chunks", "in a row"])
+async def test_saving_a_blob_again_after_a_lost_answer_is_no_error(store, chunk_size):
+    blobs = store.blobs(chunk_size=chunk_size)
+    stored = await blobs.encode(PAGE, await store.owner())
     async with store.lend() as connection:
-        await blobs.save(connection, saved)
-        await blobs.save(connection, saved)
+        await blobs.save(connection, [stored])
+        await blobs.save(connection, [stored])
         assert await counted(connection) == 1
+    assert await store.get(stored.id) == PAGE
 
 
-async def test_a_blob_goes_with_its_run_and_never_stands_without_one(store):
-    blobs = Blobs()
-    run_id = await store.new_run()
-    blob = await blobs.encode(PAGE)
+async def test_calls_whose_answers_are_lost_and_are_made_again_store_a_blob_once(store):
+    make = store.make
+
+    async def twice(call):
+        await make(call)
+        return await make(call)
+
+    store.make = twice
+    blobs = store.blobs(chunk_size=CHUNK)
+    stored = await blobs.encode(PAGE, await store.owner())
     async with store.lend() as connection:
-        await blobs.save(connection, [(run_id, blob)])
-        await connection.execute("delete from pgflow.runs where run_id = %s", [run_id])
-        assert await counted(connection) == 0
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            await blobs.save(connection, [(run_id, blob)])
+        await blobs.save(connection, [stored])
+    assert await store.get(stored.id) == PAGE
+
+
+async def test_a_blob_goes_with_its_run(store):
+    await store.save(PAGE, PAGE * 30)
+    assert await store.query("select count(*) from pgflow.blob_chunks") == [(2,)]
+    await store.query("delete from pgflow.runs")
+    assert await store.query("select id from pgflow.output_blobs") == []
+    assert await store.query("select from pgflow.blob_chunks") == []
+
+
+async def test_an_upload_that_an_attempt_begins_too_late_is_refused_and_not_for_good(store):
+    owner = await store.owner()
+    await store.query("update pgflow.step_tasks set attempts_count = 2")
+    with pytest.raises(BlobUnavailable, match="its attempt has lost the task"):
+        await store.blobs(chunk_size=CHUNK).encode(PAGE, owner)
+    assert await store.query("select from pgflow.output_blobs") == []
+
+
+async def test_an_upload_whose_blob_is_deleted_half_way_is_given_up(store):
+    pulled = []
+
+    async def stream():
+        for n in range(1000):
+            pulled.append(n)
+            if n == 10:
+                await store.query("delete from pgflow.output_blobs")
+            yield bytes(CHUNK)
+
+    with pytest.raises(BlobUnavailable, match="went while it was written"):
+        await store.blobs(chunk_size=CHUNK).encode(stream(), await store.owner())
+    assert len(pulled) < 20
+    assert await store.query("select from pgflow.blob_chunks") == []
 
 
 async def test_two_who_saved_blobs_of_one_run_do_not_wait_for_each_other_to_complete(store):
-    blobs = Blobs()
-    run_id = await store.new_run()
+    blobs = store.blobs()
+    owner = await store.owner()
     async with store.lend() as first, store.lend() as second:
         for connection in (first, second):
             await connection.execute("begin; set local lock_timeout = '2s'")
-            await blobs.save(connection, [(run_id, await blobs.encode(PAGE))])
+            await blobs.save(connection, [await blobs.encode(PAGE, owner)])
         for connection in (first, second):
             await connection.execute(
-                "select from pgflow.complete_task(%s, 'fetch', 0, '1')", [run_id]
+                "select from pgflow.complete_task(%s, 'fetch', 0, '1')", [owner.run_id]
             )
             await connection.commit()
 
@@ -223,35 +371,37 @@ async def test_all_blobs_of_a_load_come_with_one_query(store):
             return await super().execute(*args, **options)
 
     executed: list[Any] = []
-    ids = [await store.saved(f"{n}{PAGE}") for n in range(5)]
+    stored = await store.save(*[f"{n}{PAGE}" for n in range(5)])
+    ids = [blob.id for blob in stored]
     async with store.lend() as connection:
         connection.cursor_factory = Recorder
-        loaded = await Blobs().load(partial(nullcontext, connection), [*ids, ids[0]])
+        loaded = await Blobs(lambda call: call(connection)).load([*ids, ids[0]])
     assert [(await loaded.get(blob_id))[0] for blob_id in ids] == list("01234")
     assert len(executed) == 1
 
 
 async def test_what_this_worker_wrote_or_read_costs_no_query(store):
-    blobs = Blobs()
+    blobs = store.blobs()
     read_id = await store.saved(PAGE)
-    await (await store.load([read_id], blobs)).get(read_id)
-    wrote = await blobs.encode([PAGE])
-    store.lent = 0
-    loaded = await store.load([read_id, wrote.id], blobs)
+    await (await blobs.load([read_id])).get(read_id)
+    wrote = await blobs.encode([PAGE], await store.owner())
+    store.calls = 0
+    loaded = await blobs.load([read_id, wrote.id])
     assert (await loaded.get(read_id), await loaded.get(wrote.id)) == (PAGE, [PAGE])
-    assert store.lent == 0
+    assert store.calls == 0
 
 
 async def test_a_connection_is_given_back_before_anything_is_decompressed(store):
     blob_id = await store.saved(PAGE)
     await store.query("update pgflow.output_blobs set content = ''")
-    loaded = await store.load([blob_id])  # damage would be noticed here
+    loaded = await store.blobs().load([blob_id])  # damage would be noticed here
     with pytest.raises(BlobDamaged):
         await loaded.get(blob_id)
 
 
 async def test_a_missing_and_a_damaged_blob_do_not_spoil_the_others(store):
-    sound, damaged, newer = [await store.saved(f"{n}{PAGE}") for n in range(3)]
+    stored = await store.save(*[f"{n}{PAGE}" for n in range(3)])
+    sound, damaged, newer = [blob.id for blob in stored]
     missing = uuid4()
     await store.query(
         r"update pgflow.output_blobs set content = overlay(content placing '\xdeadbeef' from 99)"
@@ -259,7 +409,7 @@ async def test_a_missing_and_a_damaged_blob_do_not_spoil_the_others(store):
         damaged,
     )
     await store.query("update pgflow.output_blobs set codec = 'zstd9' where id = %s", newer)
-    loaded = await store.load([missing, damaged, newer, sound])
+    loaded = await store.blobs().load([missing, damaged, newer, sound])
     with pytest.raises(BlobMissing, match=str(missing)):
         await loaded.get(missing)
     for _ in range(2):
@@ -270,12 +420,38 @@ async def test_a_missing_and_a_damaged_blob_do_not_spoil_the_others(store):
     assert await loaded.get(sound) == f"0{PAGE}"
 
 
+HARM = {
+    "missing": ("delete from pgflow.blob_chunks where seq = 1", BlobMissing),
+    "renamed": ("update pgflow.blob_chunks set seq = 5 - seq", BlobMissing),
+    "swapped": (
+        """
+        update pgflow.blob_chunks c set content = o.content from pgflow.blob_chunks o
+        where c.blob_id = o.blob_id and c.seq = 1 - o.seq
+        """,
+        BlobDamaged,
+    ),
+    "damaged": (
+        r"update pgflow.blob_chunks set content = overlay(content placing '\xdeadbeef' from 99)",
+        BlobDamaged,
+    ),
+    "shortened": ("update pgflow.output_blobs set raw_size = raw_size - 1", BlobDamaged),
+}
+
+
+@pytest.mark.parametrize(("harm", "error"), HARM.values(), ids=HARM)
+async def test_harm_done_to_chunks_is_noticed(store, harm, error):
+    blob_id = await store.saved(random.Random(1).randbytes(3 * CHUNK), chunk_size=CHUNK)
+    await store.query(harm)
+    with pytest.raises(error, match=str(blob_id)):
+        await store.get(blob_id)
+
+
 async def test_each_reader_gets_a_list_of_its_own(store):
-    blobs = Blobs(threshold=0)
+    blobs = store.blobs(threshold=0)
     mine = [{"n": 1}]
-    blob = await blobs.encode(mine)
+    blob = await blobs.encode(mine, await store.owner())
     mine[0]["n"] = 2
-    loaded = await store.load([blob.id], blobs)
+    loaded = await blobs.load([blob.id])
     first = await loaded.get(blob.id)
     first[0]["n"] = 3
     assert await loaded.get(blob.id) == [{"n": 1}]
@@ -283,7 +459,7 @@ async def test_each_reader_gets_a_list_of_its_own(store):
 
 async def test_readers_at_the_same_time_share_one_decompression(store):
     blob_id = await store.saved(PAGE)
-    loaded = await store.load([blob_id])
+    loaded = await store.blobs().load([blob_id])
     pages = []
 
     async def read() -> None:
@@ -297,11 +473,12 @@ async def test_readers_at_the_same_time_share_one_decompression(store):
 
 
 async def test_a_blob_that_left_the_cache_after_the_load_is_still_there(store):
-    blobs = Blobs(cache_budget=2 * len(PAGE.encode()))
-    blob = await blobs.encode(PAGE)
-    loaded = await store.load([blob.id], blobs)
+    blobs = store.blobs(cache_budget=2 * len(PAGE.encode()))
+    owner = await store.owner()
+    blob = await blobs.encode(PAGE, owner)
+    loaded = await blobs.load([blob.id])
     for n in range(5):
-        await blobs.encode(f"{n}{PAGE}")
+        await blobs.encode(f"{n}{PAGE}", owner)
     assert await loaded.get(blob.id) == PAGE
 
 
@@ -312,44 +489,31 @@ async def test_a_blob_that_left_the_cache_after_the_load_is_still_there(store):
 )
 async def test_only_what_takes_a_while_goes_to_a_thread(store, monkeypatch, value, in_a_thread):
     threads = []
+    originals = {name: getattr(codec, name) for name in ("compress", "decompress")}
 
-    def compress(raw: bytes) -> bytes:
-        threads.append(threading.current_thread())
-        return zstd.compress(raw)
+    def noting(name: str) -> Callable[..., bytes]:
+        def call(*args: Any) -> bytes:
+            threads.append(threading.current_thread())
+            return originals[name](*args)
 
-    def decompress(content: bytes, raw_size: int) -> bytes:
-        threads.append(threading.current_thread())
-        return zstd.decompress(content, raw_size)
+        return call
 
-    zstd = codec.CODECS["zstd"]
-    monkeypatch.setitem(codec.CODECS, "zstd", codec.Codec(compress, decompress))
-    blob_id = await store.saved(value)
-    assert await (await store.load([blob_id])).get(blob_id) == value
+    for name in originals:
+        monkeypatch.setattr(codec, name, noting(name))
+    assert await store.get(await store.saved(value)) == value
     assert [thread is not threading.main_thread() for thread in threads] == [in_a_thread] * 2
 
 
 async def test_everything_is_a_checkpoint(store):
-    blobs = Blobs(threshold=0)
+    blobs = store.blobs(threshold=0)
+    owner = await store.owner()
     with trio.testing.assert_checkpoints():
-        await Blobs().encode(1)
+        await store.blobs().encode(1, owner)
     with trio.testing.assert_checkpoints():
-        blob = await blobs.encode(1)
+        blob = await blobs.encode(1, owner)
     with trio.testing.assert_checkpoints():
-        loaded = await store.load([blob.id], blobs)
+        loaded = await blobs.load([blob.id])
     with trio.testing.assert_checkpoints():
         await loaded.get(blob.id)
-
-
-async def test_a_store_of_ones_own_takes_the_place_of_the_table(store):
-    class Spy(PostgresStore):
-        fetched = 0
-
-        async def fetch(self, connection: Any, ids: Any) -> Any:
-            self.fetched += 1
-            return await super().fetch(connection, ids)
-
-    spy = Spy()
-    blob_id = await store.saved(PAGE)
-    loaded = await Blobs(spy).load(store.lend, [blob_id])
-    assert await loaded.get(blob_id) == PAGE
-    assert spy.fetched == 1
+    with trio.testing.assert_checkpoints():
+        await blobs.load([])

@@ -3,16 +3,21 @@
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
 
 from pgflow_events import migrations
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
 from pgflow_events.migrations import check_schema, migrate_now, sql_files
+
+from ..conftest import new_database
 
 PATHS = [file.path for file in sql_files("migrations")]
 TABLES = "select count(*) from pg_class where relnamespace = 'pgflow'::regnamespace"
@@ -147,6 +152,118 @@ def test_a_database_of_a_newer_release_is_refused_and_not_touched(database):
     with pytest.raises(DatabaseTooNew, match=r"9999_future\.sql is unknown .* upgrade"):
         migrate_now(database)
     assert query(database, "select to_regproc('pgflow.start_flow') as f")[0].f is None
+
+
+# What migration 0005 finds
+
+OLD_FLOW = """
+insert into pgflow.flows (flow_slug) values ('f');
+insert into pgflow.steps (flow_slug, step_slug, step_index, deps_count)
+values ('f', 'a', 0, 0), ('f', 'b', 1, 1);
+insert into pgflow.deps (flow_slug, dep_slug, step_slug) values ('f', 'a', 'b');
+"""
+OLD_RUN = """
+with blobs as (
+  insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
+  select gen_random_uuid(), %(run)s, 'json', 'none', c, length(c), sha256(c)
+  from unnest(array['"input"', '"of a"', '"of b"']::bytea[]) c
+  returning id, content
+)
+select (select id from blobs where content = '"input"') as input,
+  (select id from blobs where content = '"of a"') as a,
+  (select id from blobs where content = '"of b"') as b
+"""
+
+
+def old_run(connection, run_id):
+    """A run that is complete, with an input and outputs that are blobs of the old form."""
+    connection.execute(
+        "insert into pgflow.runs (run_id, flow_slug, status, input, output)"
+        " values (%s, 'f', 'completed', 'null', '{}')",
+        [run_id],
+    )
+    ids = connection.execute(OLD_RUN, {"run": run_id}).fetchone()
+    connection.execute(
+        "update pgflow.runs set input_blob_id = %s, output_blobs_refs = %s where run_id = %s",
+        [ids.input, Jsonb({"b": str(ids.b)}), run_id],
+    )
+    for slug, blob_id in (("a", ids.a), ("b", ids.b)):
+        connection.execute(
+            "insert into pgflow.step_tasks (flow_slug, run_id, step_slug, status, output_blob_id)"
+            " values ('f', %s, %s, 'completed', %s)",
+            [run_id, slug, blob_id],
+        )
+
+
+@pytest.fixture
+def old_database(any_server, monkeypatch, tmp_path):
+    """A database as the release before left it: its tables, and blobs in them."""
+    old = tmp_path / "old"
+    shutil.copytree(migrations.sql_folder(), old)
+    for path in [*old.glob("triggers/*.sql"), *old.glob("migrations/000[5-9]*.sql")]:
+        path.unlink()
+    for path in old.glob("functions/*.sql"):
+        if path.stem not in {"new_id", "is_valid_slug"}:
+            path.unlink()
+    with new_database(any_server.conninfo) as conninfo:
+        with monkeypatch.context() as patched:
+            patched.setattr(migrations, "sql_folder", lambda: old)
+            migrate_now(conninfo)
+        with psycopg.connect(conninfo, row_factory=namedtuple_row) as connection:
+            connection.execute(OLD_FLOW)
+            today = connection.execute("select pgflow.new_id() as id").fetchone().id
+            for run_id in (today, uuid4(), UUID(int=5)):
+                old_run(connection, run_id)
+        yield conninfo
+
+
+NAMED = """
+select pgflow.blob_json(r.input_blob_id) as input, pgflow.blob_json(a.output_blob_id) as a,
+  pgflow.blob_json(b.output_blob_id) as b,
+  b.output_blob_id = (output_blobs_refs ->> 'b')::uuid as same, has_blobs
+from pgflow.runs r
+join pgflow.step_tasks a on a.run_id = r.run_id and a.step_slug = 'a'
+join pgflow.step_tasks b on b.run_id = r.run_id and b.step_slug = 'b'
+"""
+
+
+MOVED = """
+select count(*) as blobs, count(distinct run_id) as runs, bool_and(raw_size = stored_size) as plain
+from pgflow.blobs
+where
+  step_slug in ('run', 'a', 'b')
+  and id between pgflow.first_blob_id(run_id) and pgflow.last_blob_id(run_id)
+"""
+
+
+def test_blobs_of_the_release_before_are_moved_and_named_as_before(old_database):
+    assert migrate_now(old_database) == [path for path in PATHS if path >= "migrations/0005"]
+    assert query(old_database, NAMED) == [("input", "of a", "of b", True, True)] * 3
+    assert len(query(old_database, "select id from pgflow.output_blobs")) == 9
+    (moved,) = query(old_database, MOVED)
+    assert moved == (9, 3, True)
+    assert migrate_now(old_database) == []
+
+
+def test_moved_blobs_lie_where_new_ones_of_their_runs_would_and_go_with_them(old_database):
+    migrate_now(old_database)
+    places = query(
+        old_database,
+        "select distinct relname from pgflow.output_blobs b join pg_class c on c.oid = b.tableoid",
+    )
+    today = f"{datetime.now(UTC):%Y%m%d}"
+    expected = {f"output_blobs_{today}", "output_blobs_default"}
+    assert {row.relname for row in places} == expected
+    query(old_database, "delete from pgflow.runs")
+    assert query(old_database, "select id from pgflow.output_blobs") == []
+
+
+def test_runs_without_blobs_are_left_as_they_are(old_database):
+    with psycopg.connect(old_database) as connection:
+        connection.execute("insert into pgflow.runs (flow_slug, input) values ('f', '1')")
+    migrate_now(old_database)
+    small = "select has_blobs, input_blob_id, output_blobs_refs from pgflow.runs where input = '1'"
+    assert query(old_database, small) == [(False, None, None)]
 
 
 # What check_schema() says

@@ -18,10 +18,10 @@ async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good
     flow = Flow("flow", base_delay=0)
     complete = queries.complete_tasks
 
-    async def refuse(connection, outcomes, *args):
+    async def refuse(connection, outcomes, *args, **options):
         if any(outcome.output and outcome.output.json == b'"poison"' for outcome in outcomes):
             raise psycopg.DataError("no \0 poison")
-        return await complete(connection, outcomes, *args)
+        return await complete(connection, outcomes, *args, **options)
 
     @flow.step(flow.input)
     async def step(value):

@@ -199,7 +199,6 @@ async def test_a_migration_under_a_worker_and_a_client_heals_by_new_connections(
         for _ in range(6):  # then all statements are prepared
             await run()
         for change in (
-            "pgflow.output_blobs alter codec type varchar(20)",
             "pgflow.runs alter status type varchar(20)",
             "pgflow.step_tasks add column more text",
         ):

@@ -71,8 +71,8 @@ def held(monkeypatch):
 
     complete = queries.complete_tasks
 
-    async def hold(*args):
-        answer = await complete(*args)
+    async def hold(*args, **options):
+        answer = await complete(*args, **options)
         Held.committed.set()
         await Held.go_on.wait()
         return answer

@@ -7,12 +7,13 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
+from blobstore.ids import new_blob_id
+
 WORKER = UUID(int=7)
 
 CLAIM = """
-select (c.task).*, c.next_due, c.refused, c.owed_tasks, c.owed_runs from pgflow.claim_tasks(
-  %s, %s, %s
-) c
+select (c.task).*, c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes
+from pgflow.claim_tasks(%s, %s, %s, %s) c
 """
 COMPLETE = CLAIM.replace("claim_tasks", "complete_tasks").replace("%s", "%s, " * 8 + "%s", 1)
 
@@ -39,6 +40,7 @@ class Claim:
     refused: list[int] | None
     owed_tasks: list[str] | None
     owed_runs: list[str] | None
+    next_bytes: int | None
 
     @property
     def steps(self) -> list[str]:
@@ -98,10 +100,18 @@ class Core:
     def fail(self, run_id: UUID, step_slug: str, error: str = "boom") -> Any:
         return self.row("select * from pgflow.fail_task(%s, %s, 0, %s)", run_id, step_slug, error)
 
-    def claim(self, qty: int = 10, flows: tuple[str, ...] = ("f",)) -> Claim:
-        return self._claim(CLAIM, list(flows), qty, WORKER)
+    def claim(
+        self, qty: int = 10, flows: tuple[str, ...] = ("f",), max_bytes: int | None = None
+    ) -> Claim:
+        return self._claim(CLAIM, list(flows), qty, WORKER, max_bytes)
 
-    def settle(self, *outcomes: Outcome, qty: int = 0, flows: tuple[str, ...] = ("f",)) -> Claim:
+    def settle(
+        self,
+        *outcomes: Outcome,
+        qty: int = 0,
+        flows: tuple[str, ...] = ("f",),
+        max_bytes: int | None = None,
+    ) -> Claim:
         """Call complete_tasks(), of which the tests need one task a step."""
         return self._claim(
             COMPLETE,
@@ -116,13 +126,14 @@ class Core:
             list(flows),
             qty,
             WORKER,
+            max_bytes,
         )
 
     def _claim(self, query: str, *params: Any) -> Claim:
         *tasks, last = self.rows(query, *params)
         assert last.run_id is None
         assert all(task.run_id for task in tasks)
-        return Claim(tasks, last.next_due, last.refused, last.owed_tasks, last.owed_runs)
+        return Claim(tasks, *last[-5:])
 
     def lapse(self, slug: str = "f") -> None:
         """Let every message be visible now, as if its time had passed."""
@@ -159,16 +170,73 @@ class Core:
         """
         return self.value(query, message_id)
 
-    def blob(self, run_id: UUID, blob_id: UUID) -> UUID:
-        """Store a small blob of kind text, as a worker does before it completes a task."""
+    def blob(
+        self, run_id: UUID, step_slug: str, size: int = 4, elements: list[UUID | None] | None = None
+    ) -> UUID:
+        """Store a blob of a few bytes, as a worker does before it completes a task."""
+        blob_id = new_blob_id(run_id)
         self.db.execute(
             """
-            insert into pgflow.output_blobs (id, run_id, kind, codec, content, raw_size, sha256)
-            values (%s, %s, 'text', 'none', 'page', 4, sha256('page'))
+            insert into pgflow.output_blobs (
+              id, run_id, step_slug, kind, codec, elements, content, raw_size, stored_size, sha256
+            )
+            values (%s, %s, %s, %s, 'none', %s::uuid[], 'page', %s, 4, sha256('page'))
             """,
-            [blob_id, run_id],
+            [blob_id, run_id, step_slug, "list" if elements else "text", elements, size],
         )
         return blob_id
 
+    def open(self, run_id: UUID, step_slug: str, attempt: int | None = 1) -> UUID | None:
+        """Begin a blob in chunks; its id, or None if that is refused."""
+        blob_id = new_blob_id(run_id)
+        opened = self.value(
+            """
+            select pgflow.open_blob(
+              %s, %s, %s, 0, %s, 'bytes', null, 'zstd', null, null, null, 100
+            )
+            """,
+            blob_id,
+            run_id,
+            step_slug,
+            attempt,
+        )
+        return blob_id if opened else None
+
+    def write(self, blob_id: UUID, seq: int, content: bytes = b"chunk") -> bool:
+        return self.value("select pgflow.write_chunk(%s, %s, %s)", blob_id, seq, content)
+
+    def finish(self, blob_id: UUID, chunks: int, size: int = 4) -> UUID:
+        finish = "select pgflow.finish_blob(%s, %s, %s, %s, sha256('page'), null)"
+        self.rows(finish, blob_id, chunks, size, size)
+        return blob_id
+
+    def upload(self, run_id: UUID, step_slug: str, attempt: int = 1, chunks: int = 2) -> UUID:
+        """Write a blob in chunks to its end."""
+        blob_id = self.open(run_id, step_slug, attempt)
+        assert blob_id
+        for seq in range(chunks):
+            assert self.write(blob_id, seq)
+        return self.finish(blob_id, chunks)
+
+    def read(self, blob_id: UUID) -> list[Any]:
+        """What a worker asks of a blob, and of its chunks."""
+        self.rows("select seq, content from pgflow.blob_chunks where blob_id = %s", blob_id)
+        return self.rows("select * from pgflow.output_blobs where id = any(%s)", [blob_id])
+
+    def delete(self, run_ids: list[UUID]) -> None:
+        self.db.execute("delete from pgflow.runs where run_id = any(%s)", [run_ids])
+
+    def blobs_of(self, run_id: UUID) -> set[UUID]:
+        query = """
+          select id from pgflow.output_blobs
+          where id between pgflow.first_blob_id(%s) and pgflow.last_blob_id(%s)
+        """
+        return {row.id for row in self.rows(query, run_id, run_id)}
+
     def blobs(self) -> set[UUID]:
         return {row.id for row in self.rows("select id from pgflow.output_blobs")}
+
+    def chunks(self) -> list[tuple[UUID, int]]:
+        """The blob and number of each chunk."""
+        stored = self.rows("select blob_id, seq from pgflow.blob_chunks order by blob_id, seq")
+        return [tuple(row) for row in stored]

@@ -7,7 +7,6 @@ from psycopg import errors
 
 from .core import Outcome
 
-BLOB = UUID(int=0xB10B)
 PAGE = "x" * 10_000
 
 
@@ -70,9 +69,9 @@ def test_a_task_that_is_handed_over_is_given_the_ids_of_blobs_too(core):
     core.flow("a", "b<a")
     run = core.start("in")
     core.claim()
-    core.blob(run, BLOB)
-    (task,) = core.settle(Outcome(run, "a", blob=BLOB), qty=1).tasks
-    assert (task.input, task.blobs_refs) == ({"run": "in"}, {"a": str(BLOB)})
+    blob = core.blob(run, "a")
+    (task,) = core.settle(Outcome(run, "a", blob=blob), qty=1).tasks
+    assert (task.input, task.blobs_refs) == ({"run": "in"}, {"a": str(blob)})
 
 
 def test_a_runs_output_names_the_blobs_of_its_leaf_steps(core):
@@ -134,24 +133,75 @@ def test_a_blob_reads_as_the_json_it_was(core):
 )
 def test_a_blob_reads_as_json_whatever_its_kind(core, kind, content, value):
     core.flow("a")
-    core.blob(core.start(), BLOB)
+    blob = core.blob(core.start(), "a")
     core.db.execute("update pgflow.output_blobs set kind = %s, content = %s", [kind, content])
-    assert core.value("select pgflow.blob_json(%s)", BLOB) == value
+    assert core.value("select pgflow.blob_json(%s)", blob) == value
 
 
-def test_a_compressed_blob_is_for_clients_only(core):
+UNREADABLE = {
+    "compressed by zstd": "codec = 'zstd'",
+    "sealed": "key_id = 'k', data_key = 'x'",
+    "stored by its elements": "kind = 'list', elements = array[null]::uuid[]",
+    "stored in chunks": "codec = 'none', content = null, chunk_size = 10",
+    "forgotten: its bytes are gone": "content = null, forgotten_at = now()",
+}
+
+
+@pytest.mark.parametrize(("obstacle", "change"), UNREADABLE.items(), ids=list(UNREADABLE))
+def test_a_blob_that_sql_cannot_read_is_refused_with_the_reason(core, obstacle, change):
     core.flow("a")
-    core.blob(core.start(), BLOB)
-    core.db.execute("update pgflow.output_blobs set codec = 'zstd'")
-    with pytest.raises(errors.FeatureNotSupported, match="compressed by zstd"):
-        core.value("select pgflow.blob_json(%s)", BLOB)
+    blob = core.blob(core.start(), "a")
+    core.db.execute(f"update pgflow.output_blobs set {change}")
+    with pytest.raises(errors.FeatureNotSupported, match=f"{blob} (is|was) {obstacle}"):
+        core.value("select pgflow.blob_json(%s)", blob)
 
 
 def test_a_blob_that_is_not_there_is_an_error(core):
     with pytest.raises(errors.NoDataFound, match="unknown blob"):
-        core.value("select pgflow.blob_json(%s)", BLOB)
+        core.value("select pgflow.blob_json(%s)", UUID(int=0xB10B))
 
 
-def test_a_blob_needs_its_run(core):
-    with pytest.raises(errors.ForeignKeyViolation, match="output_blobs_run_id_fkey"):
-        core.blob(UUID(int=1), BLOB)
+def test_a_blobs_id_begins_as_its_runs_so_that_they_lie_side_by_side(core):
+    core.flow("a")
+    run = core.start(PAGE)
+    core.complete(run, "a", PAGE)
+    given = "select from pgflow.start_flows('f', array[to_jsonb(%s::text)], array[%s::uuid])"
+    core.rows(given, PAGE, UUID(int=0))
+    ids = core.blobs()
+    assert sorted(blob.bytes[:8] == run.bytes[:8] for blob in ids) == [False, True, True]
+    within = core.rows(
+        "select id from pgflow.output_blobs"
+        " where id between pgflow.first_blob_id(%s) and pgflow.last_blob_id(%s)",
+        run,
+        run,
+    )
+    assert {row.id for row in within} == {blob for blob in ids if blob.bytes[:8] == run.bytes[:8]}
+
+
+def test_the_owner_of_a_blob_is_the_step_whose_output_it_is_or_the_run(core):
+    core.flow("a")
+    core.complete(core.start(PAGE), "a", PAGE)
+    owners = core.rows("select step_slug, task_index from pgflow.output_blobs order by 1")
+    assert owners == [("a", 0), ("run", 0)]
+
+
+def test_people_see_in_a_view_what_is_stored(core):
+    core.flow("a", "b")
+    run = core.start()
+    core.complete(run, "a", {"page": PAGE})
+    core.claim()
+    chunked = core.upload(run, "b")
+    seen = {row.id: row for row in core.rows("select * from pgflow.blobs")}
+    small = seen[blob_of(core, run, "a")]
+    assert (small.flow_slug, small.run_id, small.step_slug) == ("f", run, "a")
+    assert (small.kind, small.media_type) == ("json", "application/json")
+    assert (small.raw_size, small.stored_size, small.chunks) == (10_012, 10_012, None)
+    assert small.preview == '{"page": "' + 30 * "x"
+    assert (seen[chunked].chunks, seen[chunked].preview) == (1, None)
+
+
+def test_a_preview_is_cut_between_characters(core):
+    core.flow("a")
+    run = core.start()
+    core.complete(run, "a", "é" * 5000)
+    assert core.value("select preview from pgflow.output_blobs") == '"' + "é" * 39

@@ -46,9 +46,11 @@ def test_every_function_has_an_empty_search_path(core):
 
 
 def test_every_function_that_looks_into_a_growing_table_does_so_by_its_index(core):
-    looks = r"prosrc ~ '(from|join|update) pgflow\.(runs|step_states|step_tasks|output_blobs)\M'"
+    looks = r"prosrc ~ '(from|join|update) pgflow\.(runs|step_|output_|blob_chunks)'"
     by_index = "coalesce('enable_seqscan=off' = any(proconfig), false)"
-    assert functions(core, f"{looks} and not {by_index}") == []
+    # What an operator asks for now and then may read them all.
+    seldom = {"blob_faults", "blob_references", "prunable", "unused_dictionaries"}
+    assert set(functions(core, f"{looks} and not {by_index}")) <= seldom
 
 
 def test_no_function_runs_with_the_rights_of_its_owner(core):

@@ -1,10 +1,6 @@
 """A claim raises the attempts of a task: task and attempt together are the lease."""
 
-from uuid import UUID
-
 from .core import Outcome
-
-FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 
 def claimed_twice(core):
@@ -43,12 +39,11 @@ def test_the_latest_attempt_is_accepted(core):
 
 def test_the_blob_of_an_older_attempt_is_deleted(core):
     run = claimed_twice(core)
-    core.blob(run, FIRST)
-    core.blob(run, SECOND)
-    outcomes = Outcome(run, "a", attempt=1, blob=FIRST), Outcome(run, "a", attempt=2, blob=SECOND)
+    first, second = core.blob(run, "a"), core.blob(run, "a")
+    outcomes = Outcome(run, "a", attempt=1, blob=first), Outcome(run, "a", attempt=2, blob=second)
     assert core.settle(*outcomes).refused == [1]
-    assert core.blobs() == {SECOND}
-    assert core.task(run, "a").output_blob_id == SECOND
+    assert core.blobs() == {second}
+    assert core.task(run, "a").output_blob_id == second
 
 
 def test_the_same_attempt_completed_twice_is_accepted_twice(core):
@@ -67,11 +62,11 @@ def test_the_same_attempt_completed_twice_keeps_its_blob(core):
     core.flow("a")
     run = core.start()
     core.claim()
-    core.blob(run, FIRST)
+    blob = core.blob(run, "a")
     for _ in range(2):
-        core.settle(Outcome(run, "a", blob=FIRST))
-    assert core.blobs() == {FIRST}
-    assert core.task(run, "a").output_blob_id == FIRST
+        core.settle(Outcome(run, "a", blob=blob))
+    assert core.blobs() == {blob}
+    assert core.task(run, "a").output_blob_id == blob
 
 
 def test_the_same_attempt_completed_twice_is_accepted_even_after_its_run_has_ended(core):
@@ -88,9 +83,10 @@ def test_another_blob_for_what_is_completed_already_is_deleted(core):
     core.flow("a")
     run = core.start()
     core.claim()
-    core.settle(Outcome(run, "a", blob=core.blob(run, FIRST)))
-    core.settle(Outcome(run, "a", blob=core.blob(run, SECOND)))
-    assert core.blobs() == {FIRST}
+    first = core.blob(run, "a")
+    core.settle(Outcome(run, "a", blob=first))
+    core.settle(Outcome(run, "a", blob=core.blob(run, "a")))
+    assert core.blobs() == {first}
 
 
 def test_the_same_attempt_failed_twice_is_one_attempt(core):
@@ -108,8 +104,7 @@ def test_a_task_of_a_failed_run_is_refused_and_its_blob_deleted(core):
     run = core.start()
     core.claim()
     core.settle(Outcome(run, "a", error="boom"))
-    core.blob(run, FIRST)
-    claim = core.settle(Outcome(run, "b", blob=FIRST))
+    claim = core.settle(Outcome(run, "b", blob=core.blob(run, "b")))
     assert claim.refused == [1]
     assert core.blobs() == set()
     assert core.tasks(run) == {"a": "failed", "b": "cancelled"}

@@ -120,12 +120,12 @@ def test_ids_made_later_sort_later(core):
 
 def test_an_input_that_is_a_blob_is_named_in_the_refs_of_its_tasks(core):
     core.flow("a")
-    (run,) = core.rows("select * from pgflow.start_flows('f', %s, %s, %s)", [None], [A], [B])
-    assert (run.input, run.input_blob_id) == (None, B)
-    core.blob(A, B)
+    blob = core.blob(A, "run")
+    (run,) = core.rows("select * from pgflow.start_flows('f', %s, %s, %s)", [None], [A], [blob])
+    assert (run.input, run.input_blob_id, run.has_blobs) == (None, blob, True)
     (task,) = core.claim().tasks
     assert task.input == {}
-    assert task.blobs_refs == {"run": str(B)}
+    assert task.blobs_refs == {"run": str(blob)}
 
 
 def test_inputs_and_blobs_may_be_mixed(core):

@@ -1,12 +1,14 @@
 """What both type checkers accept, and what they infer. Importing it defines the flows, too."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
 
+from blobstore import Blob
 from pgflow_events.client import Client, Run
 from pgflow_events.flow import Context, Flow, Node, Step
-from pgflow_events.step import StepFunction
+from pgflow_events.step import BlobNode, StepFunction, ValueNode
 
 T = TypeVar("T")
 
@@ -179,6 +181,74 @@ async def takes_any(table: dict[str, Any], value: Any) -> int:
 @kinds.step(any_inside, any_result)
 def plain_takes_any(table: dict[str, Any], value: Any) -> int:
     return len([table, value])
+
+
+# Large values: streams, files, handles.
+
+
+@kinds.step(kinds.input, media_type="text/csv", keep_output=3600)
+async def stream_result(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()
+
+
+@kinds.step(kinds.input)
+async def generator_result(text: str) -> AsyncGenerator[bytes, None]:
+    yield text.encode()
+
+
+@kinds.step(kinds.input)
+async def async_path_result(text: str) -> Path:
+    return Path(text)
+
+
+@kinds.step(kinds.input)
+def path_result(text: str) -> Path:
+    return Path(text)
+
+
+@kinds.step(kinds.input)
+def plain_stream_result(text: str) -> AsyncIterator[bytes]:
+    return kinds_stream(text)
+
+
+async def kinds_stream(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()
+
+
+@kinds.step(list_result.blob)
+async def handle_result(words: Blob[list[str]]) -> Blob[list[str]]:
+    return words
+
+
+@kinds.step(optional_text.blob)
+def plain_handle_result(text: Blob[str | None]) -> Blob[str | None]:
+    return text
+
+
+@kinds.step(kinds.input, by_element=True, media_type=None, keep_output=None)
+def elements_result(text: str) -> list[bytes]:
+    return [text.encode()]
+
+
+@kinds.step(stream_result, async_path_result, handle_result)
+async def takes_values(one: bytes, other: bytes, words: list[str]) -> int:
+    return len(one) + len(other) + len(words)
+
+
+@kinds.step(kinds.input.blob, stream_result.blob, handle_result.blob, typed_dict_result.blob)
+async def takes_handles(
+    run: Blob[str], one: Blob[bytes], words: Blob[Sequence[object]], mood: Blob[Sentiment]
+) -> float:
+    assert_type(await run.value(), str)
+    assert_type(await one.read(0, 10), bytes)
+    async with one.open() as stream:
+        assert_type([piece async for piece in stream], list[bytes])
+    return len(await words.value()) + (await mood.value())["score"]
+
+
+@kinds.step(kinds.input.blob, stream_result)
+def takes_a_handle_and_a_value(run: Blob[str], text: bytes) -> int:
+    return run.size + len(text)
 
 
 # A parameter may accept more than its node gives.
@@ -385,6 +455,16 @@ async def the_result_has_the_type_of_what_the_handler_returns(run: Run) -> None:
     assert_type(await run.output(nine), int)
     assert_type(await run.output(text_and_two), str)
     assert_type(await run.output(also_from_untyped), int)
+    assert_type(await run.output(stream_result), bytes)
+    assert_type(await run.output(generator_result), bytes)
+    assert_type(await run.output(async_path_result), bytes)
+    assert_type(await run.output(path_result), bytes)
+    assert_type(await run.output(plain_stream_result), bytes)
+    assert_type(await run.output(handle_result), list[str])
+    assert_type(await run.output(plain_handle_result), str | None)
+    assert_type(await run.output(elements_result), list[bytes])
+    assert_type(await run.output(stream_result.blob), Blob[bytes])
+    assert_type(await run.output(handle_result.blob), Blob[list[str]])
     nothing: list[Step[None]] = [tick, tock]
     assert_type(await run.output(nothing[0]), None)
 
@@ -398,16 +478,25 @@ async def a_step_is_a_node_of_its_result_and_of_wider_types(run: Run) -> None:
     assert_type(eithers[0], Node[int | str])
 
 
+def a_node_gives_the_handle_of_its_value() -> None:
+    assert_type(website.blob, BlobNode[Page])
+    assert_type(stream_result.blob, BlobNode[bytes])
+    assert_type(handle_result.blob, BlobNode[list[str]])
+    assert_type(analyze.input.blob, BlobNode[Website])
+    wider: list[Node[Blob[Sentiment]]] = [subclass_result.blob, typed_dict_result.blob]
+    assert_type(wider[0], Node[Blob[Sentiment]])
+
+
 def a_flow_has_the_type_of_its_input() -> None:
     assert_type(analyze, Flow[Website])
-    assert_type(analyze.input, Node[Website])
+    assert_type(analyze.input, ValueNode[Website])
     assert_type(analyze.context, Node[Context])
     assert_type(analyze.steps, Mapping[str, Step[Any]])
     assert_type(untyped, Flow[Any])
     assert_type(texts, Flow[list[str]])
     assert_type(tables, Flow[dict[str, Any]])
     assert_type(maybe, Flow[str | None])
-    assert_type(maybe.input, Node[str | None])
+    assert_type(maybe.input, ValueNode[str | None])
 
 
 async def a_step_is_called_like_its_function(context: Context) -> None:

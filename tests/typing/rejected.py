@@ -5,8 +5,10 @@ Never imported: much of it cannot be run.
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any, TypedDict, TypeVar
 
+from blobstore import Blob
 from pgflow_events.client import Client, Run
 from pgflow_events.flow import Context, Flow, Node, Step
 
@@ -327,6 +329,82 @@ def stream(page: Page) -> Iterator[str]:
     yield page["html"]
 
 
-@analyze.step(website)  # rejected: an asynchronous one neither
+@analyze.step(website)  # rejected: a stream is one of bytes
 async def async_stream(page: Page) -> AsyncIterator[str]:
     yield page["html"]
+
+
+@analyze.step(website)  # rejected: a generator of bytes must be asynchronous
+def plain_stream_of_bytes(page: Page) -> Iterator[bytes]:
+    yield page["html"].encode()
+
+
+@analyze.step(website)  # rejected: a path that leads to no file
+async def pure_path(page: Page) -> PurePath:
+    return PurePath(page["html"])
+
+
+# A handle is not its value.
+
+
+@analyze.step(website)  # rejected: the handle was not asked for
+async def handle_of_a_value(page: Blob[Page]) -> int:
+    return page.size
+
+
+@analyze.step(website.blob)  # rejected: it gives the handle
+async def value_of_a_handle(page: Page) -> int:
+    return len(page)
+
+
+@analyze.step(website.blob)  # rejected: the same for a plain handler
+def plain_value_of_a_handle(page: Page) -> int:
+    return len(page)
+
+
+@analyze.step(summary.blob)  # rejected: the handle of a str
+async def handle_of_another_type(text: Blob[bytes]) -> int:
+    return text.size
+
+
+@analyze.step(analyze.input.blob)  # rejected: the handle of a Website
+def handle_of_another_input(run: Blob[Page]) -> int:
+    return run.size
+
+
+@analyze.step(words.blob, summary)  # rejected: the second is no handle
+async def handle_in_the_wrong_place(words: Blob[list[str]], text: Blob[str]) -> int:
+    return words.size + text.size
+
+
+@analyze.step(summary)
+async def file(text: str) -> Path:
+    return Path(text)
+
+
+@analyze.step(file)  # rejected: the bytes of the file, not its path
+async def path_of_a_file(path: Path) -> int:
+    return len(str(path))
+
+
+@analyze.step(words.blob)
+async def passed_on(words: Blob[list[str]]) -> Blob[list[str]]:
+    return words
+
+
+@analyze.step(passed_on)  # rejected: what a handle stands for, not the handle
+async def handle_of_a_handle(words: Blob[list[str]]) -> int:
+    return words.size
+
+
+analyze.step(website, media_type=1)  # rejected: a media type is a str
+analyze.step(website, by_element="yes")  # rejected: yes or no
+analyze.step(website, keep_output="1d")  # rejected: seconds are a number
+Flow("x", keep_output=1.5)  # rejected: whole seconds
+
+
+async def reads(blob: Blob[str]) -> None:
+    takes_text(blob)  # rejected: the handle, where its value is meant
+    takes_text(blob.value())  # rejected: it is to be awaited
+    takes_text(await blob.bytes())  # rejected: bytes are no text
+    await blob.read(0)  # rejected: a range has two ends

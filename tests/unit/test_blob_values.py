@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobstore.codec import Inline, Payload, pack, parse, serialize, unpack
+from blobstore.codec import Inline, Payload, pack, parse, restore, serialize, unpack
 from blobstore.errors import ValueRefused, ValueTooLarge
+from blobstore.ids import new_id
 
 MIB = 1024 * 1024
 CAP = MIB
@@ -32,13 +33,20 @@ json_values = st.recursive(
 def through_blob(value: object) -> Any:
     payload = serialize(value, threshold=0, cap=CAP)
     assert isinstance(payload, Payload)
-    blob = pack(payload, cap=CAP)
-    return parse(blob.id, unpack(blob, cap=CAP))
+    raw = payload.raw(CAP)
+    unpacked = unpack(*pack(raw), len(raw))
+    blob_id = new_id()
+    return parse(blob_id, restore(blob_id, payload.kind, unpacked))
+
+
+def kept(value: object, cap: int, threshold: int) -> bytes:
+    form = serialize(value, threshold=threshold, cap=cap)
+    return form.json if isinstance(form, Inline) else form.raw(cap)
 
 
 def refused(value: object, cap: int = CAP, threshold: int = 8192) -> str:
     with pytest.raises(ValueRefused) as caught:
-        pack(serialize(value, threshold=threshold, cap=cap), cap=cap)
+        kept(value, cap, threshold)
     return str(caught.value)
 
 
@@ -157,6 +165,11 @@ def test_a_long_path_is_shortened_in_its_middle():
     assert len(refused(value)) < 300
 
 
+@pytest.mark.parametrize("value", ["", 0, False, [], {}, None, "x", [1]], ids=repr)
+def test_below_a_threshold_of_minus_one_nothing_is_inline(value):
+    assert isinstance(serialize(value, threshold=-1, cap=CAP), Payload)
+
+
 @pytest.mark.parametrize("kind", [list, dict])
 def test_254_levels_come_back_and_the_255th_is_refused(kind):
     assert repr(through_blob(nested(254, kind))) == repr(nested(254, kind))
@@ -206,8 +219,7 @@ def test_one_byte_over_the_cap_is_refused_with_both_sizes(value, threshold):
     ids=["ascii", "two-byte text", "bytes", "text in a list", "list", "key"],
 )
 def test_a_value_as_large_as_the_cap_is_kept(value):
-    blob = pack(serialize(value, threshold=0, cap=100), cap=100)
-    assert blob.raw_size <= 100
+    assert len(kept(value, cap=100, threshold=0)) <= 100
 
 
 def test_the_cap_holds_for_inline_values_too():

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 import trio
 
-from blobstore import Blob, Inline
+from blobstore import Inline, Stored
+from blobstore.rows import BlobRow, Upload
 from pgflow_events import completer as module
 from pgflow_events.completer import Completer
 from pgflow_events.dispatcher import Dispatcher
@@ -22,12 +23,25 @@ MIB = 1024 * 1024
 ONE = Inline(b"1")
 
 
-def outcome(step: str, output: Inline | Blob | None = ONE, error: str | None = None) -> Outcome:
-    return Outcome(ClaimedTask("flow", uuid4(), step, 0, 1, 60, "{}", {}), output, error)
+def outcome(
+    step: str,
+    output: Inline | Stored | None = ONE,
+    error: str | None = None,
+    input_bytes: int = 0,
+) -> Outcome:
+    task = ClaimedTask("flow", uuid4(), step, 0, 1, 60, "{}", {}, input_bytes)
+    return Outcome(task, output, error)
 
 
-def blob(size: int) -> Blob:
-    return Blob(UUID(int=0), "bytes", "none", bytes(size), size, b"")
+BLOB_ID = UUID(int=0)
+
+
+def blob(size: int) -> Stored:
+    return Stored(BLOB_ID, (BlobRow(BLOB_ID, BLOB_ID, "a", 0, "bytes", content=bytes(size)),))
+
+
+def upload(size: int) -> Stored:
+    return Stored(BLOB_ID, upload=Upload(BLOB_ID, BLOB_ID, 9, size, size, b"", None))
 
 
 def steps(outcomes: Sequence[Outcome]) -> list[str]:
@@ -40,6 +54,7 @@ class Database:
     def __init__(self) -> None:
         self.commits: list[list[Outcome]] = []
         self.claims: list[int] = []
+        self.max_bytes: list[int] = []
         self.notified: list[tuple[list[str], list[str]]] = []
         self.answer = NOTHING
         self.open = trio.Event()
@@ -47,7 +62,7 @@ class Database:
         self.committing = trio.Event()
         self.poisonous: list[str] = []
 
-    async def complete(self, outcomes: Sequence[Outcome], qty: int) -> Claim:
+    async def complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
         self.committing.set()
         await self.open.wait()
         if any(o.task.step_slug in self.poisonous and not o.error for o in outcomes):
@@ -56,12 +71,13 @@ class Database:
             raise psycopg.DataError("whatever it is")
         self.commits.append(list(outcomes))
         self.claims.append(qty)
+        self.max_bytes.append(max_bytes)
         return self.answer
 
     async def notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
         self.notified.append((owed_tasks, owed_runs))
 
-    async def claim(self, qty: int) -> Claim:
+    async def claim(self, qty: int, max_bytes: int) -> Claim:
         self.claims.append(qty)
         return NOTHING
 
@@ -71,7 +87,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.database, self.started = Database(), []
-        self.dispatcher = Dispatcher(self.database.claim, self.started.extend, 0)
+        self.dispatcher = Dispatcher(self.database.claim, self.started.extend, 0, budget=100)
         self.completer = Completer(self.dispatcher, self.database.complete, self.database.notify)
 
     async def settle(self, *outcomes: Outcome) -> None:
@@ -110,11 +126,20 @@ async def test_what_gathers_during_a_commit_goes_into_the_next_one_together(rig,
 
 
 async def test_each_commit_claims_for_the_slots_of_its_outcomes(rig):
-    rig.database.answer = replace(NOTHING, tasks=["x", "y"])
+    claimed = [outcome(step).task for step in "xy"]
+    rig.database.answer = replace(NOTHING, tasks=claimed)
     await rig.commit(*map(outcome, "abc"))
     assert rig.database.claims == [3]
-    assert rig.started == ["x", "y"]
+    assert rig.started == claimed
     assert rig.completer.handed_over == 2
+
+
+async def test_each_commit_may_claim_what_its_outcomes_had_loaded(rig):
+    claimed = [outcome("x", input_bytes=70).task, outcome("y", input_bytes=20).task]
+    with rig.dispatcher.call() as call:
+        call.claim = replace(NOTHING, tasks=claimed)
+    await rig.commit(Outcome(claimed[0], ONE))
+    assert rig.database.max_bytes == [80]
 
 
 @pytest.mark.parametrize("output", [blob(MIB), Inline(bytes(MIB))], ids=["blobs", "inline"])
@@ -122,6 +147,12 @@ async def test_a_commit_stays_below_what_the_protocol_can_carry(rig, output, mon
     monkeypatch.setattr(module, "MOST_BYTES", 3 * MIB)
     committed = await rig.commit(*(outcome(step, output) for step in "abcdefg"))
     assert committed == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+
+
+async def test_what_is_stored_already_takes_no_room_in_a_commit(rig, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 3 * MIB)
+    kept = [upload(100 * MIB), Stored(BLOB_ID)]
+    assert await rig.commit(*(outcome("a", output) for output in kept * 3)) == [["a"] * 6]
 
 
 async def test_what_a_commit_leaves_owed_is_notified(rig):
@@ -149,6 +180,14 @@ async def test_of_a_batch_the_database_will_not_take_only_the_poisonous_task_fai
     assert failed.output is None
     assert failed.permanent
     assert failed.error == "the output cannot be stored: invalid  byte"
+
+
+async def test_chunks_that_a_crash_of_the_server_has_undone_are_written_again(rig):
+    rig.database.poisonous = ["b"]
+    await rig.commit(outcome("b", upload(100)))
+    ((failed,),) = rig.database.commits
+    assert failed.error.startswith("the output cannot be stored: ")
+    assert not failed.permanent
 
 
 async def test_a_task_that_cannot_even_fail_is_left_to_its_timeout_and_others_are_not(rig, caplog):

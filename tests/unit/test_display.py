@@ -57,9 +57,11 @@ def test_a_text_is_cut_to_a_line_and_cannot_move_the_cursor():
 
 
 def test_a_blob_is_told_of_by_its_sizes():
-    sizes = {"id": "", "kind": "text", "codec": "zstd", "raw_size": 1_200_000}
+    sizes = {"id": "", "kind": "text", "codec": "zstd", "raw_size": 1_200_000, "forgotten": False}
     assert str(value(None, {**sizes, "stored_size": 180_000})) == "text, 1.2 MB as 180.0 kB"
     assert str(value(None, {**sizes, "stored_size": 1_200_000})) == "text, 1.2 MB"
+    gone = {**sizes, "stored_size": 180_000, "forgotten": True}
+    assert str(value(None, gone)) == "text, 1.2 MB as 180.0 kB, forgotten"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import _thread
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,13 +12,56 @@ import orjson
 import pytest
 import trio
 
-from blobstore import Blobs, Loaded
+from blobstore import (
+    Blob,
+    BlobDamaged,
+    BlobForgotten,
+    BlobMissing,
+    Blobs,
+    BlobUnavailable,
+    KeyMissing,
+    Loaded,
+    Stored,
+)
 from blobstore.codec import Payload
+from blobstore.rows import BlobRow
 from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEvent
 from pgflow_events.executor import LONGEST_ERROR, Executor, describe
 from pgflow_events.queries import ClaimedTask, Outcome
 
 PAGE_ID = UUID(int=1)
+RUN_ID = UUID(int=2)
+PAGE = BlobRow(
+    PAGE_ID,
+    RUN_ID,
+    "page",
+    0,
+    "text",
+    raw_size=4,
+    sha256=sha256(b"page").digest(),
+    codec="none",
+    content=b"page",
+)
+
+
+async def no_database(call: object) -> Any:
+    raise AssertionError("a unit test has no database")
+
+
+class PageBlobs(Blobs):
+    """Blobs that have the page, once they are told to load."""
+
+    def __init__(self) -> None:
+        super().__init__(no_database, cap=10_000)
+        self.open = trio.Event()
+        self.open.set()
+        self.asked: list[tuple[list[UUID], list[UUID]]] = []
+
+    async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
+        self.asked.append((list(ids), list(handles)))
+        await self.open.wait()
+        payloads = {ref: Payload("text", "page") for ref in ids if ref == PAGE_ID}
+        return Loaded(self._depot, payloads, {ref: PAGE for ref in handles if ref == PAGE_ID})
 
 
 class Rig:
@@ -27,19 +71,15 @@ class Rig:
         self.flow = Flow("flow")
         self.outcomes: list[Outcome] = []
         self.events: list[TaskEvent] = []
-        self.encoded = Blobs(cap=10_000)
+        self.blobs = PageBlobs()
         self.resources = {"client": object()}
         self.executor = Executor(
             [self.flow],
-            self._load,
-            self.encoded.encode,
+            self.blobs,
             self._settle,
             resources=self.resources,
             hooks=[*hooks, self.events.append],
         )
-
-    async def _load(self, ids: Iterable[UUID]) -> Loaded:
-        return Loaded({ref: Payload("text", "page") for ref in ids if ref == PAGE_ID}, None)
 
     async def _settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -48,7 +88,7 @@ class Rig:
         self, step: str = "step", timeout: int = 60, refs: dict[str, str] | None = None
     ) -> Any:
         run_input = orjson.dumps({"run": 1}).decode()
-        return ClaimedTask("flow", uuid4(), step, 0, 2, timeout, run_input, refs or {})
+        return ClaimedTask("flow", RUN_ID, step, 0, 2, timeout, run_input, refs or {})
 
     async def run(self, handler: Callable[..., Any], seconds: int = 60) -> Outcome:
         """The outcome of a handler that takes a context."""
@@ -106,13 +146,66 @@ async def test_a_missing_blob_fails_its_task_for_good_and_no_other(rig):
         return None
 
     missing = str(uuid4())
-    tasks = [rig.task(), rig.task(refs={"page": missing}), rig.task()]
+    tasks = [rig.task(), rig.task(refs={"run": missing}), rig.task()]
     await rig.executor.execute_all(tasks)
     assert {outcome.error for outcome in rig.outcomes} == {
         None,
         f"BlobMissing: blob {missing} is missing",
     }
     assert [o.permanent for o in rig.outcomes if o.task is tasks[1]] == [True]
+
+
+async def test_a_handler_gets_handles_of_blobs_and_of_what_is_inline_too(rig):
+    @rig.flow.step(slug="page")
+    def page():
+        return None
+
+    @rig.flow.step(page.blob, rig.flow.input.blob, slug="step")
+    async def step(page, run):
+        return [page.kind, await page.text(), run.kind, await run.value(), run.size]
+
+    await rig.executor.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
+    assert rig.outcomes[0].output.json == b'["text","page","json",1,1]'
+    assert rig.blobs.asked == [([], [PAGE_ID])]
+
+
+async def test_a_handle_that_is_returned_stores_nothing(rig):
+    @rig.flow.step(slug="page")
+    def page():
+        return None
+
+    @rig.flow.step(page.blob, slug="step")
+    def step(page: Blob[str]) -> Blob[str]:
+        return page
+
+    await rig.executor.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
+    assert rig.outcomes[0].output == Stored(PAGE_ID)
+
+
+async def test_blobs_that_no_handler_asks_for_are_not_loaded(rig):
+    rig.flow.step(slug="step")(lambda: 1)
+    await rig.executor.execute_all([rig.task(refs={"run": str(PAGE_ID)})])
+    assert rig.outcomes[0].output.json == b"1"
+    assert rig.blobs.asked == []
+
+
+async def test_tasks_without_blobs_start_before_those_of_others_are_loaded(rig, nursery):
+    @rig.flow.step(slug="page")
+    def page():
+        return None
+
+    rig.flow.step(page, slug="of_page")(lambda page: page)
+    rig.flow.step(rig.flow.input, slug="of_run")(lambda run: run)
+    rig.blobs.open = trio.Event()
+    tasks = [rig.task("of_page", refs={"page": str(PAGE_ID)}), rig.task("of_run")]
+    nursery.start_soon(rig.executor.execute_all, tasks)
+    while not rig.outcomes:
+        await trio.testing.wait_all_tasks_blocked()
+    assert [outcome.task.step_slug for outcome in rig.outcomes] == ["of_run"]
+    rig.blobs.open.set()
+    while len(rig.outcomes) < 2:
+        await trio.testing.wait_all_tasks_blocked()
+    assert rig.outcomes[1].output.json == b'"page"'
 
 
 async def test_an_input_that_is_no_json_to_python_fails_its_task_for_good(rig):
@@ -167,6 +260,76 @@ async def test_stop_iteration_fails_its_attempt(rig):
 )
 async def test_a_permanent_error_fails_its_task_for_good(rig, error):
     assert (await rig.run(raising(error, plain=False))).permanent
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent"),
+    [
+        (BlobMissing(PAGE_ID), True),
+        (BlobForgotten(PAGE_ID), True),
+        (BlobDamaged(PAGE_ID, "x"), True),
+        (BlobUnavailable("x"), False),
+        (KeyMissing("x"), False),
+        (ExceptionGroup("in a nursery", [KeyMissing("x")]), False),
+        (ExceptionGroup("in a nursery", [KeyMissing("x"), BlobMissing(PAGE_ID)]), True),
+    ],
+    ids=repr,
+)
+async def test_what_the_operator_can_mend_is_tried_again(rig, error, permanent):
+    assert (await rig.run(raising(error, plain=False))).permanent is permanent
+
+
+async def test_what_a_handler_yields_is_settled_as_bytes(rig):
+    async def handler(context):
+        yield b"one "
+        yield bytearray(b"two")
+
+    rig.flow.step(rig.flow.context, slug="step", media_type="text/csv")(handler)
+    await rig.executor.execute_all([rig.task()])
+    (row,) = rig.outcomes[0].output.rows
+    assert (row.kind, row.content, row.media_type) == ("bytes", b"one two", "text/csv")
+    assert (row.run_id, row.step_slug, row.task_index) == (RUN_ID, "step", 0)
+
+
+async def test_what_a_stream_raises_half_way_fails_its_attempt_as_itself(rig):
+    closed = []
+
+    async def handler(context):
+        try:
+            yield b"one"
+            raise KeyError("x")
+        finally:
+            closed.append(True)
+
+    outcome = await rig.run(handler)
+    assert outcome.error == "KeyError: 'x'"
+    assert not outcome.permanent
+    assert closed
+
+
+async def test_a_stream_is_cancelled_at_the_timeout_of_its_step(rig, autojump_clock):
+    closed = []
+
+    async def handler(context):
+        try:
+            yield b"one"
+            await trio.sleep_forever()
+        finally:
+            closed.append(trio.current_time())
+
+    outcome = await rig.run(handler, seconds=7)
+    assert outcome.error == "HandlerTimeout: the handler took longer than its timeout of 7 s"
+    assert closed == [7]
+
+
+async def test_a_step_says_how_its_output_is_stored(rig):
+    step = rig.flow.step(slug="step", by_element=True, blob_threshold=3, media_type="text/html")
+    step(lambda: ["<a>", 1, "<b>", "<a>"])
+    await rig.executor.execute_all([rig.task()])
+    head, one, other = rig.outcomes[0].output.rows
+    assert head.elements == [one.id, None, other.id, one.id]
+    assert (one.content, other.content) == (b"<a>", b"<b>")
+    assert one.media_type == "text/html"
 
 
 async def test_a_value_that_cannot_be_kept_fails_its_task_for_good(rig):

@@ -141,6 +141,80 @@ def test_a_step_knows_whether_its_handler_is_awaited(
     assert flow.step(flow.input, slug="step")(handler).is_async is is_async
 
 
+async def yields_bytes(_: object) -> AsyncIterator[bytes]:
+    yield b""
+
+
+class AsyncStream:
+    async def __call__(self, _: object) -> AsyncIterator[bytes]:
+        yield b""
+
+    async def method(self, _: object) -> AsyncIterator[bytes]:
+        yield b""
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_stream"),
+    [
+        (yields_bytes, True),
+        (AsyncStream(), True),
+        (AsyncStream().method, True),
+        (functools.partial(yields_bytes), True),
+        (fetch, False),
+        (analyse, False),
+    ],
+)
+def test_a_step_knows_whether_its_handler_yields_its_output(
+    handler: Callable[..., Any], is_stream: bool
+) -> None:
+    flow = Flow("site")
+    step = flow.step(flow.input, slug="step")(handler)
+    assert step.is_stream is is_stream
+    assert not (step.is_stream and step.is_async)
+
+
+def test_a_step_keeps_what_only_its_worker_knows() -> None:
+    flow = Flow("site")
+    plain = flow.step(flow.input)(fetch)
+    pages = flow.step(plain, slug="pages", media_type="text/html", by_element=True)(fetch)
+    assert (plain.media_type, plain.by_element) == (None, False)
+    assert (pages.media_type, pages.by_element) == ("text/html", True)
+
+
+def test_the_handle_of_a_value_is_a_node_of_its_own_and_the_same_dependency() -> None:
+    flow, page = site()
+    save = flow.step(page.blob, flow.input.blob, slug="save")(takes_two)
+    assert save.dependencies == ("fetch",)
+    assert [node.takes_handle for node in save.nodes] == [True, True]
+    assert [node.slug for node in save.nodes] == ["fetch", "run"]
+    assert not page.takes_handle
+
+
+def test_a_value_and_its_handle_are_not_given_together() -> None:
+    flow, page = site()
+    text = refused(lambda: flow.step(page, page.blob, slug="save")(takes_two), step="save")
+    assert "is given twice" in text
+
+
+def test_the_handle_of_a_node_of_another_flow_is_refused() -> None:
+    _, page = site()
+    other = Flow("other")
+    text = refused(lambda: other.step(page.blob, slug="save")(fetch), flow="other", step="save")
+    assert "belongs to another flow" in text
+
+
+def test_the_context_has_no_handle() -> None:
+    flow = Flow("site")
+    assert not hasattr(flow.context, "blob")
+
+
+def test_a_step_may_be_called_context() -> None:
+    flow = Flow("site")
+    named = flow.step(flow.input, slug="context")(fetch)
+    save = flow.step(named, flow.context, slug="save")(takes_two)
+    assert save.dependencies == ("context",)
+
+
 async def test_a_step_is_called_like_its_function() -> None:
     flow, page = site()
     score = flow.step(page)(analyse)
@@ -199,28 +273,39 @@ def test_a_context_cannot_be_changed() -> None:
 
 
 def test_the_definition_holds_what_sql_stores() -> None:
-    flow = Flow("site", max_attempts=4, base_delay=0, timeout=10, blob_threshold=0)
-    page = flow.step(flow.input, timeout=30, blob_threshold=1)(fetch)
+    flow = Flow("site", max_attempts=4, base_delay=0, timeout=10, blob_threshold=0, keep_output=60)
+    page = flow.step(flow.input, timeout=30, blob_threshold=1, keep_output=0)(fetch)
     score = flow.step(page, flow.context, max_attempts=1, base_delay=2, slug="score")(takes_two)
-    flow.step(score, page, flow.input, slug="save")(lambda *_: None)
-    inherited = dict.fromkeys(["max_attempts", "base_delay", "timeout", "blob_threshold"])
+    flow.step(score, page.blob, flow.input.blob, slug="save")(lambda *_: None)
+    inherited = dict.fromkeys(
+        ["max_attempts", "base_delay", "timeout", "blob_threshold", "keep_output"]
+    )
     definition = {
         "flow_slug": "site",
         "max_attempts": 4,
         "base_delay": 0,
         "timeout": 10,
         "blob_threshold": 0,
+        "keep_output": 60,
         "steps": [
             inherited
-            | {"step_slug": "fetch", "deps_slugs": [], "timeout": 30, "blob_threshold": 1},
+            | {
+                "step_slug": "fetch",
+                "deps_slugs": [],
+                "loads": ["run"],
+                "timeout": 30,
+                "blob_threshold": 1,
+                "keep_output": 0,
+            },
             inherited
             | {
                 "step_slug": "score",
                 "deps_slugs": ["fetch"],
+                "loads": ["fetch"],
                 "max_attempts": 1,
                 "base_delay": 2,
             },
-            inherited | {"step_slug": "save", "deps_slugs": ["score", "fetch"]},
+            inherited | {"step_slug": "save", "deps_slugs": ["score", "fetch"], "loads": ["score"]},
         ],
     }
     assert flow.definition() == definition
@@ -234,6 +319,7 @@ def test_a_flow_has_the_documented_defaults() -> None:
         "base_delay": 5,
         "timeout": 60,
         "blob_threshold": 8192,
+        "keep_output": None,
         "steps": [],
     }
 
@@ -352,7 +438,10 @@ OUT_OF_RANGE = [
     ("base_delay", -1),
     ("timeout", 0),
     ("blob_threshold", -1),
+    ("keep_output", -1),
     *((name, 2**31) for name in ("max_attempts", "base_delay", "timeout", "blob_threshold")),
+    ("keep_output", 2**31),
+    ("keep_output", 0.5),
     *((name, bad) for name in ("max_attempts", "timeout") for bad in NO_INT),
 ]
 
@@ -373,12 +462,17 @@ def test_a_step_with_an_option_out_of_range_is_refused(name: str, value: Any) ->
 
 
 def test_options_at_the_ends_of_their_ranges_are_taken() -> None:
-    flow = Flow("site", max_attempts=1, base_delay=0, timeout=1, blob_threshold=0)
+    flow = Flow("site", max_attempts=1, base_delay=0, timeout=1, blob_threshold=0, keep_output=0)
     most = 2**31 - 1
     step = flow.step(
-        flow.input, max_attempts=most, base_delay=most, timeout=most, blob_threshold=most
+        flow.input,
+        max_attempts=most,
+        base_delay=most,
+        timeout=most,
+        blob_threshold=most,
+        keep_output=most,
     )(fetch)
-    assert step.options == StepOptions(most, most, most, most)
+    assert step.options == StepOptions(most, most, most, most, most)
 
 
 def test_an_unknown_option_is_refused() -> None:
@@ -394,22 +488,18 @@ def stream(_: object) -> Iterator[int]:
     yield 1
 
 
-async def async_stream(_: object) -> AsyncIterator[int]:
-    yield 1
-
-
 class Stream:
     def __call__(self, _: object) -> Iterator[int]:
         yield 1
 
 
-@pytest.mark.parametrize(
-    "handler", [stream, async_stream, Stream(), functools.partial(async_stream)]
-)
+@pytest.mark.parametrize("handler", [stream, Stream(), functools.partial(stream)])
 def test_a_generator_is_refused_as_a_handler(handler: Callable[..., Any]) -> None:
     flow = Flow("site")
     text = refused(lambda: flow.step(flow.input, slug="step")(handler), step="step")
-    assert text == "a generator cannot be a handler: return the output"
+    assert text == (
+        "a generator cannot be a handler: return the output, or yield bytes in an async def"
+    )
 
 
 @pytest.mark.parametrize("handler", ["fetch", None, 3])

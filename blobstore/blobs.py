@@ -1,0 +1,122 @@
+"""Encodes, saves and loads values; each worker or client owns one of these."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from blobstore import rows
+from blobstore.codec import Inline, Keys
+from blobstore.depot import Depot
+from blobstore.encoder import Encoder
+from blobstore.loaded import Loaded, load
+from blobstore.rows import Owner, Stored
+from blobstore.store import BlobStore, Caller, caller_of
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Blobs:
+    """Encodes, saves and loads values.
+
+    Args:
+        make: Makes calls to the database, each a commit of its own.
+        threshold: Bytes of JSON up to which a value is kept inline.
+        cap: Bytes a value in memory may have, before compression. Streams have no cap.
+        cache_budget: Bytes of memory for what was written or read last.
+        chunk_size: Bytes beyond which a value is kept in chunks of this size.
+        keys: What seals blobs. Then every value becomes a blob, whatever its size.
+        objects: Keeps the chunks of values of `object_threshold` bytes and more, and of
+            streams that are longer than a chunk.
+        object_threshold: Bytes, as above.
+    """
+
+    def __init__(
+        self,
+        make: Caller,
+        *,
+        threshold: int = 8 * KIB,
+        cap: int = 2048 * MIB,
+        cache_budget: int = 64 * MIB,
+        chunk_size: int = 4 * MIB,
+        keys: Keys | None = None,
+        objects: BlobStore | None = None,
+        object_threshold: int = 16 * MIB,
+    ) -> None:
+        self._threshold = threshold
+        self._depot = Depot(
+            make,
+            cap=cap,
+            cache_budget=cache_budget,
+            chunk_size=chunk_size,
+            keys=keys,
+            objects=objects,
+            object_threshold=object_threshold,
+        )
+
+    async def encode(
+        self,
+        value: object,
+        owner: Owner,
+        *,
+        threshold: int | None = None,
+        by_element: bool = False,
+        media_type: str | None = None,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> Inline | Stored:
+        """Make of a value what can be stored; what is longer than a chunk is written at once.
+
+        A checkpoint. Large values are encoded in a thread, and a cancellation waits for
+        that (milliseconds).
+
+        Args:
+            value: What a handler returned; it must not change until this returns. Of an
+                asynchronous iterator and of the path of a file, the bytes are stored; of a
+                handle, a reference.
+            owner: Whose value it is.
+            threshold: Bytes of JSON up to which it is kept inline, instead of the default.
+            by_element: Whether a list is stored by its elements.
+            media_type: What it is, if its type does not say.
+            connection: Where to write chunks within the caller's transaction, rather than in
+                commits of their own.
+
+        Raises:
+            ValueRefused: It could not come back as it was; the message names the place.
+            ValueTooLarge: It is larger than the cap.
+            BlobUnavailable: The attempt has lost its task meanwhile.
+        """
+        within = caller_of(connection) if connection else None
+        encoder = Encoder(self._depot, owner, media_type, within)
+        limit = self._threshold if threshold is None else threshold
+        if by_element and type(value) is list:
+            return await encoder.encode_list(value, limit)
+        return await encoder.encode(value, limit)
+
+    async def save(self, connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
+        """Save blobs in the caller's transaction; saving one twice is saving it once.
+
+        Raises:
+            psycopg.Error: They cannot be saved; the transaction has failed.
+        """
+        await rows.save(connection, stored)
+
+    async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
+        """Get blobs: with one query for those that are not in the cache, or with none.
+
+        A checkpoint.
+
+        Args:
+            ids: Those whose values are wanted. One that is missing is an error only to those
+                who ask for it.
+            handles: Those whose handles are wanted.
+
+        Raises:
+            psycopg.Error: A query failed.
+        """
+        return await load(self._depot, ids, handles)
+
+    async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
+        """Compress with the newest dictionary of each step of these flows, from now on."""
+        await self._depot.use_dictionaries(flow_slugs)

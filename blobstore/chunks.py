@@ -1,0 +1,201 @@
+"""Large values, a few chunks at a time: neither side ever holds the whole."""
+
+import hashlib
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing
+from functools import partial
+from typing import Protocol, TypeVar
+
+from blobstore.codec import compress, decompress
+from blobstore.errors import BlobDamaged
+from blobstore.rows import BlobRow, Upload
+from blobstore.seals import DIGEST, Seal
+from blobstore.store import BlobStore
+from blobstore.together import together
+
+# Chunks in memory at once, on either way: one is compressed while another is sent.
+UNDER_WAY = 3
+
+PREVIEW = 40  # characters: a small blob should not be mostly that
+
+T = TypeVar("T")
+
+Bytes = bytes | memoryview
+
+
+class Work(Protocol):
+    """Does a job that may take milliseconds in a thread."""
+
+    def __call__(self, heavy: bool, job: Callable[[], T], /) -> Awaitable[T]:
+        """Do the job: in a thread, if it is heavy."""
+        ...
+
+
+def preview_of(kind: str, head: Bytes) -> str | None:
+    """The first characters of a text or JSON."""
+    if kind == "bytes":
+        return None
+    return bytes(head[: 4 * PREVIEW]).decode("utf-8", "ignore")[:PREVIEW].replace("\0", "\ufffd")
+
+
+async def regroup(pieces: AsyncIterator[Bytes], size: int) -> AsyncGenerator[Bytes, None]:
+    """The same bytes in chunks of `size`, the last one shorter; copied only where it must be."""
+    gathered = bytearray()
+    async for piece in pieces:
+        view = memoryview(piece)
+        while len(view) >= size - len(gathered):
+            missing = size - len(gathered)
+            chunk, view = view[:missing], view[missing:]
+            if gathered:
+                gathered += chunk
+                yield bytes(gathered)
+                gathered.clear()
+            else:
+                yield chunk
+        gathered += view
+    if gathered:
+        yield bytes(gathered)
+
+
+class Chunks:
+    """The chunks of one blob.
+
+    Args:
+        row: The blob.
+        seal: What seals them.
+        store: Where they are kept.
+        work: Does what takes milliseconds in a thread.
+    """
+
+    def __init__(self, row: BlobRow, seal: Seal, store: BlobStore, work: Work) -> None:
+        self._row = row
+        self._seal = seal
+        self._store = store
+        self._work = work
+
+    async def write(self, pieces: AsyncIterator[Bytes]) -> Upload:
+        """Write them; returns what the row, which was opened, is still to be told.
+
+        Args:
+            pieces: The bytes of the blob, in pieces of the row's chunk size.
+        """
+        digest, preview = hashlib.sha256(), None
+        seq = raw_size = stored_size = 0
+        async with aclosing(groups(pieces)) as grouped:
+            async for group in grouped:
+                preview = preview if seq else preview_of(self._row.kind, group[0])
+                stored_size += await self._write_group(seq, group, digest.update)
+                raw_size += sum(map(len, group))
+                seq += len(group)
+        sealed = self._seal.seal(digest.digest(), DIGEST)
+        preview = None if self._seal.closed else preview
+        return Upload(self._row.id, self._row.run_id, seq, raw_size, stored_size, sealed, preview)
+
+    async def _write_group(
+        self, first: int, group: list[Bytes], digest: Callable[[Bytes], None]
+    ) -> int:
+        """Write some chunks at once; the bytes that are stored."""
+
+        async def put(seq: int, raw: Bytes) -> int:
+            # A zstd frame even where it is longer: it has a checksum.
+            content = await self._work(True, lambda: self._seal.seal_chunk(seq, compress(raw)))
+            await self._store.put(self._row.id, seq, content)
+            return len(content)
+
+        async def count() -> int:
+            await self._work(True, lambda: deque(map(digest, group), 0))
+            return 0
+
+        jobs: list[Callable[[], Awaitable[int]]] = [count]
+        jobs += [partial(put, first + place, raw) for place, raw in enumerate(group)]
+        return sum(await together(jobs))
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to `stop`, in pieces.
+
+        Raises:
+            BlobDamaged: They are not what was written. As a whole they are compared with the
+                digest at the end, a range is checked chunk by chunk.
+            BlobMissing: A chunk is not there.
+        """
+        row = self._row
+        size, chunk_size = row.raw_size or 0, row.chunk_size or 1
+        start, stop, _ = slice(start, stop).indices(size)
+        digest = hashlib.sha256() if (start, stop) == (0, size) else None
+        seqs = range(start // chunk_size, -(-stop // chunk_size)) if start < stop else range(0)
+        for group in batched(seqs, UNDER_WAY):
+            for seq, raw in zip(group, await self._read_group(group), strict=True):
+                if digest:
+                    await self._work(True, partial(digest.update, raw))
+                at = seq * chunk_size
+                yield raw[max(start - at, 0) : stop - at]
+        if digest:
+            check(row, self._seal, digest.digest())
+
+    async def _read_group(self, seqs: Sequence[int]) -> list[bytes]:
+        contents = await self._store.get(self._row.id, seqs)
+        return await together(
+            partial(self._work, True, partial(open_chunk, self._row, self._seal, seq, content))
+            for seq, content in zip(seqs, contents, strict=True)
+        )
+
+
+def open_chunk(row: BlobRow, seal: Seal, seq: int, content: bytes) -> bytes:
+    """The bytes of a chunk.
+
+    Raises:
+        BlobDamaged: They are not what was written.
+    """
+    chunk_size = row.chunk_size or 1
+    raw_size = min(chunk_size, (row.raw_size or 0) - seq * chunk_size)
+    try:
+        return decompress(seal.open_chunk(seq, content), raw_size)
+    except ValueError as error:
+        raise BlobDamaged(row.id, f"chunk {seq}: {error}") from error
+
+
+def check(row: BlobRow, seal: Seal, found: bytes) -> None:
+    """Compare the digest of what was read with that of what was written.
+
+    Raises:
+        BlobDamaged: They differ.
+    """
+    if found != digest_of(row, seal):
+        raise BlobDamaged(row.id, "its bytes are not those that were written")
+
+
+def digest_of(row: BlobRow, seal: Seal) -> bytes:
+    """The SHA-256 of what was written.
+
+    Raises:
+        BlobDamaged: It was tampered with.
+    """
+    try:
+        return seal.open(row.sha256 or b"", DIGEST)
+    except ValueError as error:
+        raise BlobDamaged(row.id, f"its digest: {error}") from error
+
+
+async def groups(chunks: AsyncIterator[Bytes]) -> AsyncGenerator[list[Bytes], None]:
+    """As many chunks as are under way at once."""
+    group: list[Bytes] = []
+    async for chunk in chunks:
+        group.append(chunk)
+        if len(group) == UNDER_WAY:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def batched(seqs: range, size: int) -> Iterator[range]:
+    """The range in pieces (itertools has this from Python 3.12 on)."""
+    return (seqs[at : at + size] for at in range(0, len(seqs), size))

@@ -1,0 +1,256 @@
+"""From what a handler returned to what is stored: in a row, in a blob, or in chunks."""
+
+import mimetypes
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+import trio
+
+from blobstore import rows
+from blobstore.chunks import Bytes, Chunks, preview_of, regroup
+from blobstore.codec import Inline, Payload, pack, serialize
+from blobstore.depot import Depot
+from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
+from blobstore.handle import Blob
+from blobstore.ids import new_blob_id
+from blobstore.loaded import HEAVY
+from blobstore.rows import BlobRow, Owner, Stored
+from blobstore.seals import CONTENT, DIGEST, Seal, chunk_part, new_seal
+from blobstore.store import BlobStore, Caller, PostgresStore
+from blobstore.values import check_size, is_wide
+
+ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element stands in one row
+
+READ_SIZE = 4 * 1024 * 1024
+
+
+class Encoder:
+    """Encodes the value of one owner.
+
+    Args:
+        depot: What writes.
+        owner: Whose value it is.
+        media_type: What it is, if not what its type says.
+        within: Makes calls in the caller's transaction; None for commits of their own.
+    """
+
+    def __init__(
+        self,
+        depot: Depot,
+        owner: Owner,
+        media_type: str | None,
+        within: Caller | None,
+    ) -> None:
+        self._depot = depot
+        self._owner = owner
+        self._media_type = media_type
+        self._within = within
+
+    async def encode(self, value: object, threshold: int) -> Inline | Stored:
+        """Make of a value what can be stored."""
+        match value:
+            case Blob():
+                return await self._pass_on(value, threshold)
+            case Path():
+                guessed, packed = mimetypes.guess_type(value)
+                # Of page.html.gz the bytes are no text/html.
+                self._media_type = self._media_type or (None if packed else guessed)
+                return await self._stream(file_pieces(value))
+            case AsyncIterator():
+                return await self._stream(value)
+        form = await self._serialize(value, threshold)
+        return form if isinstance(form, Inline) else await self._store(form)
+
+    async def encode_list(self, values: list[Any], threshold: int) -> Stored:
+        """Store a list by its elements: each that is not small is a blob of its own."""
+        frame: list[Any] = []
+        elements: dict[bytes, BlobRow] = {}
+        order: list[bytes | None] = []
+        for place, value in enumerate(values):
+            form = await self._element(place, value, threshold)
+            if isinstance(form, Inline):
+                frame.append(orjson.Fragment(form.json))
+                order.append(None)
+                continue
+            kind, raw, digest = form
+            if digest not in elements:
+                pack_element = partial(self._pack, kind, raw)
+                elements[digest] = await self._depot.work(len(raw) > HEAVY, pack_element)
+            frame.append(None)
+            order.append(digest)
+        whole = orjson.dumps(frame)
+        check_size(len(whole), self._depot.cap)
+        head = await self._depot.work(len(whole) > HEAVY, partial(self._pack, "list", whole))
+        ids = [elements[digest].id if digest else None for digest in order]
+        head = replace(head, elements=ids)
+        return Stored(head.id, (head, *elements.values()))
+
+    async def _element(
+        self, place: int, value: object, threshold: int
+    ) -> Inline | tuple[str, bytes, bytes]:
+        """An element if it is small, else its kind, its bytes and what tells it from others."""
+
+        def prepare(form: Payload) -> tuple[str, bytes, bytes]:
+            raw = form.raw(min(self._depot.cap, ELEMENT_CAP))
+            # Equal elements are stored once, but where it would tell that they are equal.
+            secret = self._depot.keys is not None
+            digest = chunk_part(place) if secret else form.kind.encode() + sha256(raw).digest()
+            return form.kind, raw, digest
+
+        try:
+            form = await self._serialize(value, threshold)
+            if isinstance(form, Inline):
+                return form
+            return await self._depot.work(len(form.data) > HEAVY, partial(prepare, form))
+        except ValueRefused as error:
+            raise type(error)(f"$[{place}]{str(error).removeprefix('$')}") from None
+
+    async def _serialize(self, value: object, threshold: int) -> Inline | Payload:
+        # Who seals leaves nothing in a row, where it would be in clear.
+        threshold = -1 if self._depot.keys else threshold
+        job = partial(serialize, value, threshold=threshold, cap=self._depot.cap)
+        return await self._depot.work(is_wide(value), job)
+
+    async def _store(self, form: Payload) -> Stored:
+        def prepare() -> BlobRow | bytes:
+            raw = form.raw(self._depot.cap)
+            return raw if self._is_large(len(raw)) else self._pack(form.kind, raw)
+
+        prepared = await self._depot.work(len(form.data) > HEAVY, prepare)
+        if isinstance(prepared, BlobRow):
+            stored = Stored(prepared.id, (prepared,))
+        else:
+            objects = self._depot.objects if self._is_object(len(prepared)) else None
+            async with aclosing(once(prepared)) as whole:
+                chunks = regroup(whole, self._depot.chunk_size)
+                stored = await self._upload(form.kind, chunks, objects)
+        self._depot.cache.put(stored.id, form)
+        return stored
+
+    def _is_object(self, size: int) -> bool:
+        return self._depot.objects is not None and size >= self._depot.object_threshold
+
+    def _is_large(self, size: int) -> bool:
+        return size > self._depot.chunk_size or self._is_object(size)
+
+    async def _stream(self, pieces: AsyncIterator[Any]) -> Stored:
+        """Store a stream; one that ends within a chunk is as good as a value in memory."""
+        async with (
+            aclosing(checked(pieces)) as source,
+            aclosing(regroup(source, self._depot.chunk_size)) as chunks,
+        ):
+            head = await anext(chunks, b"")
+            if len(head) < self._depot.chunk_size:
+                return await self._store(Payload("bytes", bytes(head)))
+            return await self._upload("bytes", chain(head, chunks), self._depot.objects)
+
+    async def _pass_on(self, blob: Blob[Any], threshold: int) -> Inline | Stored:
+        """Refer to a blob again; what another run has is stored anew."""
+        if blob.id is not None and blob.run_id == self._owner.run_id:
+            await trio.lowlevel.checkpoint()
+            return Stored(blob.id)
+        self._media_type = self._media_type or blob.media_type
+        if blob.id is not None and blob.kind == "bytes":
+            return await self._stream(blob.open())
+        if blob.kind == "list":
+            return await self.encode_list(await blob.value(), threshold)
+        return await self.encode(await blob.value(), threshold)
+
+    def _draft(self, kind: str) -> tuple[BlobRow, Seal]:
+        blob_id = new_blob_id(self._owner.run_id)
+        seal, key_id, data_key = new_seal(blob_id, self._depot.keys)
+        row = BlobRow(
+            blob_id,
+            self._owner.run_id,
+            self._owner.step_slug,
+            self._owner.task_index,
+            kind,
+            self._media_type,
+            key_id=key_id,
+            data_key=data_key,
+        )
+        return row, seal
+
+    def _pack(self, kind: str, raw: bytes) -> BlobRow:
+        draft, seal = self._draft(kind)
+        dictionary = self._depot.dictionary(self._owner, len(raw))
+        codec, packed = pack(raw, dictionary)
+        content = seal.seal(packed, CONTENT)
+        return replace(
+            draft,
+            codec=codec,
+            dictionary_id=dictionary.id if dictionary and codec == "zstd" else None,
+            raw_size=len(raw),
+            stored_size=len(content),
+            sha256=seal.seal(sha256(raw).digest(), DIGEST),
+            preview=None if seal.closed else preview_of(kind, raw),
+            content=content,
+        )
+
+    async def _upload(
+        self, kind: str, chunks: AsyncGenerator[Bytes, None], objects: BlobStore | None
+    ) -> Stored:
+        """Open a row and write its chunks; the row is finished when it is saved."""
+        make, within = self._within or self._depot.make, self._within is not None
+        store = objects or PostgresStore(make, wait_for_disk=within)
+        draft, seal = self._draft(kind)
+        row = replace(draft, store=store.name, chunk_size=self._depot.chunk_size)
+        attempt = self._owner.attempt
+        if not await make(
+            lambda connection: rows.open_blob(connection, row, attempt, wait_for_disk=within)
+        ):
+            raise lost(row)
+        async with aclosing(chunks):
+            try:
+                upload = await Chunks(row, seal, store, self._depot.work).write(chunks)
+            except BlobMissing as error:
+                if error.blob_id != row.id:  # what the user's stream reads may be missing too
+                    raise
+                raise lost(row) from None
+        return Stored(row.id, upload=upload)
+
+
+def lost(row: BlobRow) -> BlobUnavailable:
+    """Another attempt is not in vain: the server may have crashed before commits were on disk."""
+    return BlobUnavailable(
+        f"blob {row.id} went while it was written: its attempt has lost the task, or a crash of"
+        " the server has undone its beginning"
+    )
+
+
+async def once(raw: bytes) -> AsyncGenerator[bytes, None]:
+    """Bytes in memory as a stream."""
+    await trio.lowlevel.checkpoint()
+    yield raw
+
+
+async def chain(head: Bytes, rest: AsyncIterator[Bytes]) -> AsyncGenerator[Bytes, None]:
+    """What was read already, and what comes after."""
+    yield head
+    async for piece in rest:
+        yield piece
+
+
+async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
+    """The pieces of a stream that is the user's, which is closed at the end if it can be."""
+    try:
+        async for piece in pieces:
+            if not isinstance(piece, bytes | bytearray | memoryview):
+                raise ValueRefused(f"$ is a stream, and gives {type(piece).__name__} beside bytes")
+            yield bytes(piece)
+    finally:
+        if aclose := getattr(pieces, "aclose", None):
+            await aclose()
+
+
+async def file_pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file."""
+    async with await trio.open_file(path, "rb") as file:
+        while piece := await file.read(READ_SIZE):
+            yield piece

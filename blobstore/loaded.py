@@ -1,0 +1,208 @@
+"""Values that were asked for together."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
+from copy import deepcopy
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from blobstore import rows
+from blobstore.chunks import Chunks, check, digest_of
+from blobstore.codec import Payload, parse, restore, unpack
+from blobstore.depot import Depot
+from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLarge
+from blobstore.handle import Blob
+from blobstore.rows import BlobRow
+from blobstore.seals import CONTENT
+
+# Bytes that are compressed and digested in half a millisecond, and checked and decompressed
+# in a quarter; a visit to a thread takes an eighth.
+HEAVY = 256 * 1024
+
+
+async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":
+    """Get blobs; see `Blobs.load`."""
+    payloads: dict[UUID, Payload] = {
+        blob_id: payload for blob_id in ids if (payload := depot.cache.get(blob_id)) is not None
+    }
+    found: dict[UUID, BlobRow] = {}
+    for absent, content in (
+        (set(ids) - payloads.keys(), True),
+        (set(handles) - (set(ids) - payloads.keys()), False),
+    ):
+        if absent:
+            read = partial(rows.fetch, ids=list(absent), content=content)
+            found |= {row.id: row for row in await depot.make(read)}
+    if not found:
+        await trio.lowlevel.checkpoint()
+    await depot.learn(row.dictionary_id for row in found.values())
+    return Loaded(depot, payloads, found)
+
+
+class Loaded:
+    """The values of the blobs that were asked for together.
+
+    What is wrong with one of them is told to those who ask for that one only. A blob stays
+    compressed, and one in chunks where it is, until somebody does.
+
+    Args:
+        depot: What reads.
+        payloads: What was in the cache.
+        rows: What was not.
+    """
+
+    def __init__(
+        self, depot: Depot, payloads: Mapping[UUID, Payload], rows: Mapping[UUID, BlobRow]
+    ) -> None:
+        self._depot = depot
+        self._payloads = payloads
+        self._rows = rows
+        self._turns = {blob_id: trio.Lock() for blob_id in rows}
+
+    async def get(self, blob_id: UUID) -> Any:
+        """Give the value of a blob: a list or dict is a new one each time.
+
+        A checkpoint. Large blobs are decompressed in a thread, and a cancellation waits
+        for that (milliseconds). JSON is parsed right here however large it is (some 6 ms a
+        megabyte), since orjson would stop every other thread meanwhile.
+
+        Args:
+            blob_id: One of those that were asked for.
+
+        Raises:
+            BlobMissing: There is no such blob.
+            BlobForgotten: Its bytes were deleted.
+            BlobDamaged: It is not what was written.
+            BlobUnavailable: It is sealed or kept in a way that this process cannot read.
+            ValueTooLarge: It is larger than the cap.
+        """
+        if blob_id in self._payloads:
+            await trio.lowlevel.checkpoint()
+            return parse(blob_id, self._payloads[blob_id])
+        row = self.row(blob_id)
+        if row.elements is not None:
+            return await Reading(self._depot, row).elements()
+        # The second of two readers finds in the cache what the first one unpacked.
+        async with self._turns[blob_id]:
+            payload = await Reading(self._depot, row).payload()
+        return parse(blob_id, payload)
+
+    def row(self, blob_id: UUID) -> BlobRow:
+        """What is known of a blob that was not in the cache."""
+        row = self._rows.get(blob_id)
+        if row is None:
+            raise BlobMissing(blob_id)
+        if row.forgotten:
+            raise BlobForgotten(blob_id)
+        if row.sha256 is None:
+            raise BlobDamaged(blob_id, "it is not written to its end")
+        return row
+
+    def handle(self, blob_id: UUID) -> Blob[Any]:
+        """Give the handle of a blob."""
+        row = self.row(blob_id)
+        return Blob(row, digest_of(row, self._depot.seal_of(row)), Reading(self._depot, row))
+
+
+class Reading:
+    """Reads one blob."""
+
+    def __init__(self, depot: Depot, row: BlobRow) -> None:
+        self._depot = depot
+        self._row = row
+        self._inline: list[Any] | None = None
+
+    async def value(self) -> Any:
+        """The value."""
+        if self._row.elements is not None:
+            return await self.elements()
+        return parse(self._row.id, await self.payload())
+
+    async def payload(self) -> Payload:
+        """The payload, from the cache if it is there."""
+        row, cache = self._row, self._depot.cache
+        if (payload := cache.get(row.id)) is not None:
+            await trio.lowlevel.checkpoint()
+            return payload
+        if (row.raw_size or 0) > self._depot.cap:
+            raise ValueTooLarge(
+                f"blob {row.id} has {row.raw_size:,} bytes, the cap is {self._depot.cap:,}:"
+                " take it as a handle, and read it in pieces"
+            )
+        raw = await self._whole()
+        is_long = row.kind == "text" and len(raw) > HEAVY
+        payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
+        cache.put(row.id, payload)
+        return payload
+
+    async def _whole(self) -> bytes:
+        if self._row.chunk_size is None:
+            return await self._content()
+        # getvalue() of a BytesIO is no copy.
+        whole = BytesIO()
+        async with aclosing(self._chunks(0, None)) as pieces:
+            async for piece in pieces:
+                whole.write(piece)
+        return whole.getvalue()
+
+    async def _content(self) -> bytes:
+        row = self._row
+        content = row.content if row.content is not None else await self._depot.content(row)
+
+        seal, dictionary = self._depot.seal_of(row), self._depot.dictionary_of(row)
+
+        def open_content() -> bytes:
+            packed = seal.open(content, CONTENT)
+            raw = unpack(row.codec, packed, row.raw_size or 0, dictionary)
+            check(row, seal, sha256(raw).digest())
+            return raw
+
+        try:
+            return await self._depot.work((row.raw_size or 0) > HEAVY, open_content)
+        except ValueError as error:
+            raise BlobDamaged(row.id, str(error)) from error
+
+    async def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        """The bytes of a range: of a blob in chunks, without the others."""
+        row = self._row
+        if row.elements is not None:
+            raise TypeError(f"blob {row.id} is a list: take its value() or item()")
+        if row.chunk_size is None:
+            yield (await self._content())[start:stop]
+        else:
+            async with aclosing(self._chunks(start, stop)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    def _chunks(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        row, depot = self._row, self._depot
+        return Chunks(row, depot.seal_of(row), depot.store(row), depot.work).read(start, stop)
+
+    async def elements(self) -> list[Any]:
+        """All elements of a list."""
+        row = self._row
+        values = await self._frame()
+        ids = [element for element in row.elements or () if element]
+        loaded = await load(self._depot, ids)
+        for place, element in enumerate(row.elements or ()):
+            if element:
+                values[place] = await loaded.get(element)
+        return values
+
+    async def element(self, index: int) -> Any:
+        """One element of a list, without the others."""
+        element = (self._row.elements or [])[index]
+        if element is None:
+            if self._inline is None:
+                self._inline = await self._frame()
+            return deepcopy(self._inline[index])  # each reader gets one of its own
+        return await (await load(self._depot, [element])).get(element)
+
+    async def _frame(self) -> list[Any]:
+        """The list, with null for each element that is a blob."""
+        return list(parse(self._row.id, Payload("json", await self._content())))

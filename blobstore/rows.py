@@ -1,0 +1,267 @@
+"""The rows of `pgflow.output_blobs`: what is known of a blob, and a small one itself."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import args_row
+from psycopg.types.numeric import Int4, Int8
+
+# A pipeline keeps all that it was given in memory, and saves a round trip for each row:
+# past a few megabytes the first weighs more.
+PIPELINED_BYTES = 4 * 1024 * 1024
+
+COLUMNS = """
+id, run_id, step_slug, task_index, kind, media_type, codec, dictionary_id, key_id, data_key,
+store, chunk_size, elements, raw_size, stored_size, sha256, preview
+"""
+
+# A commit whose answer was lost is tried again with the same blobs.
+INSERT = f"""
+insert into pgflow.output_blobs ({COLUMNS}, content)
+values (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b, %b)
+on conflict (id) do nothing
+"""  # noqa: S608 - of constants
+
+SELECT = f"""
+select {COLUMNS}, case when %b then content end, forgotten_at is not null
+from pgflow.output_blobs
+where id = any(%b)
+"""  # noqa: S608 - of constants
+
+SIZES = "select id, raw_size from pgflow.output_blobs where id = any(%b)"
+
+OPEN = "select pgflow.open_blob(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
+
+LOCK_RUNS = """
+select from pgflow.runs where run_id = any(%b) order by run_id for no key update
+"""
+
+FINISH = "select pgflow.finish_blob(%b, %b, %b, %b, %b, %b)"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose value a blob holds.
+
+    Attributes:
+        run_id: The run, which takes its blobs along when it is deleted.
+        step_slug: The step whose output it is; ``run`` for the run's input.
+        task_index: The task of the step.
+        attempt: The attempt that writes it; None for an input.
+        flow_slug: The flow, whose dictionaries compress it.
+    """
+
+    run_id: UUID
+    step_slug: str = "run"
+    task_index: int = 0
+    attempt: int | None = None
+    flow_slug: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """A row of `pgflow.output_blobs`; the columns are described in the migration."""
+
+    id: UUID
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    kind: str
+    media_type: str | None = None
+    codec: str = "zstd"
+    dictionary_id: int | None = None
+    key_id: str | None = None
+    data_key: bytes | None = field(default=None, repr=False)
+    store: str | None = None
+    chunk_size: int | None = None
+    elements: list[UUID | None] | None = None
+    raw_size: int | None = None
+    stored_size: int | None = None
+    sha256: bytes | None = None
+    preview: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+    forgotten: bool = False
+    elements_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A blob whose chunks are all written, and what is known of it now."""
+
+    id: UUID
+    run_id: UUID
+    chunks: int
+    raw_size: int
+    stored_size: int
+    sha256: bytes
+    preview: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value that is kept as a blob, and what is still to be saved for that.
+
+    Attributes:
+        id: The blob.
+        rows: Rows to insert: the blob, and its elements if it is a list.
+        upload: What to finish, if its chunks are written already.
+    """
+
+    id: UUID
+    rows: tuple[BlobRow, ...] = ()
+    upload: Upload | None = None
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether there is anything to save."""
+        return bool(self.rows or self.upload)
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """Bytes that saving it sends."""
+        return sum(len(row.content or b"") for row in self.rows)
+
+
+async def save(connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
+    """Save blobs in the caller's transaction. Saving a blob twice is saving it once.
+
+    Raises:
+        psycopg.Error: They cannot be saved; the transaction has failed.
+    """
+    async with connection.cursor() as cursor:
+        for group in _pipelined(row for blob in stored for row in blob.rows):
+            await cursor.executemany(INSERT, [_parameters(row) for row in group])
+        if uploads := [blob.upload for blob in stored if blob.upload]:
+            # Who settles a task or deletes a run locks the run before the blob.
+            await cursor.execute(LOCK_RUNS, [list({upload.run_id for upload in uploads})])
+            await cursor.executemany(FINISH, [_finishing(upload) for upload in uploads])
+
+
+async def fetch(
+    connection: AsyncConnection[Any], ids: Sequence[UUID], *, content: bool
+) -> list[BlobRow]:
+    """Get those of these rows that there are, in any order; with one query where none is a list."""
+    # A prepared statement may get a plan for any id, which locks all days.
+    async with connection.cursor(binary=True, row_factory=args_row(BlobRow)) as cursor:
+        await cursor.execute(SELECT, [content, list(ids)], prepare=False)
+        found = await cursor.fetchall()
+    elements = {element for row in found for element in row.elements or () if element}
+    if not elements:
+        return found
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(SIZES, [list(elements)], prepare=False)
+        sizes: dict[UUID | None, int] = dict(await cursor.fetchall())
+    return [with_size(row, sizes) for row in found]
+
+
+def with_size(row: BlobRow, sizes: Mapping[UUID | None, int]) -> BlobRow:
+    """The same row; that of a list knows how large its elements are."""
+    if row.elements is None:
+        return row
+    return replace(row, elements_size=sum(sizes.get(element, 0) for element in set(row.elements)))
+
+
+async def open_blob(
+    connection: AsyncConnection[Any], row: BlobRow, attempt: int | None, *, wait_for_disk: bool
+) -> bool:
+    """Begin a blob in chunks; whether the attempt still has its task."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(
+            OPEN,
+            [
+                row.id,
+                row.run_id,
+                row.step_slug,
+                Int4(row.task_index),
+                None if attempt is None else Int4(attempt),
+                row.kind,
+                row.media_type,
+                row.codec,
+                row.key_id,
+                row.data_key,
+                row.store,
+                Int4(row.chunk_size or 0),
+                wait_for_disk,
+            ],
+        )
+        ((opened,),) = await cursor.fetchall()
+        return bool(opened)
+
+
+def _parameters(row: BlobRow) -> tuple[object, ...]:
+    # A number is always of one type, or each size is another statement.
+    return (
+        row.id,
+        row.run_id,
+        row.step_slug,
+        Int4(row.task_index),
+        row.kind,
+        row.media_type,
+        row.codec,
+        None if row.dictionary_id is None else Int4(row.dictionary_id),
+        row.key_id,
+        row.data_key,
+        row.store,
+        None if row.chunk_size is None else Int4(row.chunk_size),
+        row.elements,
+        None if row.raw_size is None else Int8(row.raw_size),
+        None if row.stored_size is None else Int8(row.stored_size),
+        row.sha256,
+        row.preview,
+        row.content,
+    )
+
+
+def _finishing(upload: Upload) -> tuple[object, ...]:
+    return (
+        upload.id,
+        Int4(upload.chunks),
+        Int8(upload.raw_size),
+        Int8(upload.stored_size),
+        upload.sha256,
+        upload.preview,
+    )
+
+
+def _pipelined(rows: Iterable[BlobRow]) -> Iterator[list[BlobRow]]:
+    """Groups that go through one pipeline each."""
+    group: list[BlobRow] = []
+    size = 0
+    for row in rows:
+        length = len(row.content or b"")
+        if group and size + length > PIPELINED_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += length
+    if group:
+        yield group
+
+
+async def newest_dictionaries(
+    connection: AsyncConnection[Any], flow_slugs: Sequence[str]
+) -> dict[tuple[str, str], int]:
+    """The number of the newest dictionary of each step of these flows."""
+    cursor = await connection.execute(
+        """
+        select flow_slug, step_slug, max(id) from pgflow.blob_dictionaries
+        where flow_slug = any(%s) group by flow_slug, step_slug
+        """,
+        [list(flow_slugs)],
+    )
+    return {(flow, step): number for flow, step, number in await cursor.fetchall()}
+
+
+async def fetch_dictionaries(
+    connection: AsyncConnection[Any], numbers: Sequence[int]
+) -> dict[int, bytes]:
+    """The dictionaries of these numbers."""
+    cursor = await connection.execute(
+        "select id, content from pgflow.blob_dictionaries where id = any(%s)",
+        [list(numbers)],
+        binary=True,
+    )
+    return dict(await cursor.fetchall())

@@ -1,0 +1,210 @@
+"""Proves that no blob is lost, left over or damaged, beside whatever runs.
+
+The rows are compared in one snapshot: what is being written is in it as a whole or not at all.
+Contents are read afterwards, and what was deleted meanwhile is no fault.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from blobstore import BlobError, BlobStore, BlobUnavailable, KeyMissing, Keys, rows
+from blobstore.depot import Depot
+from blobstore.loaded import Reading
+from blobstore.rows import BlobRow
+from blobstore.store import Caller
+
+MOST = 100  # faults that are told
+PAGE = 1000  # blobs looked up at once
+MIB = 1024 * 1024
+AT_ONCE = 16 * MIB  # bytes of contents read at once
+
+# A day that is dropped takes no regard of snapshots: what holds this lock finds all of its days.
+LOCK = "lock table pgflow.output_blobs, pgflow.blob_chunks in access share mode"
+
+COUNTS = """
+select
+  count(*),
+  count(*) filter (where sha256 is null),
+  count(*) filter (where forgotten_at is not null),
+  (select count(*) from pgflow.blob_chunks),
+  coalesce(sum(stored_size) filter (where forgotten_at is null), 0)::bigint,
+  extract(epoch from clock_timestamp() - min(created_at) filter (where sha256 is null))::float8
+from pgflow.output_blobs
+"""
+
+FAULTS = "select f.blob_id, f.fault, count(*) over () from pgflow.blob_faults() f limit %s"
+
+NEXT = """
+select id, case when chunk_size is null then stored_size else 0 end
+from pgflow.output_blobs
+where (%b::uuid is null or id > %b) and sha256 is not null and forgotten_at is null
+order by id limit %b
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a blob."""
+
+    blob_id: UUID
+    fault: str
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was looked at, and what is wrong.
+
+    Attributes:
+        blobs: Blobs, all of them.
+        unfinished: Those that are being written.
+        oldest_unfinished: Seconds since the first of these was begun.
+        forgotten: Those of which only the row is left.
+        chunks: Chunks in the database.
+        stored_bytes: Bytes that are stored of all blobs.
+        verified: Blobs whose contents were read and have their digests.
+        not_checked: How many were not read, by the reason.
+        faults: What is wrong; the first hundred of these.
+        more: How many more there are.
+    """
+
+    blobs: int = 0
+    unfinished: int = 0
+    oldest_unfinished: float | None = None
+    forgotten: int = 0
+    chunks: int = 0
+    stored_bytes: int = 0
+    verified: int = 0
+    not_checked: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, fault: Fault) -> None:
+        """Note a fault."""
+        if len(self.faults) < MOST:
+            self.faults.append(fault)
+        else:
+            self.more += 1
+
+
+async def check(connection: AsyncConnection[Any]) -> Checked:
+    """Compare rows, references and chunks with one another.
+
+    A checkpoint. While it runs, no day of blobs can be dropped.
+
+    Args:
+        connection: One that is in no transaction.
+
+    Raises:
+        psycopg.Error: A query failed.
+    """
+    checked = Checked()
+    async with connection.transaction():
+        await connection.execute("set transaction isolation level repeatable read, read only")
+        await connection.execute(LOCK)
+        cursor = await connection.execute(COUNTS)
+        (
+            checked.blobs,
+            checked.unfinished,
+            checked.forgotten,
+            checked.chunks,
+            checked.stored_bytes,
+            checked.oldest_unfinished,
+        ) = (await cursor.fetchall())[0]
+        cursor = await connection.execute(FAULTS, [MOST])
+        for blob_id, fault, count in await cursor.fetchall():
+            checked.faults.append(Fault(blob_id, fault))
+            checked.more = count - len(checked.faults)
+    return checked
+
+
+async def check_contents(
+    make: Caller,
+    checked: Checked,
+    *,
+    keys: Keys | None = None,
+    objects: BlobStore | None = None,
+) -> None:
+    """Read each blob and compare it with its digest, some megabytes at a time.
+
+    A checkpoint. Blobs that this process has no key for, or no store, count as not checked.
+
+    Args:
+        make: Makes calls.
+        checked: Where to count.
+        keys: What opens sealed blobs.
+        objects: Where chunks are that are kept outside.
+
+    Raises:
+        psycopg.Error: A query failed.
+    """
+    depot = Depot(
+        make,
+        cap=0,
+        cache_budget=0,
+        chunk_size=1,
+        keys=keys,
+        objects=objects,
+        object_threshold=1,
+    )
+    async with aclosing(_groups(make)) as groups:
+        async for ids in groups:
+            group = await make(partial(rows.fetch, ids=ids, content=True))
+            for row in group:
+                with suppress(ValueError):  # damaged: those that need it cannot be read
+                    await depot.learn([row.dictionary_id])
+                await _verify(depot, row, checked)
+
+
+async def _groups(make: Caller) -> AsyncGenerator[list[UUID], None]:
+    """The ids of all blobs, as many at once as may be in memory together."""
+    after: UUID | None = None
+    while page := await make(partial(_next_page, after=after)):
+        group: list[UUID] = []
+        size = 0
+        for blob_id, stored in page:
+            if group and size + stored > AT_ONCE:
+                yield group
+                group, size = [], 0
+            group.append(blob_id)
+            size += stored
+        yield group
+        after = group[-1]
+
+
+async def _next_page(
+    connection: AsyncConnection[Any], after: UUID | None
+) -> Sequence[tuple[UUID, int]]:
+    cursor = await connection.execute(NEXT, [after, after, PAGE], binary=True)
+    return await cursor.fetchall()
+
+
+async def _verify(depot: Depot, row: BlobRow, checked: Checked) -> None:
+    try:
+        # Of a list, what it has of itself: its elements are blobs like others.
+        pieces = Reading(depot, replace(row, elements=None)).pieces(0, None)
+        async with aclosing(pieces):
+            async for _ in pieces:
+                pass
+    except KeyMissing as error:
+        checked.not_checked[str(error)] += 1
+    except BlobUnavailable:
+        checked.not_checked[f"store {row.store!r} was not given, or does not answer"] += 1
+    except BlobError as error:
+        if await depot.make(partial(_is_still_there, blob_id=row.id)):
+            checked.add(Fault(row.id, str(error)))
+    else:
+        checked.verified += 1
+
+
+async def _is_still_there(connection: AsyncConnection[Any], blob_id: UUID) -> bool:
+    cursor = await connection.execute(
+        "select from pgflow.output_blobs where id = %s and forgotten_at is null", [blob_id]
+    )
+    return bool(await cursor.fetchall())

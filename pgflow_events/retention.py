@@ -1,0 +1,175 @@
+"""Deletes what is to be kept no longer: the bytes of blobs, days of blobs, runs.
+
+Each step is a commit of its own that leaves nothing half done: this may be interrupted at any
+moment, beside running workers, and several may do it at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import trio
+from psycopg import AsyncConnection
+
+from blobstore.store import Caller
+
+BATCH = 500  # rows deleted in one commit, of some ten milliseconds
+MESSAGES = 5000  # the same for messages, which are cheaper
+
+TRIES = 5  # to lock a day that others use
+PAUSE = 0.1  # seconds between two of these, for those whom the first one kept waiting
+
+DAY = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was deleted, or would be.
+
+    Attributes:
+        days: Whose blobs went with their partitions.
+        busy_days: Which could not be dropped, because somebody used them all the time: their
+            runs are left to the next time.
+        forgotten: Blobs whose bytes went since their `keep_output` was over.
+        runs: Runs.
+        tasks: Tasks of these runs.
+        blobs: Blobs of these runs and days.
+        bytes: Stored bytes of these blobs, and of those forgotten.
+        messages: Archived messages of the queues.
+        dictionaries: zstd dictionaries that nothing is compressed with any more.
+    """
+
+    days: list[date] = field(default_factory=list)
+    busy_days: list[date] = field(default_factory=list)
+    forgotten: int = 0
+    runs: int = 0
+    tasks: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    messages: int = 0
+    dictionaries: int = 0
+
+
+async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> datetime:
+    """The moment `age` ago, by the clock of the server.
+
+    Args:
+        make: Makes calls.
+        age: How long what ended is kept.
+        whole_days: Whether an age of a day or more is counted from the last midnight of UTC.
+            Then all that goes, goes with its day; else runs that become too old minute by
+            minute are deleted one by one, and nothing is left for the day to be dropped with.
+    """
+    (now,) = await _row(make, "select clock_timestamp()")
+    if whole_days and age >= DAY:
+        now = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    moment: datetime = now - age
+    return moment
+
+
+async def prunable(make: Caller, older_than: datetime) -> Pruned:
+    """What :func:`prune` would delete now of the runs that ended before this moment."""
+    days, forgotten, runs, tasks, blobs, stored, messages, dictionaries = await _row(
+        make, "select * from pgflow.prunable(%s)", older_than
+    )
+    return Pruned(days, [], forgotten, runs, tasks, blobs, stored, messages, dictionaries)
+
+
+async def prune(make: Caller, older_than: datetime, pruned: Pruned | None = None) -> Pruned:
+    """Delete the runs that ended before this moment, with all that belongs to them.
+
+    A checkpoint. If it is cancelled, what was committed stays deleted, and the next call goes on.
+
+    Args:
+        make: Makes calls, each a commit of its own.
+        older_than: The moment, with a time zone.
+        pruned: What was deleted is counted here, for those who interrupt it.
+
+    Raises:
+        psycopg.Error: A call failed; what was deleted before stays deleted.
+    """
+    pruned = pruned or Pruned()
+    await forget(make, pruned)
+    (dictionaries,) = await _row(make, "select pgflow.delete_dictionaries()")
+    pruned.dictionaries += dictionaries
+    for (day,) in await _rows(make, "select day from pgflow.blob_days()"):
+        await _drop_day(make, day, older_than, pruned)
+    await _delete_runs(make, older_than, pruned)
+    for (slug,) in await _rows(make, "select flow_slug from pgflow.flows"):
+        await _delete_archived(make, slug, older_than, pruned)
+    return pruned
+
+
+async def forget(make: Caller, pruned: Pruned) -> None:
+    """Delete the bytes of blobs that their steps keep no longer."""
+    blobs = BATCH
+    while blobs:
+        blobs, stored = await _row(make, "select * from pgflow.forget_blobs(%s)", BATCH)
+        pruned.forgotten += blobs
+        pruned.bytes += stored
+
+
+async def ensure_days(make: Caller) -> None:
+    """See that the blobs of the next days have partitions to go to."""
+    await _row(make, "select pgflow.ensure_blob_days()")
+
+
+async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Pruned) -> None:
+    # Who keeps one day in use most often keeps them all.
+    for again in range(1 if pruned.busy_days else TRIES):
+        if again:
+            await trio.sleep(PAUSE)
+        outcome, blobs, stored = await _row(
+            make, "select * from pgflow.drop_blob_day(%s, %s)", day, older_than
+        )
+        if outcome == "dropped":
+            pruned.days.append(day)
+            pruned.blobs += blobs
+            pruned.bytes += stored
+        if outcome != "busy":
+            return
+    pruned.busy_days.append(day)
+
+
+async def _delete_runs(make: Caller, older_than: datetime, pruned: Pruned) -> None:
+    after: UUID | None = None
+    while True:
+        # Always on from the last one: to begin again would be to read all that was deleted.
+        after, runs, tasks, blobs, stored = await _row(
+            make,
+            "select * from pgflow.delete_runs(%s, %s, %s, %s::date[])",
+            older_than,
+            after,
+            BATCH,
+            pruned.busy_days,
+        )
+        if after is None:
+            return
+        pruned.runs += runs
+        pruned.tasks += tasks
+        pruned.blobs += blobs
+        pruned.bytes += stored
+
+
+async def _delete_archived(make: Caller, slug: str, older_than: datetime, pruned: Pruned) -> None:
+    deleted = MESSAGES
+    while deleted == MESSAGES:
+        (deleted,) = await _row(
+            make, "select pgflow.delete_archived(%s, %s, %s)", slug, older_than, MESSAGES
+        )
+        pruned.messages += deleted
+
+
+async def _row(make: Caller, statement: str, *parameters: object) -> tuple[Any, ...]:
+    (row,) = await _rows(make, statement, *parameters)
+    return row
+
+
+async def _rows(make: Caller, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
+    async def read(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+        cursor = await connection.execute(statement.encode(), list(parameters))
+        return await cursor.fetchall()
+
+    return await make(read)

@@ -1,0 +1,8 @@
+-- The name of a day's partition of pgflow.output_blobs or pgflow.blob_chunks.
+create or replace function pgflow.blob_partition(parent text, day date)
+returns text
+language sql stable parallel safe
+set search_path = ''
+as $$
+  select format('pgflow.%s_%s', parent, to_char(day, 'YYYYMMDD'))
+$$;

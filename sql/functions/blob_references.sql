@@ -1,0 +1,21 @@
+-- Every blob that a run names, and where. What a run puts out it only names again: it is the output of
+-- a task.
+create or replace function pgflow.blob_references()
+returns table (run_id uuid, id uuid, place text, again boolean)
+language sql stable
+set search_path = ''
+as $$
+  select r.run_id, r.input_blob_id, 'as its input', false from pgflow.runs r
+  where r.input_blob_id is not null
+  union all
+  select t.run_id, t.output_blob_id, 'as the output of ' || t.step_slug, false
+  from pgflow.step_tasks t
+  where t.output_blob_id is not null
+  union all
+  select l.run_id, e.id, format('in list %s', l.id), false
+  from pgflow.output_blobs l cross join unnest(l.elements) as e (id)
+  where e.id is not null
+  union all
+  select r.run_id, o.value::uuid, 'as its output ' || o.key, true
+  from pgflow.runs r cross join jsonb_each_text(r.output_blobs_refs) as o
+$$;

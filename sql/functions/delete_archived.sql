@@ -1,0 +1,25 @@
+-- Deletes up to qty archived messages of a flow that were archived before `older_than`; how many.
+create or replace function pgflow.delete_archived(
+  flow_slug text,
+  older_than timestamptz,
+  qty integer
+)
+returns bigint
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  deleted bigint;
+begin
+  execute format(
+    $sql$
+      delete from pgmq.%1$I where msg_id = any(
+        array(select msg_id from pgmq.%1$I where archived_at < $1 order by archived_at limit $2)
+      )
+    $sql$, pgmq.format_table_name(flow_slug, 'a')
+  ) using older_than, qty;
+  get diagnostics deleted = row_count;
+  return deleted;
+end
+$$;

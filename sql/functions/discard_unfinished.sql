@@ -1,0 +1,26 @@
+-- Deletes the blobs that earlier attempts of these tasks, or tasks of failed runs, had begun to write.
+-- There are none but where an attempt failed or was given up.
+create or replace function pgflow.discard_unfinished(settled pgflow.settled_task[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+as $$
+declare
+  run uuid;
+begin
+  for run in select distinct t.run_id from unnest(settled) t where t.retried loop
+    delete from pgflow.output_blobs b
+    where
+      b.id between pgflow.first_blob_id(run) and pgflow.last_blob_id(run)
+      and b.run_id = run and b.sha256 is null
+      and not exists (
+        select from pgflow.step_tasks t
+        where
+          t.run_id = run and t.step_slug = b.step_slug and t.task_index = b.task_index
+          and t.status = 'queued' and t.started_at is not null
+      );
+  end loop;
+end
+$$;

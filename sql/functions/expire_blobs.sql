@@ -1,0 +1,51 @@
+-- Notes until when the blobs of these runs, which have ended, are kept: a blob that several name as their
+-- output as long as the last of them says. Where no step has said anything, nothing is written.
+create or replace function pgflow.expire_blobs(run_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+as $$
+declare
+  ids uuid[];
+  keeps integer[];
+begin
+  if not exists (
+    select from pgflow.runs r join pgflow.flows f using (flow_slug)
+    where
+      r.run_id = any(run_ids) and r.has_blobs
+      and (
+        f.opt_keep_output is not null
+        or exists (
+          select from pgflow.steps s
+          where s.flow_slug = f.flow_slug and s.opt_keep_output is not null
+        )
+      )
+  ) then
+    return;
+  end if;
+
+  -- Ids first: only a look-up by known ids leaves the other days alone.
+  select array_agg(k.id), array_agg(k.seconds) into ids, keeps
+  from (
+    select named.id, max(named.seconds) as seconds
+    from (
+      select r.input_blob_id as id, f.opt_keep_output as seconds
+      from pgflow.runs r join pgflow.flows f using (flow_slug) where r.run_id = any(run_ids)
+      union all
+      select t.output_blob_id, coalesce(s.opt_keep_output, f.opt_keep_output)
+      from pgflow.step_tasks t
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+      where t.run_id = any(run_ids)
+    ) named
+    where named.id is not null
+    group by named.id having count(*) = count(named.seconds)
+  ) k;
+
+  update pgflow.output_blobs b
+  set expires_at = clock_timestamp() + make_interval(secs => keeps[array_position(ids, b.id)])
+  where b.id = any(ids);
+end
+$$;

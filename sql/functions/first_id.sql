@@ -1,0 +1,11 @@
+-- The least UUID of version 7 that can be made from this moment on.
+create or replace function pgflow.first_id(moment timestamptz)
+returns uuid
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select encode(
+    substring(int8send((extract(epoch from moment) * 1000)::bigint) from 3)
+    || decode(repeat('00', 10), 'hex'), 'hex'
+  )::uuid
+$$;

@@ -1,0 +1,35 @@
+-- Deletes the bytes of up to qty blobs whose time is over, and of their elements; the rows stay and tell
+-- what there was. What is kept elsewhere is left to a sweep there.
+create or replace function pgflow.forget_blobs(
+  qty integer,
+  out blobs bigint,
+  out bytes bigint
+)
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  due uuid[];
+begin
+  perform pgflow.lock_retention();
+  due := array(
+    select b.id from pgflow.output_blobs b
+    where b.expires_at <= clock_timestamp() and b.forgotten_at is null
+    order by b.expires_at limit qty for update skip locked
+  );
+  due := due || array(
+    select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
+    where b.id = any(due) and e.id is not null
+  );
+  delete from pgflow.blob_chunks c where c.blob_id = any(due);
+
+  with forgotten as (
+    update pgflow.output_blobs b
+    set content = null, data_key = null, preview = null, forgotten_at = clock_timestamp()
+    where b.id = any(due) and b.forgotten_at is null
+    returning b.stored_size
+  )
+  select count(*), coalesce(sum(f.stored_size), 0)::bigint into blobs, bytes from forgotten f;
+end
+$$;

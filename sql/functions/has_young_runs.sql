@@ -1,0 +1,14 @@
+-- Whether one of the runs with these ids goes on, or did not end before `older_than`.
+create or replace function pgflow.has_young_runs(lower uuid, upper uuid, older_than timestamptz)
+returns boolean
+language sql stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select exists (
+    select from pgflow.runs r
+    where
+      r.run_id >= lower and r.run_id < upper
+      and (r.status = 'started' or coalesce(r.completed_at, r.failed_at) >= older_than)
+  )
+$$;

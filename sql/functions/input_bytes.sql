@@ -1,0 +1,48 @@
+-- Bytes that a handler of this step takes to memory of the run's input and of the outputs it depends on,
+-- where these are blobs; of a list, with its elements. `loads` names those it takes ('run',
+-- dependencies); null: all.
+create or replace function pgflow.input_bytes(flow_slug text, run_id uuid, step_slug text, loads text[])
+returns bigint
+language plpgsql stable
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on -- the caller's plans are of another kind
+set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[] := array(
+    select i.id
+    from (
+      select 'run' as slug, r.input_blob_id as id from pgflow.runs r
+      where r.run_id = input_bytes.run_id
+      union all
+      select t.step_slug, t.output_blob_id
+      from pgflow.deps d
+      cross join lateral (
+        select o.step_slug, o.output_blob_id from pgflow.step_tasks o
+        where o.run_id = input_bytes.run_id and o.step_slug = d.dep_slug
+      ) t
+      where d.flow_slug = input_bytes.flow_slug and d.step_slug = input_bytes.step_slug
+    ) i
+    where i.id is not null and (input_bytes.loads is null or i.slug = any(input_bytes.loads))
+  );
+  size bigint;
+  element_ids uuid[];
+begin
+  if ids = '{}' then
+    return 0::bigint;
+  end if;
+  select coalesce(sum(b.raw_size), 0)::bigint into size from pgflow.output_blobs b where b.id = any(ids);
+  element_ids := array(
+    select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
+    where b.id = any(ids) and e.id is not null
+  );
+  if element_ids <> '{}' then
+    size := size + (
+      select coalesce(sum(b.raw_size), 0)::bigint from pgflow.output_blobs b where b.id = any(element_ids)
+    );
+  end if;
+  return size;
+end
+$$;

@@ -1,0 +1,8 @@
+-- The greatest id that a blob of this run can have.
+create or replace function pgflow.last_blob_id(run_id uuid)
+returns uuid
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select encode(substring(uuid_send(run_id) for 8) || '\xffffffffffffffff', 'hex')::uuid
+$$;

@@ -1,0 +1,42 @@
+-- Up to qty runs after `after` that ended before `older_than`, in order of their ids; left out are those
+-- that somebody holds, and those that started on one of `busy_days`.
+-- Ids that were not made from a time lie, but for a chance in a million, beyond those of all times.
+create or replace function pgflow.old_runs(
+  older_than timestamptz,
+  after uuid,
+  qty integer,
+  busy_days date[]
+)
+returns setof uuid
+language plpgsql
+set search_path = ''
+set timezone = 'UTC'
+set enable_seqscan = off
+as $$
+declare
+  bounds uuid[];
+  found_before integer := 0;
+begin
+  foreach bounds slice 1 in array array[
+    array['00000000-0000-0000-0000-000000000000', pgflow.first_id(older_than)::text],
+    array[
+      pgflow.first_id(clock_timestamp() + '1 day')::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+    ]
+  ]::uuid[] loop
+    return query
+    select r.run_id from pgflow.runs r
+    where
+      r.run_id >= greatest(bounds[1], after) and r.run_id < bounds[2]
+      and r.run_id is distinct from after
+      and r.status <> 'started' and coalesce(r.completed_at, r.failed_at) < older_than
+      and not exists (
+        select from unnest(busy_days) as d (day)
+        where
+          r.run_id >= pgflow.first_id(d.day::timestamptz)
+          and r.run_id < pgflow.first_id((d.day + 1)::timestamptz)
+      )
+    order by r.run_id limit qty - found_before for update skip locked;
+    get diagnostics found_before = row_count;
+  end loop;
+end
+$$;

@@ -1,0 +1,25 @@
+-- The blobs of a run go with it. (A foreign key would stand in the way of dropping a day.)
+create or replace function pgflow.delete_blobs_of_runs()
+returns trigger
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+as $$
+declare
+  run uuid;
+begin
+  for run in select r.run_id from old_runs r where r.has_blobs loop
+    delete from pgflow.output_blobs b
+    where
+      b.id between pgflow.first_blob_id(run) and pgflow.last_blob_id(run) and b.run_id = run;
+  end loop;
+  return null;
+end
+$$;
+
+create or replace trigger delete_blobs_of_runs
+after delete on pgflow.runs
+referencing old table as old_runs
+for each statement
+execute function pgflow.delete_blobs_of_runs();

@@ -1,0 +1,93 @@
+"""Handles of what is in memory, and the stream of a handle."""
+
+from collections.abc import AsyncGenerator
+from hashlib import sha256
+
+import pytest
+import trio
+
+from blobstore import Blob, BlobDamaged, BlobStream
+from blobstore.ids import new_id
+
+RUN_ID = new_id()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "raw"),
+    [("ä", "text", "ä".encode()), ("", "text", b""), ([1, None], "json", b"[1,null]")],
+)
+async def test_what_is_inline_has_a_handle_like_any_other(value, kind, raw, tmp_path):
+    handle = Blob.of(RUN_ID, value)
+    assert (handle.id, handle.kind, handle.size) == (None, kind, len(raw))
+    assert handle.sha256 == sha256(raw).hexdigest()
+    assert await handle.value() == value
+    assert await handle.bytes() == (await handle.text()).encode() == raw
+    assert await handle.read(-2, 99) == raw[-2:99]
+    await handle.save(str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == raw
+    with pytest.raises(IndexError):
+        await handle.item(0)
+
+
+async def pieces(*given: bytes | Exception, forever: bool = False) -> AsyncGenerator[bytes, None]:
+    for piece in given:
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
+    if forever:
+        await trio.sleep_forever()
+
+
+async def received(stream: BlobStream, max_bytes: int | None = None) -> list[bytes]:
+    got = []
+    while piece := await stream.receive_some(max_bytes):
+        got.append(piece)
+    return got
+
+
+async def test_a_stream_gives_its_pieces_or_as_much_of_them_as_is_asked_for():
+    async with BlobStream(pieces(b"abc", b"de")) as stream:
+        assert await received(stream) == [b"abc", b"de"]
+        assert await stream.receive_some() == b""
+    async with BlobStream(pieces(b"abc", b"de")) as stream:
+        assert await received(stream, 2) == [b"ab", b"c", b"de"]
+
+
+@pytest.mark.parametrize("most", [0, -1])
+async def test_a_stream_cannot_be_asked_for_nothing(most):
+    async with BlobStream(pieces(b"abc")) as stream:
+        with pytest.raises(ValueError, match="max_bytes"):
+            await stream.receive_some(most)
+
+
+async def test_a_stream_that_failed_does_not_pass_for_one_that_ended():
+    async with BlobStream(pieces(b"abc", BlobDamaged(RUN_ID, "x"))) as stream:
+        with pytest.raises(BlobDamaged):
+            await received(stream)
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+
+async def test_a_stream_that_was_cut_off_does_not_pass_for_one_that_ended(autojump_clock):
+    async with BlobStream(pieces(b"abc", forever=True)) as stream:
+        with trio.move_on_after(1):
+            await received(stream)
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+
+async def test_a_cancellation_before_a_stream_waits_loses_nothing():
+    async with BlobStream(pieces(b"abc")) as stream:
+        assert await stream.receive_some(1) == b"a"
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await stream.receive_some()
+        assert scope.cancelled_caught
+        assert await received(stream) == [b"bc"]
+
+
+async def test_a_stream_that_was_closed_gives_nothing_more():
+    async with BlobStream(pieces(b"abc")) as stream:
+        await stream.receive_some(1)
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
