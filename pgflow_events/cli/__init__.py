@@ -5,8 +5,10 @@ the completion of the shell have no need of a terminal's colours or of a databas
 """
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -17,31 +19,59 @@ SUMMARIES = {
     "start": "Start runs of a flow.",
     "runs": "List runs, the newest first.",
     "show": "Show a run with its steps.",
+    "blob": "Look at stored values, and look after them.",
+    "prune": "Delete old runs with all that belongs to them.",
     "doctor": "Check the database and say what is wrong.",
 }
 
 
 class Commands(click.Group):
-    """The commands; each is in the module of its name."""
+    """Commands that are imported when they are called.
+
+    Args:
+        place: Where they are: the name of a module, with {} for that of the command in it.
+        summaries: What each of them does, in the order in which they are used.
+        examples: Command lines for the help.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        place: str,
+        summaries: Mapping[str, str],
+        examples: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.place = place
+        self.summaries = summaries
+        self.examples = examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, in the order in which they are used."""
-        return list(SUMMARIES)
+        """The names of all commands."""
+        return list(self.summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
-        if cmd_name not in SUMMARIES:
+        if cmd_name not in self.summaries:
             return None
-        command: click.Command = getattr(import_module(f"pgflow_events.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(self.place.format(cmd_name)), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl(list(self.summaries.items()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
-@click.command("pgflow-events", cls=Commands)
+@click.command("pgflow-events", cls=Commands, place="pgflow_events.cli.{}", summaries=SUMMARIES)
 @click.version_option(package_name="pgflow-events", message="%(prog)s %(version)s")
 def commands() -> None:
     """A workflow engine inside PostgreSQL.

@@ -1,6 +1,9 @@
 """`pgflow-events worker`."""
 
+import logging
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,10 +13,14 @@ from pgflow_events.cli.command import Command
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
+from pgflow_events.cli.quantities import age, size, size_text
+from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.settings import Settings
 from pgflow_events.worker import Worker
 
 DEFAULTS = Settings()
+
+log = logging.getLogger("pgflow_events.worker")
 
 
 @click.command(
@@ -22,6 +29,8 @@ DEFAULTS = Settings()
         "pgflow-events worker flows.py",
         "pgflow-events worker myapp.flows:analyze myapp.flows:report --slots 200",
         "pgflow-events worker myapp.flows --resources myapp.clients:resources --log-format json",
+        "pgflow-events worker flows.py --keep-runs 7d --input-budget 1GB",
+        "pgflow-events worker flows.py --keys keys --objects s3://bucket/prefix",
     ),
 )
 @click.argument("flows", nargs=-1, required=True, metavar="MODULE[:FLOW]...")
@@ -46,6 +55,39 @@ DEFAULTS = Settings()
     " Context.resources.",
 )
 @click.option(
+    "--keep-runs",
+    type=age,
+    metavar="AGE",
+    help="For how long runs are kept after their end, such as 7d; without it for ever. From a day"
+    " on, it is counted from the last midnight of UTC.",
+)
+@click.option(
+    "--input-budget",
+    type=size,
+    default=size_text(DEFAULTS.input_budget),
+    show_default=True,
+    metavar="SIZE",
+    help="What the running handlers may have loaded together of values that are blobs.",
+)
+@click.option(
+    "--value-cap",
+    type=size,
+    default=size_text(DEFAULTS.value_cap),
+    show_default=True,
+    metavar="SIZE",
+    help="The largest value that is held in memory; streams have no cap.",
+)
+@keys_option
+@objects_option
+@click.option(
+    "--object-threshold",
+    type=size,
+    default=size_text(DEFAULTS.object_threshold),
+    show_default=True,
+    metavar="SIZE",
+    help="The size from which on a value goes to --objects.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
@@ -66,6 +108,12 @@ def worker(
     slots: int,
     connections: int,
     resources: str | None,
+    keep_runs: timedelta | None,
+    input_budget: int,
+    value_cap: int,
+    keys: Path | None,
+    objects: str | None,
+    object_threshold: int,
     log_level: str,
     log_format: str,
     dsn: str | None,
@@ -87,10 +135,27 @@ def worker(
         slots=slots,
         connections=connections,
         listen_dsn=checked(listen_dsn) if listen_dsn else None,
+        keep_runs=keep_runs,
+        input_budget=input_budget,
+        value_cap=value_cap,
+        keys=key_ring(keys),
+        objects=object_store(objects),
+        object_threshold=object_threshold,
     )
+    say_where(settings, objects)
     with database(dsn) as found:
         ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
         trio.run(work, Worker(loaded, found, settings=settings, **options), ready)
+
+
+def say_where(settings: Settings, objects: str | None) -> None:
+    """Log where values go. The URL of an object storage that was accepted has no credentials."""
+    if settings.keys:
+        log.info("values are sealed with key %s", settings.keys.active)
+    if settings.objects:
+        log.info("values from %s on go to %s", size_text(settings.object_threshold), objects)
+    if settings.keep_runs is not None:
+        log.info("runs are deleted %s after their end", settings.keep_runs)
 
 
 async def work(runs: Worker, ready: str) -> None:

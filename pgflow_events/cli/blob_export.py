@@ -1,0 +1,85 @@
+"""`pgflow-events blob export`."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import orjson
+import trio
+
+from blobstore import BlobStore, Keys
+from pgflow_events.cli.blob_reading import open_blobs
+from pgflow_events.cli.command import Command, Failure, json_option, print_json
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.errors import UnknownRun
+from pgflow_events.exports import Exported, export_values
+from pgflow_events.summaries import summarize_runs
+
+MANIFEST = "manifest.json"
+
+
+@click.command(
+    cls=Command,
+    examples=("pgflow-events blob export 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a ./run",),
+)
+@click.argument("run_id", type=click.UUID, metavar="RUN")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@keys_option
+@objects_option
+@dsn_option
+@json_option
+def export(
+    *,
+    run_id: UUID,
+    folder: Path,
+    keys: Path | None,
+    objects: str | None,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """Write the values of a run into files.
+
+    DIR is made, or is empty. It gets the input as run.EXT and each output as STEP.EXT, or, of a
+    list that is kept by its elements, STEP.0.EXT and so on; EXT follows the media type. The last
+    file is manifest.json: it says what each of them is. A value that cannot be read has no file,
+    and the exit code is 1, unless it was to be forgotten.
+    """
+    ring, store = key_ring(keys), object_store(objects)
+    try:
+        with database(dsn) as found:
+            manifest = trio.run(write, found, run_id, folder, ring, store)
+    except OSError as error:
+        raise Failure(f"{error.filename or folder}: {error.strerror}") from error
+    values: list[Exported] = manifest["values"]
+    if as_json:
+        print_json(manifest)
+    else:
+        click.echo(f"{sum(value.file is not None for value in values)} values in {folder}")
+    if lost := [value.error for value in values if value.error and not value.forgotten]:
+        raise Failure(f"{len(lost)} could not be read; the first: {lost[0]}")
+
+
+async def write(
+    dsn: str, run_id: UUID, folder: Path, keys: Keys | None, objects: BlobStore | None
+) -> dict[str, Any]:
+    """Write all files; the manifest."""
+    async with open_blobs(dsn, keys, objects) as (connection, blobs):
+        runs = await summarize_runs(connection, run_id=run_id)
+        if not runs:
+            raise UnknownRun(f"there is no run {run_id}")
+        values = await export_values(connection, blobs, run_id, folder)
+    run = runs[0]
+    manifest = {
+        "run_id": run.run_id,
+        "flow_slug": run.flow_slug,
+        "status": run.status,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "values": values,
+    }
+    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+    async with await trio.open_file(folder / MANIFEST, "xb") as file:
+        await file.write(text + b"\n")
+    return manifest

@@ -1,0 +1,17 @@
+"""`pgflow-events blob key`."""
+
+import click
+
+from blobstore.keys import KeyRing
+from pgflow_events.cli.command import Command
+
+
+@click.command(cls=Command, examples=("pgflow-events blob key 2026-05 >> keys",))
+@click.argument("key_id", metavar="ID")
+def key(key_id: str) -> None:
+    """Make a key for a key file.
+
+    Prints a line for the file: the ID, a colon and 32 random bytes as base64. A date is a good
+    ID. Nothing is stored: without this line, what is encrypted with the key is lost.
+    """
+    click.echo(KeyRing.new_line(key_id))

@@ -1,0 +1,140 @@
+"""`pgflow-events prune`."""
+
+import signal
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import click
+import trio
+from rich.filesize import decimal
+from rich.table import Table
+
+from pgflow_events import retention
+from pgflow_events.cli.command import INTERRUPTED, Command, json_option, output_console, print_json
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.quantities import age
+from pgflow_events.cli.stores import caller
+from pgflow_events.connection import Connection
+from pgflow_events.migrations import check_schema
+from pgflow_events.retention import Pruned
+
+NEWS = 2.0  # seconds between two lines that say how far it is
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "pgflow-events prune --older-than 7d",
+        "pgflow-events prune --older-than 12h --dry-run --json",
+    ),
+)
+@click.option(
+    "--older-than",
+    type=age,
+    required=True,
+    metavar="AGE",
+    help="For how long runs are kept after their end: 90s, 30m, 12h, 7d, 2w.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@dsn_option
+@json_option
+def prune(*, older_than: timedelta, dry_run: bool, dsn: str | None, as_json: bool) -> None:
+    """Delete old runs with all that belongs to them.
+
+    Runs that ended before that time go, with their tasks, blobs and archived messages; whole
+    days of blobs at once. So do the bytes of blobs that their steps keep no longer. Runs that
+    still go on are kept, however old.
+
+    It is safe beside running workers, and may be interrupted at any moment: what was deleted is
+    deleted, and the next call goes on.
+    """
+    pruned, finished = Pruned(), False
+    with database(dsn) as found:
+        try:
+            if dry_run:
+                pruned, finished = trio.run(look, found, older_than), True
+            else:
+                finished = trio.run(prune_until_interrupted, found, older_than, pruned)
+        finally:
+            if finished or pruned != Pruned():
+                tell(pruned, as_json=as_json, dry_run=dry_run, finished=finished)
+    if not finished:
+        click.echo("interrupted: the rest is as it was", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+
+
+async def look(dsn: str, older_than: timedelta) -> Pruned:
+    """What would be deleted."""
+    async with await Connection.connect(dsn) as connection:
+        await check_schema(connection)
+        make = caller(connection)
+        return await retention.prunable(make, await retention.cutoff(make, older_than))
+
+
+async def prune_until_interrupted(dsn: str, older_than: timedelta, pruned: Pruned) -> bool:
+    """Prune, unless SIGINT or SIGTERM comes; whether it was finished."""
+    finished = False
+    async with trio.open_nursery() as nursery:
+        await nursery.start(heed_signals, nursery.cancel_scope)
+        async with await Connection.connect(dsn) as connection:
+            await check_schema(connection)
+            nursery.start_soon(say_how_far, pruned)
+            make = caller(connection)
+            await retention.prune(make, await retention.cutoff(make, older_than), pruned)
+        finished = True
+        nursery.cancel_scope.cancel()
+    return finished
+
+
+async def heed_signals(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Cancel at the first signal."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for _ in received:
+            scope.cancel()
+
+
+async def say_how_far(pruned: Pruned) -> None:
+    """Now and then, tell stderr what was deleted so far."""
+    told = replace(pruned)
+    while True:
+        await trio.sleep(NEWS)
+        if pruned != told:
+            told = replace(pruned)
+            click.echo(
+                f"deleted so far: {pruned.runs:,} runs, {pruned.blobs:,} blobs,"
+                f" {decimal(pruned.bytes)}, {pruned.messages:,} messages",
+                err=True,
+            )
+
+
+def tell(pruned: Pruned, *, as_json: bool, dry_run: bool, finished: bool) -> None:
+    """Print what was deleted, or would be."""
+    if as_json:
+        print_json(asdict(pruned) | {"dry_run": dry_run, "finished": finished})
+    else:
+        output_console().print(pruned_table(pruned, "would be deleted" if dry_run else "deleted"))
+
+
+def pruned_table(pruned: Pruned, title: str) -> Table:
+    """What was deleted, a line for each kind."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title)
+    table.add_column("", justify="right")
+    for name, count in (
+        ("days of blobs", len(pruned.days)),
+        ("runs", pruned.runs),
+        ("tasks", pruned.tasks),
+        ("blobs", pruned.blobs),
+        ("blobs forgotten", pruned.forgotten),
+        ("archived messages", pruned.messages),
+        ("dictionaries", pruned.dictionaries),
+    ):
+        table.add_row(name, f"{count:,}")
+    table.add_row("bytes of blobs", decimal(pruned.bytes))
+    if pruned.busy_days:
+        days = ", ".join(map(str, pruned.busy_days))
+        table.add_row(f"in use, left to the next time: {days}", "")
+    return table

@@ -1,0 +1,41 @@
+"""Durations and sizes on the command line: 7d, 90m, 16MB, 16MiB."""
+
+import re
+from datetime import timedelta
+
+import click
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+BYTES = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("b", 1000), ("ib", 1024))
+    for power, prefix in enumerate("kmgt", 1)
+}
+QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+
+
+def age(text: str) -> timedelta:
+    """A number and its unit: s, m, h, d or w. For `type=` of an option."""
+    match = QUANTITY.fullmatch(text)
+    if not match or match[2] not in SECONDS:
+        raise click.BadParameter(f"{text!r} is none such as 90s, 30m, 12h, 7d or 2w")
+    try:
+        return timedelta(seconds=float(match[1]) * SECONDS[match[2]])
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is too long") from None
+
+
+def size(text: str) -> int:
+    """Bytes: a plain number, or one with a unit as in 16MB (of 1000) or 16MiB (of 1024)."""
+    match = QUANTITY.fullmatch(text)
+    if not match or match[2].lower() not in BYTES:
+        raise click.BadParameter(f"{text!r} is none such as 16MB, 16MiB or 16000000")
+    return int(float(match[1]) * BYTES[match[2].lower()])
+
+
+def size_text(size: int) -> str:
+    """A size as the command line takes it: in the largest unit without a rest."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % BYTES[unit.lower()] == 0:
+            return f"{size // BYTES[unit.lower()]}{unit}"
+    return str(size)

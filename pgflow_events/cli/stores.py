@@ -1,0 +1,58 @@
+"""What blobs are read with: calls to the database, keys, and where large ones are kept."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from psycopg import AsyncConnection
+
+from blobstore.keys import KeyRing
+from blobstore.objects import ObjectStore
+from blobstore.store import Caller
+from pgflow_events.errors import SettingsError
+
+keys_option = click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The keys that seal and open blobs; else systemd's credential pgflow-keys.",
+)
+objects_option = click.option(
+    "--objects",
+    metavar="URL",
+    envvar="PGFLOW_OBJECTS",
+    show_envvar=True,
+    help="Where large values are kept: s3://, gs:// or az://BUCKET/PREFIX, or file:///FOLDER.",
+)
+
+
+def key_ring(path: Path | None) -> KeyRing | None:
+    """The keys of this file, or of the systemd credential if there is one.
+
+    Raises:
+        KeyRingError: They cannot be read or used.
+    """
+    return KeyRing.from_file(path) if path else KeyRing.from_credential()
+
+
+def object_store(url: str | None) -> ObjectStore | None:
+    """The object storage of this URL.
+
+    Raises:
+        SettingsError: It cannot be used; the message does not quote it.
+    """
+    if not url:
+        return None
+    try:
+        return ObjectStore.from_url(url)
+    except (ValueError, ImportError) as error:
+        raise SettingsError(str(error)) from error
+
+
+def caller(connection: AsyncConnection[Any]) -> Caller:
+    """Makes calls on this connection; what is wrong with one is an error."""
+
+    async def make(call: Any) -> Any:
+        return await call(connection)
+
+    return make
