@@ -13,12 +13,17 @@ from rich.table import Table
 
 from pgflow_events import EmbeddedServer
 from pgflow_events.migrations import migrate_now
-from tests.bench import drain, due, idle, payload, wake
+from tests.bench import budget, drain, due, elements, growth, idle, payload, sizes, stream, wake
 
 SCENARIOS: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
     "wake": wake.measure,
     "drain": drain.measure,
     "payload": payload.measure,
+    "stream": stream.measure,
+    "budget": budget.measure,
+    "elements": elements.measure,
+    "growth": growth.measure,
+    "sizes": sizes.measure,
     "due": due.measure,
     "idle": idle.measure,
 }

@@ -1,8 +1,12 @@
 """Percentiles, processes and pages that several benchmarks share."""
 
 import pydoc
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from multiprocessing import get_context
 from typing import TypeVar
@@ -10,8 +14,6 @@ from typing import TypeVar
 import trio
 
 T = TypeVar("T")
-
-MODULES = ("builtins", "turtle", "typing", "argparse", "decimal", "datetime", "unittest.mock")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -30,16 +32,24 @@ async def in_process(function: Callable[..., T], *arguments: object) -> T:
     return await trio.to_thread.run_sync(call)
 
 
-def pages() -> list[str]:
-    """Real HTML of many sizes: what pydoc makes of modules of the standard library."""
-    return [pydoc.HTMLDoc().docmodule(import_module(name)) for name in MODULES]
+@cache
+def pages() -> tuple[str, ...]:
+    """Real HTML, 10 MB of it: what pydoc makes of the modules of the standard library."""
+    drawn = []
+    for name in sorted(sys.stdlib_module_names):
+        # Some of the others open a window or a browser.
+        if name.startswith("_") or name in {"antigravity", "idlelib", "this", "turtledemo"}:
+            continue
+        with warnings.catch_warnings(), suppress(ImportError):
+            warnings.simplefilter("ignore")
+            drawn.append(pydoc.HTMLDoc().docmodule(import_module(name)))
+    return tuple(drawn)
 
 
 def html(size: int) -> str:
-    """Real HTML of about so many characters: pages one after the other, then again."""
-    parts, length = [], 0
-    drawn = pages()
-    while length < size:
-        parts.append(drawn[len(parts) % len(drawn)])
-        length += len(parts[-1])
-    return "".join(parts)[:size]
+    """Real HTML of about so many characters: pages one after the other.
+
+    From 10 MB on they come again, too far away for a compressor to notice.
+    """
+    whole = "".join(pages())
+    return (whole * (size // len(whole) + 1))[:size]

@@ -1,0 +1,83 @@
+"""A list of 200 pages of 50 kB that is stored by its elements, and each of them fetched by itself.
+
+Beside it, what a list in a jsonb column costs where each task takes its element out of it.
+"""
+
+import random
+import time
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg.types.json import Jsonb
+
+from blobstore import Blobs, Owner, Stored
+from blobstore.ids import new_id
+from blobstore.store import caller_of
+from pgflow_events.connection import Connection
+from tests.bench.measuring import html
+
+ELEMENTS = 200
+SIZE = 50_000
+
+TABLES = """
+drop schema if exists bench_elements cascade;
+create schema bench_elements;
+create table bench_elements.tasks (id integer primary key, output jsonb);
+"""
+
+
+async def measure(dsn: str) -> dict[str, Any]:
+    """Seconds to store the list and to fetch all of its elements one by one."""
+    whole = html(ELEMENTS * SIZE)
+    pages = [whole[at : at + SIZE] for at in range(0, len(whole), SIZE)]
+    random.Random(1).shuffle(pages)
+    stored, fetched = await by_element(dsn, pages)
+    jsonb_stored, jsonb_fetched = in_jsonb(dsn, pages)
+    return {
+        "store, ms": stored * 1e3,
+        "fetch each element, ms": fetched * 1e3,
+        "jsonb: store, ms": jsonb_stored * 1e3,
+        "jsonb: fetch each element, ms": jsonb_fetched * 1e3,
+        "jsonb / ours": (jsonb_stored + jsonb_fetched) / (stored + fetched),
+    }
+
+
+async def by_element(dsn: str, pages: list[str]) -> tuple[float, float]:
+    """Seconds, for what a map step will do."""
+    async with await Connection.connect(dsn, autocommit=True) as connection:
+        run_id: UUID = new_id()
+        blobs = Blobs(caller_of(connection))
+        began = time.perf_counter()
+        kept = await blobs.encode(pages, Owner(run_id), by_element=True)
+        assert isinstance(kept, Stored)
+        async with connection.transaction():
+            await blobs.save(connection, [kept])
+        stored = time.perf_counter() - began
+        elements = kept.rows[0].elements or []
+        began = time.perf_counter()
+        for page, element in zip(pages, elements, strict=True):
+            assert element
+            # Another process fetches it: nothing is in this one's cache.
+            loaded = await Blobs(caller_of(connection)).load([element])
+            assert await loaded.get(element) == page
+        return stored, time.perf_counter() - began
+
+
+def in_jsonb(dsn: str, pages: list[str]) -> tuple[float, float]:
+    """Seconds, for a list in one column."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(TABLES)
+        began = time.perf_counter()
+        connection.execute(
+            "insert into bench_elements.tasks values (1, %s)", [Jsonb(pages, dumps=orjson.dumps)]
+        )
+        stored = time.perf_counter() - began
+        began = time.perf_counter()
+        for index, page in enumerate(pages):
+            rows = connection.execute(
+                "select output ->> %s from bench_elements.tasks where id = 1", [index]
+            ).fetchall()
+            assert rows[0][0] == page
+        return stored, time.perf_counter() - began
