@@ -23,6 +23,7 @@ from blobstore.loaded import HEAVY
 from blobstore.rows import BlobRow, Owner, Stored
 from blobstore.seals import CONTENT, DIGEST, Seal, chunk_part, new_seal
 from blobstore.store import BlobStore, Caller, PostgresStore
+from blobstore.together import beside
 from blobstore.values import check_size, is_wide
 
 ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element stands in one row
@@ -80,13 +81,12 @@ class Encoder:
                 continue
             kind, raw, digest = form
             if digest not in elements:
-                pack_element = partial(self._pack, kind, raw)
-                elements[digest] = await self._depot.work(len(raw) > HEAVY, pack_element)
+                elements[digest] = await self._pack(kind, raw)
             frame.append(None)
             order.append(digest)
         whole = orjson.dumps(frame)
         check_size(len(whole), self._depot.cap)
-        head = await self._depot.work(len(whole) > HEAVY, partial(self._pack, "list", whole))
+        head = await self._pack("list", whole)
         ids = [elements[digest].id if digest else None for digest in order]
         head = replace(head, elements=ids)
         return Stored(head.id, (head, *elements.values()))
@@ -118,16 +118,14 @@ class Encoder:
         return await self._depot.work(is_wide(value), job)
 
     async def _store(self, form: Payload) -> Stored:
-        def prepare() -> BlobRow | bytes:
-            raw = form.raw(self._depot.cap)
-            return raw if self._is_large(len(raw)) else self._pack(form.kind, raw)
-
-        prepared = await self._depot.work(len(form.data) > HEAVY, prepare)
-        if isinstance(prepared, BlobRow):
-            stored = Stored(prepared.id, (prepared,))
+        heavy = len(form.data) > HEAVY
+        raw = await self._depot.work(heavy, partial(form.raw, self._depot.cap))
+        if not self._is_large(len(raw)):
+            row = await self._pack(form.kind, raw)
+            stored = Stored(row.id, (row,))
         else:
-            objects = self._depot.objects if self._is_object(len(prepared)) else None
-            async with aclosing(once(prepared)) as whole:
+            objects = self._depot.objects if self._is_object(len(raw)) else None
+            async with aclosing(once(raw)) as whole:
                 chunks = regroup(whole, self._depot.chunk_size)
                 stored = await self._upload(form.kind, chunks, objects)
         self._depot.cache.put(stored.id, form)
@@ -177,20 +175,31 @@ class Encoder:
         )
         return row, seal
 
-    def _pack(self, kind: str, raw: bytes) -> BlobRow:
+    async def _pack(self, kind: str, raw: bytes) -> BlobRow:
         draft, seal = self._draft(kind)
         dictionary = self._depot.dictionary(self._owner, len(raw))
-        codec, packed = pack(raw, dictionary)
-        content = seal.seal(packed, CONTENT)
+
+        def fill() -> BlobRow:
+            codec, packed = pack(raw, dictionary)
+            used = dictionary.id if dictionary and codec == "zstd" else None
+            content = seal.seal(packed, CONTENT)
+            return replace(draft, codec=codec, dictionary_id=used, content=content)
+
+        def digest() -> bytes:
+            return sha256(raw).digest()
+
+        if len(raw) > HEAVY:  # a digest takes half as long as compressing, on another core
+            row, digested = await beside(
+                partial(self._depot.work, True, fill), partial(self._depot.work, True, digest)
+            )
+        else:
+            row, digested = fill(), digest()
         return replace(
-            draft,
-            codec=codec,
-            dictionary_id=dictionary.id if dictionary and codec == "zstd" else None,
+            row,
             raw_size=len(raw),
-            stored_size=len(content),
-            sha256=seal.seal(sha256(raw).digest(), DIGEST),
+            stored_size=len(row.content or b""),
+            sha256=seal.seal(digested, DIGEST),
             preview=None if seal.closed else preview_of(kind, raw),
-            content=content,
         )
 
     async def _upload(

@@ -1,11 +1,12 @@
 """Several things at once."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def together(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -26,3 +27,10 @@ async def together(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     if failures:
         raise failures[0]
     return [results[place] for place in sorted(results)]
+
+
+async def beside(one: Callable[[], Awaitable[T]], other: Callable[[], Awaitable[U]]) -> tuple[T, U]:
+    """Do two jobs at once; like :func:`together`."""
+    jobs: list[Callable[[], Awaitable[Any]]] = [one, other]
+    first, second = await together(jobs)
+    return first, second
