@@ -325,7 +325,7 @@ def test_training_on_anything_gives_a_dictionary_or_an_error_and_never_a_crash()
         import random
         from blobstore.dictionaries import Dictionary, train
         chance, made = random.Random(1), 0
-        for _ in range(600):
+        for _ in range(150):
             least, most = chance.choice([(0, 1), (0, 9), (60, 70), (64, 64), (0, 300), (0, 70_000)])
             few = bytes(range(chance.choice([1, 2, 256]))) * 256
             samples = [
@@ -340,7 +340,7 @@ def test_training_on_anything_gives_a_dictionary_or_an_error_and_never_a_crash()
             dictionary = Dictionary(1, content)
             for sample in samples[:3]:
                 assert dictionary.decompress(dictionary.compress(sample), len(sample)) == sample
-        assert made > 100, made
+        assert made > 20, made
     """)
 
 

@@ -36,8 +36,8 @@ def base64(secret: bytes) -> str:
 
 def shown(secret: bytes, text: str) -> bool:
     forms = (repr(secret)[2:-1], secret.hex(), base64(secret), repr(list(secret))[1:-1])
-    # A part of a key is a key that can be guessed: eight characters are no accident.
-    pieces = (form[start : start + 8] for form in forms for start in range(len(form) - 7))
+    # A part of a key is a key that can be guessed: sixteen characters are no accident.
+    pieces = (form[start : start + 16] for form in forms for start in range(len(form) - 15))
     return any(piece in text for piece in pieces)
 
 
