@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from blobstore import BlobStore, Keys
+from blobstore.store import caller_of
 from pgflow_events import checker
 from pgflow_events.checker import Checked
 from pgflow_events.cli.command import Command, json_option, output_console, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import (
-    caller,
     key_ring,
     keys_option,
     object_store,
@@ -70,7 +70,7 @@ async def look(dsn: str, deep: bool, keys: Keys | None, objects: BlobStore | Non
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(say_how_far, checked)
                 await checker.check_contents(
-                    caller(connection), checked, keys=keys, objects=objects
+                    caller_of(connection), checked, keys=keys, objects=objects
                 )
                 nursery.cancel_scope.cancel()
         return checked

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from blobstore import Blobs, BlobStore, Keys
-from pgflow_events.cli.stores import caller
+from blobstore.store import caller_of
 from pgflow_events.connection import Connection
 
 
@@ -20,4 +20,4 @@ async def open_blobs(
         objects: Where those are that are not in the database.
     """
     async with await Connection.connect(dsn) as connection:
-        yield connection, Blobs(caller(connection), cache_budget=0, keys=keys, objects=objects)
+        yield connection, Blobs(caller_of(connection), cache_budget=0, keys=keys, objects=objects)

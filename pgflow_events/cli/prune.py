@@ -9,11 +9,11 @@ import trio
 from rich.filesize import decimal
 from rich.table import Table
 
+from blobstore.store import caller_of
 from pgflow_events import retention
 from pgflow_events.cli.command import INTERRUPTED, Command, json_option, output_console, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
-from pgflow_events.cli.stores import caller
 from pgflow_events.connection import Connection
 from pgflow_events.migrations import check_schema
 from pgflow_events.retention import Pruned
@@ -67,7 +67,7 @@ async def look(dsn: str, older_than: timedelta) -> Pruned:
     """What would be deleted."""
     async with await Connection.connect(dsn) as connection:
         await check_schema(connection)
-        make = caller(connection)
+        make = caller_of(connection)
         return await retention.prunable(make, await retention.cutoff(make, older_than))
 
 
@@ -79,7 +79,7 @@ async def prune_until_interrupted(dsn: str, older_than: timedelta, pruned: Prune
         async with await Connection.connect(dsn) as connection:
             await check_schema(connection)
             nursery.start_soon(say_how_far, pruned)
-            make = caller(connection)
+            make = caller_of(connection)
             await retention.prune(make, await retention.cutoff(make, older_than), pruned)
         finished = True
         nursery.cancel_scope.cancel()

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ import trio
 
 from pgflow_events.cli.command import Command, Failure, json_option, print_json, reason
 from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.client import Run, connect
 from pgflow_events.errors import RunFailed
 
@@ -34,10 +37,20 @@ def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
 @click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-]")
 @click.option("--count", type=click.IntRange(min=1), help="Start so many runs, in one commit.")
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
+@keys_option
+@objects_option
 @dsn_option
 @json_option
 def start(
-    *, flow: str, input_: Any, count: int | None, wait: bool, dsn: str | None, as_json: bool
+    *,
+    flow: str,
+    input_: Any,
+    count: int | None,
+    wait: bool,
+    keys: Path | None,
+    objects: str | None,
+    dsn: str | None,
+    as_json: bool,
 ) -> None:
     """Start runs of a flow.
 
@@ -47,8 +60,10 @@ def start(
     Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
     JSON, a run is an object, and with --count there is a list of them.
     """
+    stores = {"keys": key_ring(keys), "objects": object_store(objects)}
     with database(dsn) as found:
-        runs = trio.run(start_runs, found, flow, [input_] * (count or 1), wait)
+        inputs = [input_] * (count or 1)
+        runs = trio.run(partial(start_runs, found, flow, inputs, wait=wait, **stores))
     if as_json:
         print_json(runs if count else runs[0])
     for run in () if as_json else runs:
@@ -60,9 +75,11 @@ def start(
         raise Failure("; ".join(errors))
 
 
-async def start_runs(dsn: str, flow: str, inputs: list[Any], wait: bool) -> list[dict[str, Any]]:
+async def start_runs(
+    dsn: str, flow: str, inputs: list[Any], *, wait: bool, **stores: Any
+) -> list[dict[str, Any]]:
     """Start a run for each input; what is known of each, after its end if that is awaited."""
-    async with connect(dsn) as client:
+    async with connect(dsn, **stores) as client:
         runs = await client.start_many(flow, inputs)
         if wait:
             for run in runs:

@@ -1,14 +1,11 @@
-"""What blobs are read with: calls to the database, keys, and where large ones are kept."""
+"""What blobs are read with: keys, and where large ones are kept."""
 
 from pathlib import Path
-from typing import Any
 
 import click
-from psycopg import AsyncConnection
 
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
-from blobstore.store import Caller
 from pgflow_events.errors import SettingsError
 
 keys_option = click.option(
@@ -47,12 +44,3 @@ def object_store(url: str | None) -> ObjectStore | None:
         return ObjectStore.from_url(url)
     except (ValueError, ImportError) as error:
         raise SettingsError(str(error)) from error
-
-
-def caller(connection: AsyncConnection[Any]) -> Caller:
-    """Makes calls on this connection; what is wrong with one is an error."""
-
-    async def make(call: Any) -> Any:
-        return await call(connection)
-
-    return make
