@@ -94,13 +94,24 @@ class Blobs:
             return await encoder.encode_list(value, limit)
         return await encoder.encode(value, limit)
 
-    async def save(self, connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
+    async def save(
+        self,
+        connection: AsyncConnection[Any],
+        stored: Sequence[Stored],
+        run_ids: Collection[UUID] = (),
+    ) -> None:
         """Save blobs in the caller's transaction; saving one twice is saving it once.
+
+        Args:
+            connection: The caller's.
+            stored: The blobs.
+            run_ids: Runs that the transaction will lock later on; where locks are taken here,
+                these are taken with them, all in one order.
 
         Raises:
             psycopg.Error: They cannot be saved; the transaction has failed.
         """
-        await rows.save(connection, stored)
+        await rows.save(connection, stored, run_ids)
 
     async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
         """Get blobs: with one query for those that are not in the cache, or with none.

@@ -73,13 +73,19 @@ class Encoder:
         frame: list[Any] = []
         elements: dict[bytes, BlobRow] = {}
         order: list[bytes | None] = []
+        small = total = 0
         for place, value in enumerate(values):
-            form = await self._element(place, value, threshold)
+            # The small ones stand in one row, and are read together.
+            limit = threshold if small + threshold < self._depot.chunk_size else -1
+            form = await self._element(place, value, limit)
             if isinstance(form, Inline):
                 frame.append(orjson.Fragment(form.json))
                 order.append(None)
+                small += len(form.json)
                 continue
             kind, raw, digest = form
+            total += len(raw)
+            check_size(total, self._depot.cap)
             if digest not in elements:
                 elements[digest] = await self._pack(kind, raw)
             frame.append(None)

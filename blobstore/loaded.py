@@ -22,7 +22,7 @@ from blobstore.seals import CONTENT
 
 # Bytes that are compressed and digested in half a millisecond, and checked and decompressed
 # in a quarter; a visit to a thread takes an eighth.
-HEAVY = 256 * 1024
+HEAVY = 128 * 1024
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":
@@ -54,15 +54,30 @@ class Loaded:
         depot: What reads.
         payloads: What was in the cache.
         rows: What was not.
+        turns: Who unpacks a blob first, of all that were loaded together.
     """
 
     def __init__(
-        self, depot: Depot, payloads: Mapping[UUID, Payload], rows: Mapping[UUID, BlobRow]
+        self,
+        depot: Depot,
+        payloads: Mapping[UUID, Payload],
+        rows: Mapping[UUID, BlobRow],
+        turns: Mapping[UUID, trio.Lock] | None = None,
     ) -> None:
         self._depot = depot
         self._payloads = payloads
         self._rows = rows
-        self._turns = {blob_id: trio.Lock() for blob_id in rows}
+        self._turns = turns or {blob_id: trio.Lock() for blob_id in rows}
+
+    def only(self, ids: Collection[UUID]) -> "Loaded":
+        """Those of these ids: what others asked for is not kept in memory for them."""
+        payloads = {blob_id: found for blob_id, found in self._payloads.items() if blob_id in ids}
+        rows = {blob_id: row for blob_id, row in self._rows.items() if blob_id in ids}
+        return Loaded(self._depot, payloads, rows, self._turns)
+
+    def release(self) -> None:
+        """Keep nothing in memory any more; handles that were given can still be read."""
+        self._payloads, self._rows = {}, {}
 
     async def get(self, blob_id: UUID) -> Any:
         """Give the value of a blob: a list or dict is a new one each time.

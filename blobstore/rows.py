@@ -1,6 +1,6 @@
 """The rows of `pgflow.output_blobs`: what is known of a blob, and a small one itself."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -125,7 +125,9 @@ class Stored:
         return sum(len(row.content or b"") for row in self.rows)
 
 
-async def save(connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
+async def save(
+    connection: AsyncConnection[Any], stored: Sequence[Stored], run_ids: Collection[UUID]
+) -> None:
     """Save blobs in the caller's transaction. Saving a blob twice is saving it once.
 
     Raises:
@@ -136,7 +138,8 @@ async def save(connection: AsyncConnection[Any], stored: Sequence[Stored]) -> No
             await cursor.executemany(INSERT, [_parameters(row) for row in group])
         if uploads := [blob.upload for blob in stored if blob.upload]:
             # Who settles a task or deletes a run locks the run before the blob.
-            await cursor.execute(LOCK_RUNS, [list({upload.run_id for upload in uploads})])
+            runs = {upload.run_id for upload in uploads} | set(run_ids)
+            await cursor.execute(LOCK_RUNS, [list(runs)])
             await cursor.executemany(FINISH, [_finishing(upload) for upload in uploads])
 
 
@@ -161,7 +164,7 @@ def with_size(row: BlobRow, sizes: Mapping[UUID | None, int]) -> BlobRow:
     """The same row; that of a list knows how large its elements are."""
     if row.elements is None:
         return row
-    return replace(row, elements_size=sum(sizes.get(element, 0) for element in set(row.elements)))
+    return replace(row, elements_size=sum(sizes.get(element, 0) for element in row.elements))
 
 
 async def open_blob(

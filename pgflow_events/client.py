@@ -18,7 +18,7 @@ from pgflow_events.flow import Flow, Step
 from pgflow_events.listener import Listener
 from pgflow_events.pool import Pool
 from pgflow_events.queries import RunRow, TaskRow
-from pgflow_events.settings import VALUE_CAP
+from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
 from pgflow_events.step import BlobNode
 
 In = TypeVar("In")
@@ -36,6 +36,7 @@ async def connect(
     value_cap: int = VALUE_CAP,
     keys: Keys | None = None,
     objects: BlobStore | None = None,
+    object_threshold: int = OBJECT_THRESHOLD,
 ) -> AsyncIterator["Client"]:
     """Open a client.
 
@@ -50,10 +51,17 @@ async def connect(
             not the default.
         keys: What seals inputs and opens outputs; that of the workers.
         objects: Where large values are kept; that of the workers.
+        object_threshold: Bytes from which on an input goes there.
     """
     async with Pool(dsn, max_size=connections) as pool:
         calls = Calls(pool, CALL_TIMEOUT)
-        blobs = Blobs(calls.make, cap=value_cap, keys=keys, objects=objects)
+        blobs = Blobs(
+            calls.make,
+            cap=value_cap,
+            keys=keys,
+            objects=objects,
+            object_threshold=object_threshold,
+        )
         try:
             async with trio.open_nursery() as nursery:
                 yield Client(pool, blobs, Reader(dsn, calls, blobs, nursery))
@@ -87,7 +95,8 @@ class Client:
 
         Args:
             flow: A flow that is defined in the database, or its slug.
-            input: The input of the run; a value as handlers may return it.
+            input: The input of the run; a value as handlers may return it. A stream keeps a
+                connection of this client, and a transaction, until its end.
             run_id: The id of the run, to find it again if the answer gets lost.
 
         Raises:
@@ -111,6 +120,8 @@ class Client:
         else:
             slug, threshold = flow.slug, flow.options.blob_threshold
         ids = list(run_ids or (new_id() for _ in inputs))
+        # To read a handle takes a connection, and the one below may be the last.
+        inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 values = [

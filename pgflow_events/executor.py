@@ -70,8 +70,10 @@ class Executor:
                     [ref for ref, node in wanted if not node.takes_handle],
                     [ref for ref, node in wanted if node.takes_handle],
                 )
-                for task, _ in waiting:
-                    nursery.start_soon(self.execute, task, loaded, claimed)
+                for task, refs in waiting:
+                    own = loaded.only([ref for ref, _ in refs])
+                    nursery.start_soon(self.execute, task, own, claimed)
+                loaded.release()
 
     def _refs(self, task: ClaimedTask) -> list[tuple[UUID, Node[Any]]]:
         """The blobs that the handler asks for, and the nodes that ask."""
@@ -120,6 +122,8 @@ class Executor:
             )
         inline = inline_inputs(task)
         arguments = [await self._argument(node, task, inline, loaded, scope) for node in step.nodes]
+        if loaded:
+            loaded.release()
         owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
         output = await self._blobs.encode(
             await self._call(step, arguments),

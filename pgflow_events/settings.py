@@ -11,6 +11,8 @@ from pgflow_events.errors import SettingsError
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 MIB = 1024 * 1024
 VALUE_CAP = 2048 * MIB
+OBJECT_THRESHOLD = 16 * MIB
+NO_TIME, LONGEST = timedelta(0), timedelta(days=36_500)
 
 COUNTED = (
     "slots",
@@ -40,7 +42,8 @@ class Settings:
     call_timeout: float = 30.0
     """Seconds the database has to answer a call, before the connection is given up."""
     check_interval: float = 60.0
-    """Seconds between two proofs that notifications still arrive."""
+    """Seconds between two proofs that notifications still arrive, and two rounds of housekeeping:
+    to forget, to prune, to make room for the blobs of the next days."""
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
     value_cap: int = VALUE_CAP
@@ -54,7 +57,7 @@ class Settings:
     """What seals blobs. With it, every value a handler returns becomes a sealed blob."""
     objects: BlobStore | None = None
     """Keeps large values in place of the database."""
-    object_threshold: int = 16 * MIB
+    object_threshold: int = OBJECT_THRESHOLD
     """Bytes from which on a value goes there; a stream does once it is longer than 4 MiB."""
     keep_runs: timedelta | None = None
     """For how long runs that ended are kept, with all that belongs to them; None for ever."""
@@ -66,11 +69,21 @@ class Settings:
         for name in ("value_cap", "cache_budget"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        if self.keep_runs is not None and not is_age(self.keep_runs):
+            raise SettingsError(
+                f"keep_runs is a timedelta of more than 0 and less than a century,"
+                f" not {self.keep_runs!r}"
+            )
 
     @classmethod
     def of(cls, settings: Self | None) -> Self:
         """These settings, or the defaults."""
         return settings or cls()
+
+
+def is_age(value: object) -> bool:
+    """Whether this is a time for which something can be kept."""
+    return isinstance(value, timedelta) and NO_TIME < value < LONGEST
 
 
 def dsn_from_environment() -> str | None:

@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from math import inf
 from typing import Any
@@ -176,18 +176,26 @@ class Worker:
 
     async def _keep_house(self) -> None:
         """Now and then, make room for what comes, and delete what is to be kept no longer."""
-        make, keep_runs = self._calls.make, self._settings.keep_runs
+        make = self._calls.make
+        chores: list[Callable[[], Awaitable[object]]] = [
+            lambda: self._blobs.use_dictionaries(self._slugs),
+            lambda: retention.ensure_days(make),
+            lambda: retention.forget(make, Pruned()),
+            self._prune,
+        ]
         while True:
-            try:
-                await self._blobs.use_dictionaries(self._slugs)
-                await retention.ensure_days(make)
-                await retention.forget(make, Pruned())
-                if keep_runs is not None:
-                    older_than = await retention.cutoff(make, keep_runs, whole_days=True)
-                    await retention.prune(make, older_than)
-            except psycopg.Error as error:
-                log.warning("could not tidy up: %s", error)
+            for chore in chores:
+                try:
+                    await chore()
+                except psycopg.Error as error:
+                    log.warning("could not tidy up: %s", error)
             await trio.sleep(self._settings.check_interval)
+
+    async def _prune(self) -> None:
+        keep_runs = self._settings.keep_runs
+        if keep_runs is not None:
+            older_than = await retention.cutoff(self._calls.make, keep_runs, whole_days=True)
+            await retention.prune(self._calls.make, older_than)
 
     async def _heed_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
@@ -233,7 +241,9 @@ class Worker:
         async def save_and_complete(connection: Connection) -> Claim:
             # The blobs first: their writing takes longest, and no run is locked yet.
             async with connection.transaction():
-                await self._blobs.save(connection, blobs)
+                await self._blobs.save(
+                    connection, blobs, [outcome.task.run_id for outcome in outcomes]
+                )
                 return await complete(connection)
 
         return await self._calls.make(save_and_complete if blobs else complete)

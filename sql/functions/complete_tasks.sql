@@ -15,7 +15,7 @@ create or replace function pgflow.complete_tasks(
   flow_slugs text[],
   qty integer,
   worker_id uuid,
-  max_bytes bigint default null
+  max_bytes bigint -- null: any number
 )
 returns setof pgflow.claim_record
 language plpgsql

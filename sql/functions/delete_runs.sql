@@ -1,5 +1,5 @@
 -- Deletes up to qty runs that ended before `older_than`, with all that belongs to them, in order of their
--- ids. `last` is the id to go on after; null: there are no more. See old_runs().
+-- ids; fewer, where their blobs have more than some 32 MB. `last` is the id to go on after; null: there are no more. See old_runs().
 create or replace function pgflow.delete_runs(
   older_than timestamptz,
   after uuid,
@@ -21,6 +21,23 @@ declare
 begin
   perform pgflow.lock_retention();
   old := array(select o from pgflow.old_runs(older_than, after, qty, busy_days) o);
+  old := array(
+    select s.run_id
+    from (
+      select o.run_id, o.n, sum(b.bytes) over (order by o.n) - b.bytes as before
+      from unnest(old) with ordinality as o (run_id, n)
+      join pgflow.runs r on r.run_id = o.run_id
+      cross join lateral (
+        select coalesce(sum(b.stored_size), 0) as bytes from pgflow.output_blobs b
+        where
+          r.has_blobs and b.forgotten_at is null
+          and b.id between pgflow.first_blob_id(o.run_id) and pgflow.last_blob_id(o.run_id)
+          and b.run_id = o.run_id
+      ) b
+    ) s
+    where s.before < 32000000
+    order by s.n
+  );
   last := old[cardinality(old)];
   select count(*), coalesce(sum(b.stored_size) filter (where b.forgotten_at is null), 0)::bigint
   into blobs, bytes

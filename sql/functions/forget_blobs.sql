@@ -1,5 +1,5 @@
--- Deletes the bytes of up to qty blobs whose time is over, and of their elements; the rows stay and tell
--- what there was. What is kept elsewhere is left to a sweep there.
+-- Deletes the bytes of up to qty blobs whose time is over, and of their elements, or of fewer where they
+-- have more than some 32 MB: the rows stay and tell what there was. What is kept elsewhere is left to a sweep there.
 create or replace function pgflow.forget_blobs(
   qty integer,
   out blobs bigint,
@@ -14,9 +14,16 @@ declare
 begin
   perform pgflow.lock_retention();
   due := array(
-    select b.id from pgflow.output_blobs b
-    where b.expires_at <= clock_timestamp() and b.forgotten_at is null
-    order by b.expires_at limit qty for update skip locked
+    select s.id
+    from (
+      select b.id, sum(b.stored_size) over (order by b.expires_at, b.id) - b.stored_size as before
+      from (
+        select b.id, b.expires_at, b.stored_size from pgflow.output_blobs b
+        where b.expires_at <= clock_timestamp() and b.forgotten_at is null
+        order by b.expires_at limit qty for update skip locked
+      ) b
+    ) s
+    where s.before < 32000000
   );
   due := due || array(
     select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)

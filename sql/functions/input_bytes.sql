@@ -39,8 +39,14 @@ begin
     where b.id = any(ids) and e.id is not null
   );
   if element_ids <> '{}' then
+    -- One that stands in several places is in memory several times.
     size := size + (
-      select coalesce(sum(b.raw_size), 0)::bigint from pgflow.output_blobs b where b.id = any(element_ids)
+      select coalesce(sum(b.raw_size * e.places), 0)::bigint
+      from pgflow.output_blobs b
+      join (
+        select u.id, count(*) as places from unnest(element_ids) as u (id) group by u.id
+      ) e on e.id = b.id
+      where b.id = any(element_ids)
     );
   end if;
   return size;

@@ -49,6 +49,8 @@ alter table pgflow.blob_chunks alter column content set storage external;
 
 create index output_blobs_by_expiry on pgflow.output_blobs (expires_at)
 where expires_at is not null and forgotten_at is null;
+create index output_blobs_by_dictionary on pgflow.output_blobs (dictionary_id)
+where dictionary_id is not null;
 
 create table pgflow.output_blobs_default partition of pgflow.output_blobs default;
 create table pgflow.blob_chunks_default partition of pgflow.blob_chunks default;

@@ -20,7 +20,7 @@ CREDENTIALS = {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": "the-secr
 PROGRAM = """
 import sys
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server = ThreadedMotoServer("127.0.0.1", int(sys.argv[1]), verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
@@ -53,13 +53,18 @@ class S3Server:
     """
 
     def __init__(self, *, guarded: bool = False) -> None:
-        checks = {"INITIAL_NO_AUTH_ACTION_COUNT": "1"} if guarded else {}
+        self._checks = {"INITIAL_NO_AUTH_ACTION_COUNT": "1"} if guarded else {}
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Run with an empty bucket; again after it was killed, then at the same port."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM, str(self.port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | checks,
+            env=os.environ | self._checks,
         )
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())

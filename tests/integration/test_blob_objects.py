@@ -1,4 +1,4 @@
-"""Chunks in object storage: on a disk, and in S3 over HTTP."""
+"""Chunks in each store: PostgreSQL, a disk, S3 over HTTP; and what only object storage has."""
 
 import os
 import re
@@ -20,9 +20,13 @@ import trio.testing
 from obstore.store import MemoryStore, from_url
 
 from blobstore.errors import BlobMissing
+from blobstore.ids import new_blob_id, new_id
 from blobstore.objects import ObjectStore, ObjectStoreError, StoredBlob
+from blobstore.rows import BlobRow, open_blob
+from blobstore.store import BlobStore, PostgresStore
 from blobstore.sweep import Swept, sweep
 
+from .past import caller
 from .s3_server import BUCKET, CREDENTIALS, HASTY, PATIENT, S3Server, s3_server, s3_store
 
 MB = 1_000_000
@@ -52,6 +56,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """Each storage in turn, with nothing in it."""
     if request.param == "disk":
         return ObjectStore.from_url(tmp_path.as_uri())
+    return s3_store(request.getfixturevalue("running_s3").endpoint, **PATIENT)
+
+
+@pytest.fixture(params=["postgres", "disk", "s3"])
+def any_store(request: pytest.FixtureRequest) -> BlobStore:
+    """Each store in turn, with nothing in it."""
+    if request.param == "postgres":
+        return PostgresStore(caller(request.getfixturevalue("database")))
+    if request.param == "disk":
+        return ObjectStore.from_url(request.getfixturevalue("tmp_path").as_uri())
     return s3_store(request.getfixturevalue("running_s3").endpoint, **PATIENT)
 
 
@@ -117,32 +131,69 @@ def made_old(folder: Path) -> None:
         os.utime(path, (then, then))
 
 
+async def begun(store: BlobStore) -> UUID:
+    """A blob without chunks. In the database, its row comes before them."""
+    run_id = new_id()
+    row = BlobRow(new_blob_id(run_id), run_id, "run", 0, "bytes", chunk_size=MB)
+    if isinstance(store, PostgresStore):
+        await store._make(partial(open_blob, row=row, attempt=None, wait_for_disk=True))
+    return row.id
+
+
 class TestChunks:
     """What every store of chunks does."""
 
-    async def test_chunks_come_back_in_the_order_they_are_asked_for(self, store):
-        blob_id = uuid4()
+    async def test_chunks_come_back_in_the_order_they_are_asked_for(self, any_store):
+        blob_id = await begun(any_store)
         chunks = [b"", bytes(range(256)), os.urandom(MB)]
         for seq, content in enumerate(chunks):
-            await store.put(blob_id, seq, content)
-        assert await store.get(blob_id, [2, 0, 1, 0]) == [chunks[seq] for seq in (2, 0, 1, 0)]
-        assert all(type(content) is bytes for content in await store.get(blob_id, [0, 1]))
-        assert await store.get(blob_id, []) == []
+            await any_store.put(blob_id, seq, content)
+        assert await any_store.get(blob_id, [2, 0, 1, 0]) == [chunks[seq] for seq in (2, 0, 1, 0)]
+        assert all(type(content) is bytes for content in await any_store.get(blob_id, [0, 1]))
+        assert await any_store.get(blob_id, []) == []
 
-    async def test_a_chunk_written_twice_is_one_chunk(self, store):
-        blob_id = uuid4()
+    async def test_chunks_may_be_written_in_any_order(self, any_store):
+        blob_id = await begun(any_store)
+        for seq in (2, 0, 1):
+            await any_store.put(blob_id, seq, b"%d" % seq)
+        assert await any_store.get(blob_id, range(3)) == [b"0", b"1", b"2"]
+
+    async def test_a_chunk_written_several_times_at_once_is_one_chunk(self, any_store):
+        blob_id = await begun(any_store)
         async with trio.open_nursery() as nursery:
             for _ in range(5):
-                nursery.start_soon(store.put, blob_id, 0, b"the same")
-        assert await store.get(blob_id, [0]) == [b"the same"]
-        assert (await listed(store))[blob_id].objects == 1
+                nursery.start_soon(any_store.put, blob_id, 0, b"the same")
+        await any_store.put(blob_id, 0, b"the same")
+        assert await any_store.get(blob_id, [0]) == [b"the same"]
 
-    async def test_a_chunk_that_is_not_there_is_missing(self, store):
-        blob_id = await saved(store, chunks=2)
-        for absent, seqs in [(blob_id, [0, 1, 2]), (uuid4(), [0])]:
+    async def test_a_chunk_that_is_not_there_is_missing(self, any_store):
+        blob_id = await begun(any_store)
+        for seq in range(2):
+            await any_store.put(blob_id, seq, b"x")
+        for absent, seqs in [(blob_id, [0, 1, 2]), (blob_id, [2]), (uuid4(), [0])]:
             with pytest.raises(BlobMissing) as raised:
-                await store.get(absent, seqs)
+                await any_store.get(absent, seqs)
             assert raised.value.blob_id == absent
+
+    async def test_chunks_of_one_blob_are_not_those_of_another(self, any_store):
+        blobs = [await begun(any_store) for _ in range(3)]
+        for blob_id in blobs:
+            await any_store.put(blob_id, 0, blob_id.bytes)
+        for blob_id in blobs:
+            assert await any_store.get(blob_id, [0]) == [blob_id.bytes]
+
+    async def test_the_database_takes_no_chunk_of_a_blob_without_a_row(self, database):
+        blob_id = uuid4()
+        with pytest.raises(BlobMissing) as raised:
+            await PostgresStore(caller(database)).put(blob_id, 0, b"x")
+        assert raised.value.blob_id == blob_id
+
+
+class TestDiscarding:
+    async def test_a_chunk_written_twice_is_one_object(self, store):
+        blob_id = await saved(store)
+        await store.put(blob_id, 0, b"x" * 10)
+        assert (await listed(store))[blob_id].objects == 1
 
     async def test_a_discarded_blob_is_gone_and_others_are_not(self, store):
         kept, *gone = [await saved(store, chunks=3) for _ in range(4)]

@@ -484,8 +484,8 @@ async def test_a_blob_that_left_the_cache_after_the_load_is_still_there(store):
 
 @pytest.mark.parametrize(
     ("value", "in_a_thread"),
-    [("x" * 200_000, False), ("x" * 300_000, True)],
-    ids=["200 kB", "300 kB"],
+    [("x" * 100_000, False), ("x" * 200_000, True)],
+    ids=["100 kB", "200 kB"],
 )
 async def test_only_what_takes_a_while_goes_to_a_thread(store, monkeypatch, value, in_a_thread):
     threads = []
