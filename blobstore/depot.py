@@ -19,6 +19,8 @@ from blobstore.store import BlobStore, Caller, PostgresStore
 
 T = TypeVar("T")
 
+FILES = 16  # that are read at once
+
 DICTIONARY_LIMIT = 64 * 1024  # bytes
 
 
@@ -45,6 +47,7 @@ class Depot:
         self.keys = keys
         # Not trio's own limiter: handlers may hold all of its threads for hours.
         self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
+        self.files = trio.CapacityLimiter(FILES)
         self._dictionaries: dict[int, Dictionary] = {}
         self._newest: dict[tuple[str, str], Dictionary] = {}
 
@@ -107,6 +110,16 @@ class Depot:
                 return again.content
             raise BlobForgotten(row.id)
         raise BlobMissing(row.id)
+
+    async def raise_if_forgotten(self, row: BlobRow) -> None:
+        """Look at a row again.
+
+        Raises:
+            BlobForgotten: Its bytes were deleted meanwhile.
+        """
+        for again in await self.make(partial(rows.fetch, ids=[row.id], content=False)):
+            if again.forgotten:
+                raise BlobForgotten(row.id)
 
     def store(self, row: BlobRow) -> BlobStore:
         """Where the chunks of a blob are.

@@ -1,13 +1,15 @@
 """From what a handler returned to what is stored: in a row, in a blob, or in chunks."""
 
 import mimetypes
+import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import trio
@@ -29,6 +31,7 @@ from blobstore.values import check_size, is_wide
 ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element stands in one row
 
 READ_SIZE = 4 * 1024 * 1024
+PIECES = 256  # of a stream between two checkpoints
 
 
 class Encoder:
@@ -62,7 +65,7 @@ class Encoder:
                 guessed, packed = mimetypes.guess_type(value)
                 # Of page.html.gz the bytes are no text/html.
                 self._media_type = self._media_type or (None if packed else guessed)
-                return await self._stream(file_pieces(value))
+                return await self._stream(file_pieces(value, self._depot.files))
             case AsyncIterator():
                 return await self._stream(value)
         form = await self._serialize(value, threshold)
@@ -85,7 +88,7 @@ class Encoder:
                 continue
             kind, raw, digest = form
             total += len(raw)
-            check_size(total, self._depot.cap)
+            check_size(small + total, self._depot.cap)
             if digest not in elements:
                 elements[digest] = await self._pack(kind, raw)
             frame.append(None)
@@ -254,18 +257,43 @@ async def chain(head: Bytes, rest: AsyncIterator[Bytes]) -> AsyncGenerator[Bytes
 
 async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     """The pieces of a stream that is the user's, which is closed at the end if it can be."""
+    count = 0
     try:
         async for piece in pieces:
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise ValueRefused(f"$ is a stream, and gives {type(piece).__name__} beside bytes")
+            # A stream without a checkpoint of its own would stop the whole worker.
+            if (count := count + 1) % PIECES == 0:
+                await trio.lowlevel.checkpoint()
             yield bytes(piece)
     finally:
         if aclose := getattr(pieces, "aclose", None):
             await aclose()
 
 
-async def file_pieces(path: Path) -> AsyncGenerator[bytes, None]:
-    """The bytes of a file."""
-    async with await trio.open_file(path, "rb") as file:
-        while piece := await file.read(READ_SIZE):
+async def file_pieces(path: Path, limiter: trio.CapacityLimiter) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file.
+
+    A file system that does not answer keeps a thread, and not the worker.
+
+    Raises:
+        ValueRefused: It is a folder, a pipe or a device.
+        OSError: It cannot be read.
+    """
+    run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
+    file = await run(partial(open_file, path))
+    try:
+        while piece := await run(partial(file.read, READ_SIZE)):
             yield piece
+    finally:
+        file.close()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file; one of another kind may keep us waiting for ever."""
+    # Not to wait for the other end of a pipe; of a regular file it changes nothing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb", buffering=0)
+    os.close(descriptor)
+    raise ValueRefused(f"$ is the path {ascii(str(path))[:200]}, which is no regular file")

@@ -90,20 +90,21 @@ class Blob(Generic[T_co]):
         return value
 
     async def bytes(self) -> builtins.bytes:
-        """All of its bytes."""
+        """All of its bytes. Of a list that is kept by its elements there are none: take `value`."""
         return await self.read(0, None)
 
     async def text(self) -> str:
         """All of its bytes as text; those of a page that was returned as bytes must be UTF-8."""
-        return (await self.bytes()).decode()
+        return await trio.to_thread.run_sync((await self.bytes()).decode)
 
-    async def read(self, start: int, stop: int | None) -> builtins.bytes:
+    async def read(self, start: int = 0, stop: int | None = None) -> builtins.bytes:
         """The bytes from `start` to `stop`: of a large value, only the chunks they are in."""
         parts = []
         async with aclosing(self._source.pieces(start, stop)) as pieces:
             async for piece in pieces:
                 parts.append(piece)  # noqa: PERF401 - of an asynchronous generator
-        return b"".join(parts)
+        # Joining is copying: not here, where all other tasks would wait.
+        return parts[0] if len(parts) == 1 else await trio.to_thread.run_sync(b"".join, parts)
 
     def open(self) -> "BlobStream":
         """A stream of its bytes; a few chunks of it are in memory at a time.
@@ -113,10 +114,17 @@ class Blob(Generic[T_co]):
         return BlobStream(self._source.pieces(0, None))
 
     async def save(self, path: "Path | str") -> None:
-        """Write its bytes to a file."""
-        async with await trio.open_file(path, "wb") as file, self.open() as stream:
-            async for piece in stream:
-                await file.write(piece)
+        """Write its bytes to a file, which is there when all of them are."""
+        partial = trio.Path(f"{path}.partial")
+        try:
+            async with await trio.open_file(partial, "wb") as file, self.open() as stream:
+                async for piece in stream:
+                    await file.write(piece)
+            await partial.rename(path)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await partial.unlink(missing_ok=True)
+            raise
 
     async def item(self, index: int) -> Any:
         """An element of a list that is kept by its elements, without the others.
@@ -157,7 +165,7 @@ class BlobStream(trio.abc.ReceiveStream):
     def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
-        self._broken = self._closed = False
+        self._broken = self._closed = self._reading = False
 
     def __aiter__(self) -> "BlobStream":
         return self
@@ -176,6 +184,7 @@ class BlobStream(trio.abc.ReceiveStream):
             BlobError: It cannot be read; see :mod:`blobstore.errors`.
             trio.BrokenResourceError: It was cancelled or failed before.
             trio.ClosedResourceError: The stream is closed.
+            trio.BusyResourceError: Another task is reading it.
         """
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
@@ -190,11 +199,16 @@ class BlobStream(trio.abc.ReceiveStream):
 
     async def _next(self) -> builtins.bytes:
         # A generator that an exception went through only ever says that it is at its end.
+        if self._reading:
+            raise trio.BusyResourceError("another task is reading this stream")
         if self._broken:
             raise trio.BrokenResourceError("reading failed or was cancelled before")
-        self._broken = True
-        piece = await anext(self._pieces, b"")
-        self._broken = False
+        self._broken = self._reading = True
+        try:
+            piece = await anext(self._pieces, b"")
+            self._broken = False
+        finally:
+            self._reading = False
         return piece
 
     async def aclose(self) -> None:

@@ -144,16 +144,20 @@ class Reading:
         if (payload := cache.get(row.id)) is not None:
             await trio.lowlevel.checkpoint()
             return payload
-        if (row.raw_size or 0) > self._depot.cap:
-            raise ValueTooLarge(
-                f"blob {row.id} has {row.raw_size:,} bytes, the cap is {self._depot.cap:,}:"
-                " take it as a handle, and read it in pieces"
-            )
+        self._check_size()
         raw = await self._whole()
         is_long = row.kind == "text" and len(raw) > HEAVY
         payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
         cache.put(row.id, payload)
         return payload
+
+    def _check_size(self) -> None:
+        size = (self._row.raw_size or 0) + (self._row.elements_size or 0)
+        if size > self._depot.cap:
+            raise ValueTooLarge(
+                f"blob {self._row.id} has {size:,} bytes, the cap is {self._depot.cap:,}:"
+                " take it as a handle, and read it in pieces"
+            )
 
     async def _whole(self) -> bytes:
         if self._row.chunk_size is None:
@@ -194,13 +198,22 @@ class Reading:
                 async for piece in pieces:
                     yield piece
 
-    def _chunks(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
         row, depot = self._row, self._depot
-        return Chunks(row, depot.seal_of(row), depot.store(row), depot.work).read(start, stop)
+        chunks = Chunks(row, depot.seal_of(row), depot.store(row), depot.work)
+        try:
+            async with aclosing(chunks.read(start, stop)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except BlobMissing:
+            # It may have been forgotten since its row was read.
+            await depot.raise_if_forgotten(row)
+            raise
 
     async def elements(self) -> list[Any]:
         """All elements of a list."""
         row = self._row
+        self._check_size()
         values = await self._frame()
         ids = [element for element in row.elements or () if element]
         loaded = await load(self._depot, ids)

@@ -3,7 +3,7 @@
 On the command line:
 
     pgflow-events worker examples/large_files.py &
-    pgflow-events start large_files '{"path": "/var/log/syslog"}' --wait
+    pgflow-events start large_files '{"path": "README.md"}' --wait
 """
 
 from collections.abc import AsyncIterator

@@ -204,6 +204,7 @@ class Run:
                     return await self._reader.handle(self.id, task)
                 ref = task.output_blob_id
                 return (await self._reader.values([ref]))[ref] if ref else task.output
+        await self._reader.row(self.id)  # raises, if there is no such run any more
         raise await self._failure()
 
     async def _failure(self) -> RunFailed:

@@ -1,5 +1,6 @@
 """Starting runs, waiting for them, and what they give."""
 
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -235,5 +236,24 @@ async def test_a_run_that_is_deleted_is_awaited_no_more(client, database):
         await connection.execute("select pgflow.create_flow('flow'), pgflow.add_step('flow', 's')")
         run = await client.start(flow, 1)
         await connection.execute("delete from pgflow.runs")
-    with trio.fail_after(10), pytest.raises(UnknownRun):
-        await run.result()
+    step = flow.step(flow.input, slug="s")(lambda number: number)
+    for outcome in (run.result, partial(run.output, step), partial(run.output, step.blob)):
+        with trio.fail_after(10), pytest.raises(UnknownRun):
+            await outcome()
+
+
+async def test_a_handle_may_be_the_input_of_a_run_whatever_the_number_of_connections(
+    work, database
+):
+    flow = Flow("flow", input=bytes)
+
+    @flow.step(flow.input)
+    async def same(run: bytes) -> bytes:
+        return run
+
+    await work(flow)
+    async with connect(database, connections=1) as client:
+        with trio.fail_after(30):
+            run = await client.start(flow, bytes(range(256)) * 40_000)
+            again = await client.start(flow, await run.output(same.blob))
+            assert await again.output(same) == bytes(range(256)) * 40_000

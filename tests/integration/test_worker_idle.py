@@ -144,7 +144,7 @@ async def test_tasks_of_a_worker_that_died_are_run_or_failed_at_their_timeout_wi
             await dead.execute("select from pgflow.start_flow('last', '0')")
             await dead.execute("select from pgflow.start_flow('flow', '0')")
             await dead.execute(
-                "select from pgflow.claim_tasks(array['last', 'flow'], 2, gen_random_uuid())"
+                "select from pgflow.claim_tasks(array['last', 'flow'], 2, gen_random_uuid(), null)"
             )
             for queue in ("q_last", "q_flow"):  # 3 seconds are long for a test
                 await dead.execute(f"update pgmq.{queue} set vt = vt - interval '2 s'")

@@ -407,4 +407,4 @@ async def reads(blob: Blob[str]) -> None:
     takes_text(blob)  # rejected: the handle, where its value is meant
     takes_text(blob.value())  # rejected: it is to be awaited
     takes_text(await blob.bytes())  # rejected: bytes are no text
-    await blob.read(0)  # rejected: a range has two ends
+    await blob.read("0")  # rejected: a place is a number

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 import trio
+import trio.testing
 
 from blobstore import Blob, BlobDamaged, BlobStream
 from blobstore.ids import new_id
@@ -91,3 +92,12 @@ async def test_a_stream_that_was_closed_gives_nothing_more():
         await stream.receive_some(1)
     with pytest.raises(trio.ClosedResourceError):
         await stream.receive_some()
+
+
+async def test_two_tasks_cannot_read_one_stream():
+    async with BlobStream(pieces(forever=True)) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await stream.receive_some()
+        nursery.cancel_scope.cancel()

@@ -1,5 +1,6 @@
 """Encoding values, and reading them back as values and handles: the database is a dict of rows."""
 
+import os
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -563,3 +564,66 @@ async def test_a_handle_streams_on_to_another_run_and_is_closed():
     async with aclosing(handle.open()) as pieces:
         again = await rig.encode(pieces, Owner(new_id(), "step"))
     assert await rig.value(again) == LARGE
+
+
+# What should not stop a worker, or fill it.
+
+
+@pytest.mark.parametrize("piece", [b"", b"x"])
+async def test_a_stream_without_checkpoints_or_end_can_be_cancelled(rig, piece):
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield piece
+
+    with trio.move_on_after(0.05) as scope:
+        await Rig(chunk_size=2**40).encode(endless())
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+async def test_what_is_no_regular_file_is_refused_at_once(rig, tmp_path, make):
+    make(tmp_path / "odd")
+    with trio.fail_after(5), pytest.raises(ValueRefused, match=r"odd.*no regular file"):
+        await rig.encode(tmp_path / "odd")
+
+
+async def test_a_value_that_cannot_be_read_leaves_no_file_behind(rig, tmp_path):
+    handle = await rig.handle_of(LARGE)
+    rig.database.chunks.popitem()
+    (tmp_path / "page").write_bytes(b"before")
+    with pytest.raises((KeyError, BlobError)):
+        await handle.save(tmp_path / "page")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("page", b"before")]
+
+
+async def test_the_elements_of_a_list_count_together(rig):
+    whole = [b"x" * 60] * 3
+    with pytest.raises(ValueTooLarge):
+        await Rig(cap=150).encode(whole, by_element=True)
+    stored = await rig.encode(whole, by_element=True)
+    smaller = Rig(cap=150, keys=KEYS)
+    smaller.database.rows = {
+        ref: replace(row, elements_size=180 if row.elements else None)
+        for ref, row in rig.database.rows.items()
+    }
+    with pytest.raises(ValueTooLarge, match="take it as a handle"):
+        await smaller.value(stored)
+
+
+async def test_no_more_small_elements_stand_in_the_list_than_fit_into_a_chunk():
+    rig = Rig()
+    stored = await rig.encode([1234567] * 50, by_element=True)
+    assert len(stored.rows[0].content) < 2 * CHUNK
+    assert await rig.value(stored) == [1234567] * 50
+
+
+async def test_a_part_of_what_was_loaded_keeps_no_other_in_memory(rig):
+    one, other = await rig.encode(SMALL), await rig.encode(LARGE)
+    loaded = await rig.blobs.load([one.id, other.id])
+    own = loaded.only([one.id])
+    with pytest.raises(BlobMissing):
+        await own.get(other.id)
+    assert await own.get(one.id) == SMALL
+    own.release()
+    with pytest.raises(BlobMissing):
+        await own.get(one.id)
