@@ -24,6 +24,7 @@ from .step import (
     StepKeywords,
     StepOptions,
     ValueNode,
+    handle_faults,
     handler_faults,
     node_faults,
     option_faults,
@@ -268,6 +269,7 @@ class Flow(Generic[In]):
             option_faults(set_options(options)),
         )
         _refuse(f"flow {self.slug!r}, step {name!r}", faults)
+        _refuse(f"flow {self.slug!r}, step {name!r}", handle_faults(handler, nodes))
         step = make(self, name, nodes, handler, options)
         # Not the function's own attributes, which could hide those of a step.
         functools.update_wrapper(step, handler, updated=())

@@ -288,6 +288,20 @@ def handler_faults(handler: object, arguments: int) -> Iterator[str]:
         yield from _signature_faults(handler, arguments)
 
 
+def handle_faults(handler: Callable[..., Any], nodes: tuple[Node[Any], ...]) -> Iterator[str]:
+    """Say which parameters ask for a handle where their node gives the value."""
+    try:
+        parameters = _signature(handler).parameters.values()
+    except ValueError:  # Some functions written in C have no signature to be asked for.
+        return
+    for node, parameter in zip(nodes, parameters, strict=False):
+        annotation = getattr(parameter.annotation, "__origin__", parameter.annotation)
+        if isinstance(annotation, str):
+            annotation = Blob if re.match(r"(\w+\.)*Blob\b", annotation) else None
+        if annotation is Blob and not node.takes_handle:
+            yield f"parameter {parameter.name!r} takes a Blob: name {node.slug}.blob to give it one"
+
+
 def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:
     try:
         _signature(handler).bind(*range(arguments))

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from blobstore import Blob
 from pgflow_events.errors import DefinitionError
 from pgflow_events.flow import Context, Flow, Node, StepOptions
 from pgflow_events.step import StepFunction
@@ -630,3 +631,18 @@ async def test_the_handlers_of_the_example_can_be_called_one_after_the_other(
     example["saveToDb"](run, mood, text)
     with closing(sqlite3.connect("websites.db")) as db:
         assert db.execute("select * from websites").fetchall() == [(url, 1 / len(page), "Café")]
+
+
+def test_a_parameter_that_takes_a_handle_where_the_node_gives_the_value_is_refused() -> None:
+    flow, page = site()
+
+    def by_name(content: "Blob[str]") -> int:
+        return content.size
+
+    def by_type(content: Blob[str]) -> int:
+        return content.size
+
+    for handler in (by_name, by_type):
+        faults = refused(lambda handler=handler: flow.step(page)(handler), step=handler.__name__)
+        assert faults == "parameter 'content' takes a Blob: name fetch.blob to give it one"
+        assert flow.step(page.blob)(handler).dependencies == ("fetch",)
