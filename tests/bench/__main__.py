@@ -13,7 +13,19 @@ from rich.table import Table
 
 from pgflow_events import EmbeddedServer
 from pgflow_events.migrations import migrate_now
-from tests.bench import budget, drain, due, elements, growth, idle, payload, sizes, stream, wake
+from tests.bench import (
+    budget,
+    drain,
+    due,
+    elements,
+    growth,
+    idle,
+    pages,
+    payload,
+    sizes,
+    stream,
+    wake,
+)
 
 SCENARIOS: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
     "wake": wake.measure,
@@ -23,6 +35,7 @@ SCENARIOS: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
     "budget": budget.measure,
     "elements": elements.measure,
     "growth": growth.measure,
+    "pages": pages.measure,
     "sizes": sizes.measure,
     "due": due.measure,
     "idle": idle.measure,
