@@ -308,7 +308,8 @@ async def test_as_many_tasks_run_at_once_as_their_inputs_fit_the_budget(
     client, work, database, budget, expected
 ):
     flow = Flow("flow")
-    running, most, ready = 0, 0, trio.Event()
+    running, most = 0, 0
+    ready, full = trio.Event(), trio.Event()
     pages = 0
 
     @flow.step()
@@ -325,6 +326,9 @@ async def test_as_many_tasks_run_at_once_as_their_inputs_fit_the_budget(
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == expected:
+            full.set()
+        await full.wait()  # or else the test times out
         await trio.testing.wait_all_tasks_blocked(0.02)
         running -= 1
         return len(value)
