@@ -99,10 +99,8 @@ class Blob(Generic[T_co]):
 
     async def read(self, start: int = 0, stop: int | None = None) -> builtins.bytes:
         """The bytes from `start` to `stop`: of a large value, only the chunks they are in."""
-        parts = []
         async with aclosing(self._source.pieces(start, stop)) as pieces:
-            async for piece in pieces:
-                parts.append(piece)  # noqa: PERF401 - of an asynchronous generator
+            parts = [piece async for piece in pieces]
         # Joining is copying: not here, where all other tasks would wait.
         return parts[0] if len(parts) == 1 else await trio.to_thread.run_sync(b"".join, parts)
 

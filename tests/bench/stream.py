@@ -7,7 +7,7 @@ processes the largest counts, with the shared buffers it has touched.
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def pass_on(dsn: str, size: int) -> tuple[float, int]:
     flow = Flow("bench_stream", input=int, timeout=3600)
 
     @flow.step(flow.input)
-    async def download(run: int):  # type: ignore[no-untyped-def]
+    async def download(run: int) -> AsyncIterator[bytes]:
         block = os.urandom(MIB)
         for number in range(run // MIB):
             yield number.to_bytes(8) + block[8:]

@@ -33,7 +33,7 @@ def until(connection, query, *parameters):
     deadline = time.monotonic() + 20
     while not connection.execute(query, parameters).fetchall():
         assert time.monotonic() < deadline, query
-        time.sleep(0.002)
+        time.sleep(0.002)  # of a poll with a deadline
 
 
 def test_a_dry_run_says_in_numbers_what_prune_then_deletes(cli, database):
