@@ -1,12 +1,17 @@
 -- Cancels what is still queued of these runs.
 create or replace function pgflow.cancel_tasks(run_ids uuid[])
 returns setof pgflow.settled_task
-language sql
+language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   update pgflow.step_tasks t set status = 'cancelled'
   where t.run_id = any(run_ids) and t.status = 'queued'
   returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer,
-    false
+    false;
+end
 $$;

@@ -9,10 +9,14 @@ create or replace function pgflow.complete_attempts(
   error_messages text[]
 )
 returns setof pgflow.settled_task
-language sql
+language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   update pgflow.step_tasks t
   set
     status = 'completed', completed_at = clock_timestamp(),
@@ -29,5 +33,6 @@ as $$
     and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
   returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer,
-    t.attempts_count > 1
+    t.attempts_count > 1;
+end
 $$;

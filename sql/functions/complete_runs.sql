@@ -1,20 +1,27 @@
--- Completes those of these runs that have no steps left, with the outputs of their leaf steps.
--- Returns their flows. The caller holds the runs.
-create or replace function pgflow.complete_runs(run_ids uuid[])
+-- Counts completed steps off their runs, notes which runs have blobs, and completes those that have no
+-- steps left, with the outputs of their leaf steps. Returns the flows of these. The caller holds the
+-- runs.
+create or replace function pgflow.complete_runs(
+  run_ids uuid[],
+  completed uuid[] default '{}', -- for each step that is completed, its run
+  with_blobs uuid[] default '{}'
+)
 returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
 declare
-  completed uuid[];
-  flows text[];
+  ended record;
 begin
-  with ended as (
+  with counted as (
     update pgflow.runs r
     set
-      status = 'completed', completed_at = clock_timestamp(),
+      remaining_steps = r.remaining_steps - u.n,
+      has_blobs = u.has_blobs,
+      status = case when u.ends then 'completed' else r.status end,
+      completed_at = case when u.ends then clock_timestamp() end,
       (output, output_blobs_refs) = (
         select
           coalesce(
@@ -30,15 +37,34 @@ begin
             join pgflow.step_states s on s.run_id = r.run_id and s.step_slug = d.step_slug
             where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
           )
+        having u.ends
       )
-    where
-      r.run_id = any(complete_runs.run_ids) and r.status = 'started' and r.remaining_steps = 0
-    returning r.run_id, r.flow_slug
+    from (
+      select i.run_id, sum(i.n)::integer as n, bool_or(i.has_blobs) as has_blobs
+      from (
+        select c, 1, false from unnest(completed) c
+        union all select b, 0, true from unnest(with_blobs) b
+        union all select a, 0, false from unnest(run_ids) a
+      ) as i (run_id, n, has_blobs)
+      group by i.run_id
+    ) d
+    cross join lateral (
+      select
+        u.ctid, d.n, u.has_blobs or d.has_blobs as has_blobs,
+        u.remaining_steps = d.n and u.status = 'started' as ends
+      from pgflow.runs u where u.run_id = d.run_id limit 1
+    ) u
+    where r.ctid = u.ctid and (u.n > 0 or u.ends or r.has_blobs <> u.has_blobs)
+    returning r.flow_slug, r.run_id, r.has_blobs, u.ends
   )
-  select array_agg(e.run_id), array_agg(e.flow_slug) into completed, flows from ended e;
-  if completed is not null then
-    perform pgflow.expire_blobs(completed);
+  select
+    array_agg(c.flow_slug) as flow_slugs,
+    array_agg(c.run_id) filter (where c.has_blobs) as with_blobs
+  into ended from counted c where c.ends;
+
+  if ended.with_blobs is not null then
+    perform pgflow.expire_blobs(ended.with_blobs);
   end if;
-  return query select unnest(flows);
+  return query select unnest(ended.flow_slugs);
 end
 $$;

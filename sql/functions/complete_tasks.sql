@@ -21,6 +21,7 @@ returns setof pgflow.claim_record
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 set pgflow.notify = 'off'
 as $$
 declare

@@ -1,10 +1,15 @@
--- Counts completed tasks off their steps, completed steps off the steps that wait for them and off
--- their runs, and notes which of these have blobs. The caller holds the runs.
-create or replace function pgflow.count_down(settled pgflow.settled_task[], blob_runs uuid[])
-returns void
+-- Counts completed tasks off their steps, and completed steps off the steps that wait for them. What
+-- waits for no other is started, but for steps of the failing runs. The caller holds the runs.
+create or replace function pgflow.count_down(
+  settled pgflow.settled_task[],
+  failing uuid[],
+  out completed uuid[], -- for each step that is completed, its run
+  out started pgflow.started_step[]
+)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   done record;
@@ -16,7 +21,7 @@ begin
       status = case when s.remaining_tasks = d.n then 'completed' else s.status end,
       completed_at = case when s.remaining_tasks = d.n then clock_timestamp() end
     from (
-      select t.run_id, t.step_slug, count(*)::integer as n from unnest(settled) t
+      select t.run_id, t.step_slug, count(*)::integer as n, min(t.n) as place from unnest(settled) t
       where t.status = 'completed' group by t.run_id, t.step_slug
     ) d
     cross join lateral (
@@ -24,35 +29,37 @@ begin
       where u.run_id = d.run_id and u.step_slug = d.step_slug limit 1
     ) u
     where s.ctid = u.ctid
-    returning s.flow_slug, s.run_id, s.step_slug, s.status
+    returning s.flow_slug, s.run_id, s.step_slug, s.status, d.place
   )
   select
     array_agg(c.flow_slug) as flow_slugs, array_agg(c.run_id) as run_ids,
-    array_agg(c.step_slug) as step_slugs
+    array_agg(c.step_slug) as step_slugs, array_agg(c.place) as places
   into done from counted c where c.status = 'completed';
+  completed := done.run_ids;
 
-  if done.run_ids is null and blob_runs = '{}' then
-    return;
-  end if;
-
-  update pgflow.step_states s set remaining_deps = s.remaining_deps - d.n
-  from (
-    select c.run_id, deps.step_slug, count(*)::integer as n
-    from unnest(done.flow_slugs, done.run_ids, done.step_slugs) as c (flow_slug, run_id, dep_slug)
-    join pgflow.deps using (flow_slug, dep_slug)
-    group by c.run_id, deps.step_slug
-  ) d
-  cross join lateral (
-    select u.ctid from pgflow.step_states u
-    where u.run_id = d.run_id and u.step_slug = d.step_slug limit 1
-  ) u
-  where s.ctid = u.ctid;
-
-  update pgflow.runs r
-  set
-    remaining_steps =
-      r.remaining_steps - coalesce(cardinality(array_positions(done.run_ids, r.run_id)), 0),
-    has_blobs = r.has_blobs or r.run_id = any(blob_runs)
-  where r.run_id = any(done.run_ids || blob_runs);
+  with counted as (
+    update pgflow.step_states s
+    set
+      remaining_deps = s.remaining_deps - d.n,
+      status = case when u.starts then 'started' else s.status end,
+      started_at = case when u.starts then clock_timestamp() end
+    from (
+      select c.run_id, deps.step_slug, count(*)::integer as n, min(c.place) as place
+      from unnest(done.flow_slugs, done.run_ids, done.step_slugs, done.places)
+        as c (flow_slug, run_id, dep_slug, place)
+      join pgflow.deps using (flow_slug, dep_slug)
+      group by c.run_id, deps.step_slug
+    ) d
+    cross join lateral (
+      select u.ctid, u.remaining_deps = d.n and d.run_id <> all(failing) as starts
+      from pgflow.step_states u
+      where u.run_id = d.run_id and u.step_slug = d.step_slug and u.status = 'created'
+      limit 1
+    ) u
+    where s.ctid = u.ctid
+    returning s.flow_slug, s.run_id, s.step_slug, d.place, u.starts
+  )
+  select array_agg(row(c.flow_slug, c.run_id, c.step_slug, c.place)::pgflow.started_step) into started
+  from counted c where c.starts;
 end
 $$;

@@ -9,10 +9,14 @@ create or replace function pgflow.fail_attempts(
   permanent boolean[]
 )
 returns setof pgflow.settled_task
-language sql
+language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   update pgflow.step_tasks t
   set
     error_message = left(i.error_message, 8192),
@@ -50,5 +54,6 @@ as $$
       from pgflow.steps s join pgflow.flows f on f.flow_slug = s.flow_slug
       where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
     ),
-    true
+    true;
+end
 $$;

@@ -7,6 +7,7 @@ returns integer
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 set pgflow.notify = 'on'
 as $$
 declare

@@ -1,18 +1,13 @@
 -- Fails the runs of tasks that failed for good: nothing more of them starts, the messages of tasks
 -- still queued are archived. Returns the flows of these runs.
-create or replace function pgflow.fail_runs(settled pgflow.settled_task[])
+create or replace function pgflow.fail_runs(runs uuid[], settled pgflow.settled_task[])
 returns setof text
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
-declare
-  runs uuid[] := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
 begin
-  if runs = '{}' then
-    return;
-  end if;
-
   update pgflow.step_states s set status = 'failed', failed_at = clock_timestamp()
   from unnest(settled) t
   cross join lateral (

@@ -14,6 +14,7 @@ returns table (
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

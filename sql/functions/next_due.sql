@@ -5,6 +5,7 @@ returns double precision
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   slug text;

@@ -33,6 +33,7 @@ create or replace function pgflow.settle_tasks(
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   runs uuid[] := array(
@@ -40,31 +41,42 @@ declare
     group by i.run_id order by min(i.n)
   );
   settled pgflow.settled_task[];
+  failing uuid[] := array[]::uuid[];
+  completed uuid[];
+  started pgflow.started_step[];
 begin
   perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
-  -- A claim may be raising their attempts just now: what follows must see it.
-  perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
+  -- A claim may be raising their attempts just now: for who names none, what follows must see it.
+  perform from unnest(run_ids, step_slugs, task_indexes, attempts)
+    as i (run_id, step_slug, task_index, attempt)
   cross join lateral (
     select from pgflow.step_tasks t
-    where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+    where
+      i.attempt is null
+      and t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
     limit 1 for no key update
   ) t;
 
   settled := array(select t from pgflow.complete_attempts(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);
-  perform pgflow.count_down(settled, array(
-    select distinct i.run_id from unnest(run_ids, output_blob_ids) as i (run_id, blob_id)
-    where i.blob_id is not null
-  ));
   if array_remove(error_messages, null) <> '{}' then
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
-    ended_flows := array(select pgflow.fail_runs(settled));
+    failing := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
+  end if;
+  select c.completed, c.started into completed, started from pgflow.count_down(settled, failing) c;
+  ended_flows := array(select pgflow.complete_runs(runs, completed, array(
+    select i.run_id from unnest(run_ids, output_blob_ids) as i (run_id, blob_id)
+    where i.blob_id is not null
+  )));
+  if failing <> '{}' then
+    ended_flows := ended_flows || array(select pgflow.fail_runs(failing, settled));
   end if;
   perform pgflow.settle_messages(settled);
   perform pgflow.discard_unfinished(settled);
-  queued := array(select t from pgflow.start_steps(runs, claims, worker_id, max_bytes) t);
-  ended_flows := ended_flows || array(select pgflow.complete_runs(runs));
+  queued := array(
+    select t from pgflow.queue_steps(started, claims, worker_id, max_bytes) t
+  );
   owed_flows := array(
     select q.flow_slug from unnest(queued) q where not q.claimed
     union

@@ -11,6 +11,7 @@ returns setof pgflow.runs
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -55,14 +56,22 @@ begin
     as i (run_id, input, blob_id, given)
   where i.blob_id is not null and i.given is null;
 
-  insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps)
-  select start_flows.flow_slug, i.run_id, s.step_slug, s.deps_count
+  insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps, status, started_at)
+  select
+    start_flows.flow_slug, i.run_id, s.step_slug, s.deps_count,
+    case when s.deps_count = 0 then 'started' else 'created' end,
+    case when s.deps_count = 0 then clock_timestamp() end
   from unnest(ids) as i (run_id), unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count);
 
   if steps.n = 0 then
     perform pgflow.complete_runs(ids);
   else
-    perform pgflow.start_steps(ids);
+    perform pgflow.queue_steps(array(
+      select row(start_flows.flow_slug, i.run_id, s.step_slug, i.n)::pgflow.started_step
+      from unnest(ids) with ordinality as i (run_id, n),
+        unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count)
+      where s.deps_count = 0
+    ));
   end if;
 
   return query

@@ -6,8 +6,22 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
+declare
+  ready pgflow.started_step[];
 begin
-  perform from pgflow.runs r where r.run_id = start_ready_steps.run_id for no key update;
-  perform pgflow.start_steps(array[start_ready_steps.run_id]);
+  perform from pgflow.runs r
+  where r.run_id = start_ready_steps.run_id and r.status = 'started' for no key update;
+  if not found then
+    return;
+  end if;
+  with started as (
+    update pgflow.step_states s set status = 'started', started_at = clock_timestamp()
+    where
+      s.run_id = start_ready_steps.run_id and s.status = 'created' and s.remaining_deps = 0
+    returning s.flow_slug, s.run_id, s.step_slug
+  )
+  select array_agg(row(s.flow_slug, s.run_id, s.step_slug, 1)::pgflow.started_step) into ready
+  from started s;
+  perform pgflow.queue_steps(ready);
 end
 $$;

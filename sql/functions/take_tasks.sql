@@ -10,6 +10,7 @@ returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   slug text;

@@ -2,10 +2,14 @@
 -- not in `input` but named in `blobs_refs`.
 create or replace function pgflow.task_records(flow_slug text, message_ids bigint[])
 returns setof pgflow.step_task_record
-language sql stable
+language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   select
     t.flow_slug, t.run_id, t.step_slug,
     case when r.input_blob_id is null then jsonb_build_object('run', r.input) else '{}' end
@@ -36,5 +40,6 @@ as $$
     where d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
   ) deps
   where t.flow_slug = task_records.flow_slug and t.message_id = any(message_ids)
-  order by t.message_id
+  order by t.message_id;
+end
 $$;
