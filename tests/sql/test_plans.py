@@ -190,7 +190,7 @@ def plans(
                 if n == 0 and request.param == "old":
                     connection.execute("analyze")
                 if n == 0 and request.param == "of empty tables":
-                    connection.execute("truncate pgflow.runs, pgmq.q_f, pgmq.a_f cascade")
+                    connection.execute("truncate pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgmq.q_f, pgmq.a_f")
                     connection.execute("analyze")
         planned = Planned(core)
         planned.bulk(

@@ -1,5 +1,6 @@
--- The blobs of a run go with it. (A foreign key would stand in the way of dropping a day.)
-create or replace function pgflow.delete_blobs_of_runs()
+-- The states, tasks and blobs of a run go with it. (Foreign keys would lock the run for each of them,
+-- and stand in the way of dropping a day of blobs.)
+create or replace function pgflow.delete_with_runs()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -7,8 +8,11 @@ set enable_seqscan = off
 set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
 as $$
 declare
+  runs uuid[] := array(select r.run_id from old_runs r);
   run uuid;
 begin
+  delete from pgflow.step_tasks t where t.run_id = any(runs);
+  delete from pgflow.step_states s where s.run_id = any(runs);
   for run in select r.run_id from old_runs r where r.has_blobs loop
     delete from pgflow.output_blobs b
     where
@@ -18,8 +22,8 @@ begin
 end
 $$;
 
-create or replace trigger delete_blobs_of_runs
+create or replace trigger delete_with_runs
 after delete on pgflow.runs
 referencing old table as old_runs
 for each statement
-execute function pgflow.delete_blobs_of_runs();
+execute function pgflow.delete_with_runs();

@@ -1,0 +1,27 @@
+-- What a step writes is most of what it costs.
+
+-- Steps that have just been started pass between the functions that count down and those that queue.
+create type pgflow.started_step as (
+  flow_slug text,
+  run_id uuid,
+  step_slug text,
+  n integer -- place of its run in the call
+);
+
+drop function if exists
+pgflow.complete_runs(uuid[]),
+pgflow.count_down(pgflow.settled_task[], uuid[]),
+pgflow.fail_runs(pgflow.settled_task[]),
+pgflow.start_steps(uuid[], integer, uuid, bigint);
+
+-- Neighbours change in one transaction, so that a page has to hold each row twice to keep changes on it.
+alter table pgflow.runs set (fillfactor = 50);
+alter table pgflow.step_states set (fillfactor = 50);
+alter table pgflow.step_tasks set (fillfactor = 50);
+
+-- A foreign key locks the run once more for each state and each task. None is inserted but by who
+-- holds the run, and the trigger delete_with_runs deletes them with it.
+alter table pgflow.step_states drop constraint step_states_run_id_fkey;
+alter table pgflow.step_tasks drop constraint step_tasks_run_id_fkey;
+drop trigger if exists delete_blobs_of_runs on pgflow.runs;
+drop function if exists pgflow.delete_blobs_of_runs();
