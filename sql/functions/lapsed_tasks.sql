@@ -14,21 +14,26 @@ returns table (
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   slug text;
+  queue text;
   reappeared bigint[];
 begin
   foreach slug in array flow_slugs loop
+    queue := pgmq.format_table_name(slug, 'q');
     execute format(
       $sql$
         select array_agg(m.msg_id) filter (where m.read_ct > 0) from (
-          select msg_id, read_ct from pgmq.%I where vt <= clock_timestamp() order by msg_id limit 100
+          select msg_id, read_ct from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp()
+          order by msg_id limit 100
         ) m
-      $sql$, pgmq.format_table_name(slug, 'q')
-    ) into reappeared;
+      $sql$, queue
+    ) into reappeared using pgflow.queue_floor(queue);
     continue when reappeared is null;
 
     return query

@@ -4,17 +4,21 @@ returns bigint
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
   slug text;
+  queue text;
   id bigint;
 begin
   foreach slug in array flow_slugs loop
+    queue := pgmq.format_table_name(slug, 'q');
     execute format(
-      'select msg_id from pgmq.%I where vt <= clock_timestamp() order by msg_id limit 1',
-      pgmq.format_table_name(slug, 'q')
-    ) into id;
+      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp()'
+      ' order by msg_id limit 1', queue
+    ) into id using pgflow.queue_floor(queue);
     if id is not null then
       return (
         select t.input_bytes from pgflow.step_tasks t where t.flow_slug = slug and t.message_id = id

@@ -13,10 +13,7 @@ declare
   first_due timestamptz;
 begin
   foreach slug in array flow_slugs loop
-    -- min(vt) may be planned to read them all.
-    execute format(
-      'select vt from pgmq.%I where vt > $1 order by vt limit 1', pgmq.format_table_name(slug, 'q')
-    ) into due using case when later then clock_timestamp() else '-infinity' end;
+    due := pgflow.next_visible(pgmq.format_table_name(slug, 'q'), later);
     first_due := least(first_due, due);
   end loop;
   -- greatest() would make 0 of null.

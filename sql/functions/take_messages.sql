@@ -26,14 +26,7 @@ declare
   dead bigint[];
 begin
   loop
-    execute format(
-      $sql$
-        select array_agg(m.msg_id) from (
-          select msg_id from pgmq.%I where vt <= clock_timestamp()
-          order by msg_id limit $1 for update skip locked
-        ) m
-      $sql$, queue
-    ) into visible using take_messages.qty;
+    visible := pgflow.lock_visible(queue, qty);
     if visible is null then
       return array[]::bigint[];
     end if;
