@@ -37,7 +37,7 @@ psycopg: .venv/ready ## Run the connection's tests on the oldest and newest psyc
 
 check: lint types test psycopg ## All that CI does
 
-bench: .venv/ready ## Measure: see tests/bench/README.md
+bench: .venv/ready ## Measure: see docs/benchmarks.md
 	$(BIN)/python -m tests.bench
 
 fmt: .venv/ready ## Format the code

@@ -22,6 +22,7 @@ SUMMARIES = {
     "blob": "Look at stored values, and look after them.",
     "prune": "Delete old runs with all that belongs to them.",
     "doctor": "Check the database and say what is wrong.",
+    "bench": "Measure speed on your own database.",
 }
 
 

@@ -1,82 +1,105 @@
 """Run the benchmarks on a PostgreSQL of their own (fsync on) and print what they measured."""
 
-import json
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
-import trio
+import orjson
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 from rich.console import Console
-from rich.table import Table
 
-from pgflow_events import EmbeddedServer
+from pgflow_events import EmbeddedServer, bench
+from pgflow_events.bench.measured import Result
+from pgflow_events.bench.peers import read_peers
+from pgflow_events.bench.plot import check_plot, plot
+from pgflow_events.bench.report import table
 from pgflow_events.migrations import migrate_now
-from tests.bench import (
-    budget,
-    drain,
-    due,
-    elements,
-    growth,
-    idle,
-    pages,
-    payload,
-    sizes,
-    stream,
-    wake,
-)
+from tests.bench.budget import budget
+from tests.bench.due import due
+from tests.bench.elements import elements
+from tests.bench.growth import growth
+from tests.bench.pages import pages
+from tests.bench.pruning import pruning
+from tests.bench.sizes import sizes
+from tests.bench.slow_disk import slow_disk
+from tests.bench.stream import stream
 
-SCENARIOS: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
-    "wake": wake.measure,
-    "drain": drain.measure,
-    "payload": payload.measure,
-    "stream": stream.measure,
-    "budget": budget.measure,
-    "elements": elements.measure,
-    "growth": growth.measure,
-    "pages": pages.measure,
-    "sizes": sizes.measure,
-    "due": due.measure,
-    "idle": idle.measure,
-}
+QUICK = {each.__name__: each for each in (growth, slow_disk, pruning, due, elements, pages)}
+LONG = {each.__name__: each for each in (stream, budget, sizes)}
+SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
 
 
 @click.command()
 @click.argument("scenarios", nargs=-1, type=click.Choice(list(SCENARIOS)))
+@click.option("--all", "everything", is_flag=True, help=f"Those that take long too: {[*LONG]}.")
 @click.option("--dsn", help="An empty database to use, instead of an embedded server.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each scenario.")
-def main(scenarios: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
-    """Measure SCENARIOS, or all of them."""
-    if dsn:
-        run(dsn, scenarios, as_json=as_json)
-        return
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw a picture too.")
+@click.option("--peers", type=click.Path(path_type=Path, exists=True), help="Results of peers.")
+def main(
+    *,
+    scenarios: tuple[str, ...],
+    everything: bool,
+    dsn: str | None,
+    as_json: bool,
+    picture: Path | None,
+    peers: Path | None,
+) -> None:
+    """Measure SCENARIOS, or all that take no more than a minute."""
+    names = scenarios or [name for name in SCENARIOS if everything or name not in LONG]
+    if picture:
+        check_plot(picture)
+    beside, results = read_peers(peers) if peers else [], []
+    with nullcontext(dsn) if dsn else own_server() as found:
+        for name in names:
+            with nullcontext(found) if dsn else fresh_database(found, name) as used:
+                prepare(used)
+                for measured in bench.measure(used, {name: SCENARIOS[name]}, beside):
+                    results.append(measured)
+                    show(measured, as_json=as_json)
+            if picture:
+                plot(results, picture)
+
+
+def show(measured: Sequence[Result], *, as_json: bool) -> None:
+    """Print the results of a scenario."""
+    if as_json:
+        click.echo(b"\n".join(map(orjson.dumps, measured)))
+    else:
+        Console(highlight=False).print(table(measured))
+
+
+def prepare(dsn: str) -> None:
+    """Make our schema, and have statements counted."""
+    migrate_now(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create extension if not exists pg_stat_statements")
+
+
+@contextmanager
+def own_server() -> Iterator[str]:
+    """A server, with fsync on."""
+    settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "200"}
     with (
         tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder,
-        EmbeddedServer(
-            Path(folder), settings={"shared_preload_libraries": "pg_stat_statements"}
-        ) as server,
+        EmbeddedServer(Path(folder), settings=settings) as server,
     ):
-        run(server.conninfo, scenarios, as_json=as_json)
+        yield server.conninfo
 
 
-def run(dsn: str, scenarios: tuple[str, ...], *, as_json: bool) -> None:
-    """Migrate the database, and measure one scenario after the other."""
-    migrate_now(dsn)
-    for name in scenarios or SCENARIOS:
-        result = trio.run(SCENARIOS[name], dsn)
-        if as_json:
-            click.echo(json.dumps({"scenario": name, **result}))
-        else:
-            Console().print(table(name, result))
-
-
-def table(name: str, result: dict[str, Any]) -> Table:
-    """What a scenario measured, a line a figure."""
-    drawn = Table("figure", "value", title=name, title_justify="left", min_width=60)
-    for figure, value in result.items():
-        drawn.add_row(figure, f"{value:,.3g}" if isinstance(value, float) else f"{value:,}")
-    return drawn
+@contextmanager
+def fresh_database(dsn: str, name: str) -> Iterator[str]:
+    """A database of a scenario's own, in which no other has left room."""
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute(SQL("create database {}").format(Identifier(name)))
+        try:
+            yield make_conninfo(dsn, dbname=name)
+        finally:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 if __name__ == "__main__":

@@ -5,31 +5,33 @@ The same tasks are run with the byte budget and with one so large that only the 
 
 import os
 import time
-from typing import Any
 
 import trio
 
 from pgflow_events import Flow, Settings, Worker, connect
+from pgflow_events.bench.measured import Measured
 from tests.bench.measuring import in_process
 from tests.bench.stream import MIB, peak_of
 
 RUNS = 60
 SIZE = 16 * MIB
-BUDGET = 64 * MIB
+LIMIT = 64 * MIB
 
 
-async def measure(dsn: str) -> dict[str, Any]:
-    """Memory and speed with and without a limit."""
+async def budget(dsn: str) -> list[Measured]:
+    """Peak memory of a worker whose tasks load 960 MiB, within a budget of 64 MiB and without."""
     await in_process(start, dsn)
-    bound, seconds = await in_process(work, dsn, "bench_budget", BUDGET)
+    bound, seconds = await in_process(work, dsn, "bench_budget", LIMIT)
     free, seconds_free = await in_process(work, dsn, "bench_no_budget", RUNS * SIZE)
-    return {
-        "inputs MiB": RUNS * SIZE / MIB,
-        f"peak RSS, budget of {BUDGET // MIB} MiB, MiB": bound / MIB,
-        "peak RSS, no budget, MiB": free / MIB,
-        "tasks/s, with it": RUNS / seconds,
-        "tasks/s, without": RUNS / seconds_free,
-    }
+    return [
+        Measured(
+            unit="",
+            ours={"peak RSS, MiB": bound / MIB, "tasks/s": RUNS / seconds},
+            beside={
+                "without a budget": {"peak RSS, MiB": free / MIB, "tasks/s": RUNS / seconds_free}
+            },
+        )
+    ]
 
 
 def flows() -> tuple[Flow[bytes], ...]:

@@ -7,7 +7,7 @@ import psycopg
 import trio
 
 from pgflow_events import Flow, Worker, connect
-from tests.bench.measuring import percentile
+from pgflow_events.bench.measured import Measured, latencies
 
 RUNS = 15
 
@@ -17,18 +17,18 @@ select extract(epoch from a.vt - clock_timestamp()) from pgmq.q_bench_due a
 """
 
 
-async def measure(dsn: str) -> dict[str, Any]:
-    """Milliseconds after the due time, which is one second after the failure."""
+async def due(dsn: str) -> list[Measured]:
+    """How late a retry starts on an idle worker, one second after the failure."""
     flow = Flow("bench_due", input=int, base_delay=1, max_attempts=2)
     late: list[float] = []
     failed = trio.Event()
-    due = 0.0
+    planned = 0.0
 
     @flow.step(flow.input, flow.context)
     async def again(_: int, context: Any) -> None:
         if context.attempt == 1:
             raise RuntimeError("not yet")
-        late.append(time.monotonic() - due)
+        late.append(time.monotonic() - planned)
 
     async with trio.open_nursery() as nursery, connect(dsn) as client:
         await nursery.start(Worker([flow], dsn, hooks=[lambda _: failed.set()]).run)
@@ -36,10 +36,10 @@ async def measure(dsn: str) -> dict[str, Any]:
             failed = trio.Event()
             run = await client.start(flow, number)
             await failed.wait()
-            due = await trio.to_thread.run_sync(when_due, dsn)
+            planned = await trio.to_thread.run_sync(when_due, dsn)
             await run.wait()
         nursery.cancel_scope.cancel()
-    return {f"late p{int(p * 100)} ms": percentile(late, p) * 1e3 for p in (0.5, 0.99)}
+    return [Measured(unit="ms", ours=latencies(late))]
 
 
 def when_due(dsn: str) -> float:

@@ -5,7 +5,6 @@ Beside it, what a list in a jsonb column costs where each task takes its element
 
 import random
 import time
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -15,6 +14,7 @@ from psycopg.types.json import Jsonb
 from blobstore import Blobs, Owner, Stored
 from blobstore.ids import new_id
 from blobstore.store import caller_of
+from pgflow_events.bench.measured import Measured
 from pgflow_events.connection import Connection
 from tests.bench.measuring import html
 
@@ -22,26 +22,29 @@ ELEMENTS = 200
 SIZE = 50_000
 
 TABLES = """
-drop schema if exists bench_elements cascade;
-create schema bench_elements;
-create table bench_elements.tasks (id integer primary key, output jsonb);
+create table pgflow_bench.tasks (id integer primary key, output jsonb);
 """
 
 
-async def measure(dsn: str) -> dict[str, Any]:
-    """Seconds to store the list and to fetch all of its elements one by one."""
+async def elements(dsn: str) -> list[Measured]:
+    """A list of 200 pages that is stored by its elements, and each of them fetched by itself."""
     whole = html(ELEMENTS * SIZE)
     pages = [whole[at : at + SIZE] for at in range(0, len(whole), SIZE)]
     random.Random(1).shuffle(pages)
     stored, fetched = await by_element(dsn, pages)
     jsonb_stored, jsonb_fetched = in_jsonb(dsn, pages)
-    return {
-        "store, ms": stored * 1e3,
-        "fetch each element, ms": fetched * 1e3,
-        "jsonb: store, ms": jsonb_stored * 1e3,
-        "jsonb: fetch each element, ms": jsonb_fetched * 1e3,
-        "jsonb / ours": (jsonb_stored + jsonb_fetched) / (stored + fetched),
-    }
+    return [
+        Measured(
+            unit="ms",
+            ours=figures(stored, fetched),
+            beside={"jsonb": figures(jsonb_stored, jsonb_fetched)},
+        )
+    ]
+
+
+def figures(stored: float, fetched: float) -> dict[str, float]:
+    """In milliseconds."""
+    return {"both, ms": (stored + fetched) * 1e3, "store, ms": stored * 1e3}
 
 
 async def by_element(dsn: str, pages: list[str]) -> tuple[float, float]:
@@ -55,9 +58,9 @@ async def by_element(dsn: str, pages: list[str]) -> tuple[float, float]:
         async with connection.transaction():
             await blobs.save(connection, [kept])
         stored = time.perf_counter() - began
-        elements = kept.rows[0].elements or []
+        ids = kept.rows[0].elements or []
         began = time.perf_counter()
-        for page, element in zip(pages, elements, strict=True):
+        for page, element in zip(pages, ids, strict=True):
             assert element
             # Another process fetches it: nothing is in this one's cache.
             loaded = await Blobs(caller_of(connection)).load([element])
@@ -71,13 +74,13 @@ def in_jsonb(dsn: str, pages: list[str]) -> tuple[float, float]:
         connection.execute(TABLES)
         began = time.perf_counter()
         connection.execute(
-            "insert into bench_elements.tasks values (1, %s)", [Jsonb(pages, dumps=orjson.dumps)]
+            "insert into pgflow_bench.tasks values (1, %s)", [Jsonb(pages, dumps=orjson.dumps)]
         )
         stored = time.perf_counter() - began
         began = time.perf_counter()
         for index, page in enumerate(pages):
             rows = connection.execute(
-                "select output ->> %s from bench_elements.tasks where id = 1", [index]
+                "select output ->> %s from pgflow_bench.tasks where id = 1", [index]
             ).fetchall()
             assert rows[0][0] == page
         return stored, time.perf_counter() - began

@@ -1,25 +1,24 @@
-"""Percentiles, processes and pages that several benchmarks share."""
+"""Percentiles, pages and processes that several benchmarks share."""
 
-import pydoc
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from functools import cache
-from importlib import import_module
 from multiprocessing import get_context
 from typing import TypeVar
 
+import psycopg
 import trio
+
+from pgflow_events import Flow, Worker
+from pgflow_events.bench.measured import percentile
+from pgflow_events.bench.pages import html
+
+__all__ = ["define", "growth", "html", "in_process", "percentile"]
 
 T = TypeVar("T")
 
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of all is not above."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+GROWTH = """
+select pg_database_size(current_database()), pg_current_wal_lsn() - '0/0'::pg_lsn
+"""
 
 
 async def in_process(function: Callable[..., T], *arguments: object) -> T:
@@ -32,24 +31,17 @@ async def in_process(function: Callable[..., T], *arguments: object) -> T:
     return await trio.to_thread.run_sync(call)
 
 
-@cache
-def pages() -> tuple[str, ...]:
-    """Real HTML, 10 MB of it: what pydoc makes of the modules of the standard library."""
-    drawn = []
-    for name in sorted(sys.stdlib_module_names):
-        # Some of the others open a window or a browser.
-        if name.startswith("_") or name in {"antigravity", "idlelib", "this", "turtledemo"}:
-            continue
-        with warnings.catch_warnings(), suppress(ImportError):
-            warnings.simplefilter("ignore")
-            drawn.append(pydoc.HTMLDoc().docmodule(import_module(name)))
-    return tuple(drawn)
+async def define(dsn: str, flow: Flow[int]) -> None:
+    """Let a worker define the flow, and leave."""
+    async with trio.open_nursery() as nursery:
+        worker = Worker([flow], dsn)
+        await nursery.start(worker.run)
+        worker.stop()
 
 
-def html(size: int) -> str:
-    """Real HTML of about so many characters: pages one after the other.
-
-    From 10 MB on they come again, too far away for a compressor to notice.
-    """
-    whole = "".join(pages())
-    return (whole * (size // len(whole) + 1))[:size]
+def growth(dsn: str) -> tuple[int, int]:
+    """Bytes of the database, and of WAL so far, right after a checkpoint."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("checkpoint")
+        size, wal = connection.execute(GROWTH).fetchall()[0]
+        return int(size), int(wal)

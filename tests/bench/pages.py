@@ -3,15 +3,14 @@
 Inline, as peers do; and as a blob compressed with a dictionary that was trained on other pages.
 """
 
-from typing import Any
-
 import psycopg
 import trio
 
 from blobstore.dictionaries import train
 from pgflow_events import Flow, Settings, Worker, connect
+from pgflow_events.bench.measured import Measured
 from tests.bench import corpus
-from tests.bench.payload import growth
+from tests.bench.measuring import define, growth
 
 RUNS = 2000
 BATCH = 20
@@ -22,27 +21,24 @@ values ('bench_page_blob', 'page', %b, 1)
 """
 
 
-async def measure(dsn: str) -> dict[str, Any]:
-    """Bytes a run, both ways."""
+async def pages(dsn: str) -> list[Measured]:
+    """What a run costs that passes a page of 5 kB, compressed with a dictionary; and as jsonb."""
     inline, blob = make("bench_page_inline"), make("bench_page_blob", blob_threshold=1024)
     await define(dsn, blob)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(KEEP, [train(corpus.site().training)])
-    result: dict[str, Any] = {}
-    for flow, name in ((inline, "inline"), (blob, "dictionary")):
-        disk, wal = await cost(dsn, flow)
-        result |= {f"{name}: disk bytes a run": disk, f"{name}: WAL bytes a run": wal}
-    return result
+    jsonb, ours = await cost(dsn, inline), await cost(dsn, blob)
+    return [Measured(unit="", ours=ours, beside={"inline, as jsonb": jsonb})]
 
 
 def make(slug: str, **options: int) -> Flow[int]:
     """A flow whose first step gives a page to the second."""
     flow = Flow(slug, input=int)
-    pages = [page.decode() for page in corpus.site().held_out]
+    site = [page.decode() for page in corpus.site().held_out]
 
     @flow.step(flow.input, **options)
     async def page(run: int) -> str:
-        return pages[run % len(pages)]
+        return site[run % len(site)]
 
     @flow.step(page)
     async def length(content: str) -> int:
@@ -51,15 +47,7 @@ def make(slug: str, **options: int) -> Flow[int]:
     return flow
 
 
-async def define(dsn: str, flow: Flow[int]) -> None:
-    """Let a worker define the flow, and leave."""
-    async with trio.open_nursery() as nursery:
-        worker = Worker([flow], dsn)
-        await nursery.start(worker.run)
-        worker.stop()
-
-
-async def cost(dsn: str, flow: Flow[int]) -> tuple[float, float]:
+async def cost(dsn: str, flow: Flow[int]) -> dict[str, float]:
     """Bytes a run, on disk and in WAL."""
     async with trio.open_nursery() as nursery, connect(dsn) as client:
         await nursery.start(Worker([flow], dsn, settings=Settings(slots=BATCH)).run)
@@ -69,4 +57,7 @@ async def cost(dsn: str, flow: Flow[int]) -> tuple[float, float]:
                 await run.wait()
         disk_after, wal_after = growth(dsn)
         nursery.cancel_scope.cancel()
-    return (disk_after - disk) / RUNS, (wal_after - wal) / RUNS
+    return {
+        "disk bytes a run": (disk_after - disk) / RUNS,
+        "WAL bytes a run": (wal_after - wal) / RUNS,
+    }

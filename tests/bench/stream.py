@@ -11,32 +11,37 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import trio
 
 from blobstore import Blob
 from pgflow_events import Flow, Worker, connect
+from pgflow_events.bench.measured import Measured
 from tests.bench.measuring import in_process
 
 GIB = 1024**3
 MIB = 1024**2
-SIZE = int(float(os.environ.get("BENCH_STREAM_GIB", "1")) * GIB)
+SIZE = int(float(os.environ.get("BENCH_STREAM_GIB", "1")) * 1024) * MIB
 
 BACKENDS = "select pid from pg_stat_activity where datname = current_database()"
 
 
-async def measure(dsn: str) -> dict[str, Any]:
-    """Speed and memory for one value."""
+async def stream(dsn: str) -> list[Measured]:
+    """A value of 1 GiB (BENCH_STREAM_GIB) from one step to the next: speed, and peak memory."""
     with largest_backend(dsn) as peak:
         seconds, resident = await in_process(pass_on, dsn, SIZE)
-    return {
-        "size MiB": SIZE / MIB,
-        "write and read, MiB/s": SIZE / MIB / seconds,
-        "worker's peak RSS, MiB": resident / MIB,
-        "largest backend's peak RSS, MiB": peak.size / MIB,
-    }
+    return [
+        Measured(
+            setting=f"{SIZE / GIB:.3g} GiB",
+            unit="MiB/s",
+            ours={
+                "rate": SIZE / MIB / seconds,
+                "worker's peak RSS, MiB": resident / MIB,
+                "largest backend's peak RSS, MiB": peak.size / MIB,
+            },
+        )
+    ]
 
 
 def pass_on(dsn: str, size: int) -> tuple[float, int]:
@@ -52,8 +57,8 @@ def pass_on(dsn: str, size: int) -> tuple[float, int]:
     @flow.step(download.blob)
     async def count(content: Blob[bytes]) -> int:
         length = 0
-        async with content.open() as stream:
-            async for piece in stream:
+        async with content.open() as opened:
+            async for piece in opened:
                 length += len(piece)
         return length
 

@@ -27,7 +27,7 @@ def two(database: str) -> Iterator[tuple[Core, Core]]:
 
 
 def move_on(core: Core, runs: int = 15) -> list[UUID]:
-    """Start runs and complete all that can be claimed, in small batches; of which runs these were."""
+    """Start runs and complete all that can be claimed, two at a time; of which runs these were."""
     core.start_many(runs)
     done = []
     while tasks := core.claim(2).tasks:

@@ -33,6 +33,7 @@ GROWING = {
     "output_blobs": "pgflow",
     "blob_chunks": "pgflow",
 }
+EMPTY = "truncate pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgmq.q_f, pgmq.a_f"
 DAY = re.compile(r"_(\d{8}|default)$")
 TABLES = """
 select oid::regclass from pg_class
@@ -190,7 +191,7 @@ def plans(
                 if n == 0 and request.param == "old":
                     connection.execute("analyze")
                 if n == 0 and request.param == "of empty tables":
-                    connection.execute("truncate pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgmq.q_f, pgmq.a_f")
+                    connection.execute(EMPTY)
                     connection.execute("analyze")
         planned = Planned(core)
         planned.bulk(

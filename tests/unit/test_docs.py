@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted(
-    file.relative_to(ROOT)
-    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/*.md")]
-)
 PLACES = ("pgflow_events", "blobstore", "sql", "tests", "examples", "docs")
 
 
-def source_files() -> list[Path]:
+def files(*patterns: str) -> list[Path]:
+    """Those of these names that are, or may be, in the repository."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py", "*.sql"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    return [ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()]
+    return sorted({ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()})
+
+
+DOCS = [file.relative_to(ROOT) for file in files("*.md")]
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=str)
@@ -75,7 +75,7 @@ def test_sql_text_stands_in_its_places_only():
         "exports.py",
     }
     sql = re.compile(r"""["']\s*(select|insert into|update|delete from) """)
-    ours = [file for file in source_files() if file.is_relative_to(ROOT / "pgflow_events")]
+    ours = [file for file in files("*.py", "*.sql") if file.is_relative_to(ROOT / "pgflow_events")]
     assert [
         file.relative_to(ROOT).as_posix()
         for file in ours
@@ -85,5 +85,5 @@ def test_sql_text_stands_in_its_places_only():
 
 def test_nothing_imports_asyncio():
     asyncio = re.compile(r"^\s*(import|from) asyncio", re.MULTILINE)
-    ours = [file for file in source_files() if file.parts[len(ROOT.parts)] in PLACES[:2]]
+    ours = [file for file in files("*.py", "*.sql") if file.parts[len(ROOT.parts)] in PLACES[:2]]
     assert [file for file in ours if asyncio.search(file.read_text())] == []

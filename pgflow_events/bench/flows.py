@@ -1,0 +1,91 @@
+"""The flows of the benchmarks.
+
+Handlers tell `note` the number of their run, which is its input, and do nothing else.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from pgflow_events.flow import Flow
+
+Note = Callable[[int], object]
+
+CHILDREN = 100
+
+
+def no_note(run: int) -> None:
+    """For those who only count."""
+
+
+def single(slug: str, note: Note = no_note, *, pause: float | None = None) -> Flow[int]:
+    """One step, which takes so many seconds."""
+    flow = Flow(slug, input=int)
+
+    @flow.step(flow.input)
+    async def only(run: int) -> int:
+        note(run)
+        if pause is not None:
+            await trio.sleep(pause)
+        return run
+
+    return flow
+
+
+def four_steps(slug: str, note: Note = no_note) -> Flow[int]:
+    """a, then b and c side by side, then d; the note is of d."""
+    flow = Flow(slug, input=int)
+
+    @flow.step(flow.input)
+    async def a(run: int) -> int:
+        return run
+
+    @flow.step(a)
+    async def b(run: int) -> int:
+        return run
+
+    @flow.step(a)
+    async def c(run: int) -> int:
+        return run
+
+    @flow.step(b, c)
+    async def d(run: int, _: int) -> int:
+        note(run)
+        return run
+
+    return flow
+
+
+def fan_out(slug: str, root: Note, child: Note, join: Note) -> Flow[int]:
+    """A root, many steps that wait for it, and one that waits for them all."""
+    flow = Flow(slug, input=int)
+
+    @flow.step(flow.input, slug="root")
+    async def begin(run: int) -> int:
+        root(run)
+        return run
+
+    async def one(run: int) -> int:
+        child(run)
+        return run
+
+    children = [flow.step(begin, slug=f"child_{number}")(one) for number in range(CHILDREN)]
+    first = iter(children)
+
+    @flow.step(*(next(first) for _ in range(9)), *first, slug="join")
+    async def end(*runs: int) -> int:
+        join(runs[0])
+        return runs[0]
+
+    return flow
+
+
+# Those that processes of their own run, by slug.
+FLOWS: dict[str, Callable[[str], Flow[int]]] = {
+    "bench_noop": single,
+    "bench_brief": partial(single, pause=0.001),
+    "bench_chain": four_steps,
+    "bench_growth": single,
+    "bench_slow_disk": single,
+}

@@ -1,0 +1,129 @@
+"""What it costs to pass large pages from one step to the next."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import psycopg
+import trio
+import zstandard
+from psycopg.types.json import Jsonb
+
+from pgflow_events.bench import queries
+from pgflow_events.bench.measured import Figures, Measured, latencies, scaled
+from pgflow_events.bench.pages import html
+from pgflow_events.client import connect
+from pgflow_events.flow import Flow
+from pgflow_events.worker import Worker
+
+PAGES = 9
+SIZES = (3, 20)
+MB = 1_000_000
+
+Plain = psycopg.Connection[Any]
+Write = Callable[[Plain, UUID, str], None]
+Read = Callable[[Plain, UUID], str]
+
+
+async def payload(dsn: str) -> list[Measured]:
+    """HTML of 3 and 20 MB from the end of one handler to the start of the next.
+
+    The floor does it by hand on one connection: compress, insert, commit, select, decompress.
+    Beside it, what a jsonb column costs. Stored are bytes in rows, and WAL is what the whole server
+    wrote meanwhile.
+    """
+    return [await passed(dsn, size) for size in SIZES]
+
+
+async def passed(dsn: str, size: int) -> Measured:
+    """All three ways for pages of so many megabytes."""
+    page = await trio.to_thread.run_sync(html, size * MB)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        run_sync = trio.to_thread.run_sync
+        ours = await hand_over(dsn, connection, f"bench_payload_{size}", page)
+        floor = await run_sync(
+            by_hand, connection, page, write_zstd, read_zstd, queries.STORED_ZSTD
+        )
+        jsonb = await run_sync(
+            by_hand, connection, page, write_jsonb, read_jsonb, queries.STORED_JSONB
+        )
+        connection.execute(queries.CLEAR_PAGES)
+    return Measured(
+        setting=f"{size} MB", unit="ms", ours=ours, floor=floor, beside={"jsonb": jsonb}
+    )
+
+
+async def hand_over(dsn: str, connection: Plain, slug: str, page: str) -> Figures:
+    """Through a worker."""
+    flow = Flow(slug, input=int)
+    ended: list[float] = []
+    seconds: list[float] = []
+
+    @flow.step(flow.input)
+    async def website(run: int) -> str:
+        content = f"<!-- {run} -->{page}"  # none is like another
+        ended.append(time.perf_counter())
+        return content
+
+    @flow.step(website)
+    async def size(content: str) -> int:
+        seconds.append(time.perf_counter() - ended[-1])
+        return len(content)
+
+    async with trio.open_nursery() as nursery, connect(dsn) as client:
+        await nursery.start(Worker([flow], dsn).run)
+        wal = queries.scalar(connection, queries.WAL)
+        for number in range(scaled(PAGES)):
+            run = await client.start(flow, number)
+            await run.output(size)
+        wal = queries.scalar(connection, queries.WAL) - wal
+        nursery.cancel_scope.cancel()
+    return figures(seconds, queries.scalar(connection, queries.STORED_BLOBS, slug), wal)
+
+
+def by_hand(connection: Plain, page: str, write: Write, read: Read, stored: str) -> Figures:
+    """Write each page and read it again."""
+    seconds: list[float] = []
+    wal = queries.scalar(connection, queries.WAL)
+    for number in range(scaled(PAGES)):
+        content, key = f"<!-- {number} -->{page}", uuid4()
+        began = time.perf_counter()
+        write(connection, key, content)
+        read(connection, key)
+        seconds.append(time.perf_counter() - began)
+    wal = queries.scalar(connection, queries.WAL) - wal
+    return figures(seconds, queries.scalar(connection, stored), wal)
+
+
+def figures(seconds: list[float], stored: float, wal: float) -> Figures:
+    """Latencies, and what each page takes."""
+    return latencies(seconds) | {
+        "bytes stored": stored,
+        "WAL bytes": wal / len(seconds),
+    }
+
+
+def write_zstd(connection: Plain, key: UUID, page: str) -> None:
+    """As small as our default makes it."""
+    content = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(page.encode())
+    connection.execute(queries.WRITE_ZSTD, [key, content])
+
+
+def read_zstd(connection: Plain, key: UUID) -> str:
+    """The page again."""
+    rows = connection.execute(queries.READ_ZSTD, [key], binary=True).fetchall()
+    return zstandard.ZstdDecompressor().decompress(rows[0][0]).decode()
+
+
+def write_jsonb(connection: Plain, key: UUID, page: str) -> None:
+    """As a step output in a jsonb column."""
+    connection.execute(queries.WRITE_JSONB, [key, Jsonb(page, dumps=orjson.dumps)])
+
+
+def read_jsonb(connection: Plain, key: UUID) -> str:
+    """The page again."""
+    rows = connection.execute(queries.READ_JSONB, [key]).fetchall()
+    page: str = orjson.loads(rows[0][0])
+    return page

@@ -1,0 +1,109 @@
+"""Results as a picture."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from math import floor, log10
+from pathlib import Path
+from typing import Any
+
+from pgflow_events.bench.measured import Result
+from pgflow_events.bench.report import number, who_did
+from pgflow_events.errors import SettingsError
+
+COLOURS = {"ours": "#2f6db5", "floor": "#9a9a9a"}
+BESIDE = ("#d98a29", "#5a9e5a", "#b05a9e", "#c0504d", "#7a6fb0", "#4aa3a3", "#8c7853")
+BAR, HEAD = 0.22, 0.7  # inches
+DOTS = 100  # an inch
+
+
+def check_plot(path: Path) -> None:
+    """See that a picture can be drawn there, before all is measured.
+
+    Raises:
+        SettingsError: matplotlib is missing, or the folder.
+    """
+    if not path.parent.is_dir():
+        raise SettingsError(f"there is no folder {path.parent}")
+    if not find_spec("matplotlib"):
+        raise SettingsError("--plot needs matplotlib: pip install 'pgflow-events[bench]' brings it")
+
+
+def plot(scenarios: Sequence[Sequence[Result]], path: Path) -> None:
+    """Draw the first figure of each result beside the others', each scenario on its own scale.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415 - the same
+    from numpy import array  # noqa: PLC0415 - the same
+    from PIL.Image import fromarray  # noqa: PLC0415 - the same
+
+    panels = [panel for results in scenarios for panel in by_unit(results)]
+    colours = colours_of(panels)
+    heights = [HEAD + BAR * lines(panel) for panel in panels]
+    figure = Figure(figsize=(9, sum(heights, HEAD)), dpi=DOTS, layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)  # it has no types
+    if panels:
+        axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+        for panel, axis in zip(panels, axes, strict=True):
+            draw(axis, panel, colours)
+    canvas.draw()
+    # There are few colours: with a palette, the file is a third of the size.
+    picture = fromarray(array(canvas.buffer_rgba())).convert("RGB").quantize(64)
+    picture.save(path, format="png", optimize=True)
+
+
+def by_unit(results: Sequence[Result]) -> Iterator[list[Result]]:
+    """Those that share an axis, and have something to be compared with."""
+    compared = [result for result in results if result.unit and len(bars(result)) > 1]
+    for unit in dict.fromkeys(result.unit for result in compared):
+        yield [result for result in compared if result.unit == unit]
+
+
+def bars(result: Result) -> dict[str, float]:
+    """Who took how much, by the first figure of ours."""
+    name = next(iter(result.ours))
+    return {who: figures[name] for who, figures in who_did(result).items() if figures.get(name)}
+
+
+def lines(panel: Sequence[Result]) -> int:
+    """How many bars there are, with a gap after each setting."""
+    return sum(len(bars(result)) + 1 for result in panel) - 1
+
+
+def colours_of(panels: Sequence[Sequence[Result]]) -> Mapping[str, str]:
+    """The same colour for the same name in all panels."""
+    names = dict.fromkeys(who for panel in panels for result in panel for who in bars(result))
+    others = [name for name in names if name not in COLOURS]
+    return COLOURS | {name: BESIDE[n % len(BESIDE)] for n, name in enumerate(others)}
+
+
+def draw(axis: Any, panel: Sequence[Result], colours: Mapping[str, str]) -> None:
+    """One panel: for each setting its bars, ours first."""
+    ticks: dict[int, str] = {}
+    place, values = 0, []
+    for result in panel:
+        for who, value in bars(result).items():
+            axis.barh(place, value, color=colours[who], height=0.8)
+            axis.annotate(f" {number(value)}", (value, place), va="center", fontsize=7)
+            ticks[place] = f"{result.setting}    {who}" if who == "ours" else who
+            values.append(value)
+            place += 1
+        place += 1
+    axis.set_yticks(list(ticks), list(ticks.values()), fontsize=7)
+    axis.set_ylim(place - 1.4, -0.6)
+    scale(axis, values)
+    better = "more is better" if panel[0].unit.endswith("/s") else "less is better"
+    axis.set_title(f"{panel[0].scenario}, {panel[0].unit} ({better})", loc="left", fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def scale(axis: Any, values: Sequence[float]) -> None:
+    """Logarithmic, from a whole power of ten well below the least: a bar has to have a length."""
+    axis.set_xscale("log")
+    least = 10 ** floor(log10(min(values) / 2))
+    axis.set_xlim(least, max(values) * (max(values) / least) ** 0.08)
+    axis.xaxis.set_major_formatter(lambda value, _: number(value))
+    axis.xaxis.set_minor_formatter(lambda *_: "")
+    axis.tick_params("x", labelsize=7)

@@ -1,0 +1,101 @@
+"""A process of a benchmark: a worker, one that works by hand, or one that starts runs.
+
+Told what to do, it prepares, says that it is ready, waits for the word, and goes.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import psycopg
+import trio
+
+from pgflow_events.bench import queries
+from pgflow_events.bench.flows import FLOWS
+from pgflow_events.connection import Connection
+from pgflow_events.demo.child import receive, send
+from pgflow_events.settings import Settings
+from pgflow_events.worker import Worker
+
+MODULE = __name__
+
+
+def main() -> None:
+    """Do as the first message says."""
+    order = receive()
+    roles: dict[str, Callable[..., None]] = {
+        "work": work,
+        "work_by_hand": work_by_hand,
+        "start_runs": start_runs,
+    }
+    roles[order.pop("role")](**order)
+
+
+def ready() -> bool:
+    """Say so, and wait for the word; False if nothing is wanted any more."""
+    send("ready")
+    return bool(sys.stdin.readline())
+
+
+def work(dsn: str, flow: str, slots: int) -> None:
+    """Run the tasks of a flow until the standard input ends."""
+    worker = Worker([FLOWS[flow](flow)], dsn, settings=Settings(slots=slots))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run)
+            await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+
+    if ready():
+        trio.run(main)
+
+
+def work_by_hand(dsn: str, qty: int, pause: float) -> None:
+    """Take and complete jobs, so many at once, until none are left."""
+
+    async def main() -> None:
+        async with await Connection.connect(dsn) as connection:
+            jobs = await queries.work_jobs(connection, [], qty)
+            while jobs:
+                await trio.sleep(pause)
+                jobs = await queries.work_jobs(connection, [n for n, _ in jobs], qty)
+
+    if ready():
+        trio.run(main)
+    send("done")
+
+
+def start_runs(dsn: str) -> None:
+    """Commit what messages tell, and answer with the time right before each COMMIT."""
+    with psycopg.connect(dsn) as connection:
+        send("ready")
+        for line in sys.stdin:
+            order = orjson.loads(line)
+            send(commit_all(connection, **order))
+
+
+def commit_all(
+    connection: psycopg.Connection[Any],
+    query: str,
+    parameters: list[tuple[Any, ...]],
+    gap: float,
+) -> list[float]:
+    """Commit the query with each of the parameters at random gaps, of so many seconds on average.
+
+    The times are of the system-wide clock.
+    """
+    sent = []
+    for each in parameters:
+        time.sleep(random.uniform(gap / 2, gap * 3 / 2))  # noqa: S311 - no secret
+        connection.execute(query.encode(), each)
+        sent.append(time.monotonic())
+        connection.commit()
+    return sent
+
+
+if __name__ == "__main__":
+    main()

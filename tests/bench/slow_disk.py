@@ -1,0 +1,150 @@
+"""Many clients on a server whose disk takes its time.
+
+Each fsync and fdatasync of the server is made longer by a library that is preloaded. One commit
+after the other could then do no more than 1,000 or 200 a second; those that wait together share a
+wait. A NOTIFY takes this away: it holds a lock of the whole server until its commit is on the disk.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import trio
+
+from pgflow_events import EmbeddedServer, Settings, Worker
+from pgflow_events.bench import queries
+from pgflow_events.bench.drain import waiting
+from pgflow_events.bench.flows import FLOWS
+from pgflow_events.bench.measured import Measured, rate, scaled
+from pgflow_events.connection import Connection
+from pgflow_events.migrations import migrate
+from pgflow_events.programs import Programs, find_binaries
+from pgflow_events.queries import notify_owed
+from tests.bench.growth import claim_and_complete
+
+FLOW = "bench_slow_disk"
+CLIENTS, BATCH, RUNS = 16, 5, 4_000
+DELAYS = (1, 5)  # ms
+SOURCE = Path(__file__).with_name("slow_fsync.c")
+
+NOTIFYING = """
+create function pgflow_bench.notify() returns trigger language plpgsql as
+  $$ begin perform pg_notify('pgflow_bench', ''); return null; end $$;
+create trigger bench_notify after update on pgflow.step_tasks
+for each statement execute function pgflow_bench.notify();
+"""
+
+Work = Callable[[str], Awaitable[None]]
+
+
+async def slow_disk(_: str) -> list[Measured]:
+    """Completions a second of 16 clients, where each wait for the disk is 1 ms and 5 ms longer.
+
+    The clients call `complete_tasks` and `claim_tasks` for 5 tasks at once, or are workers with 5
+    slots. Beside it is the same with a trigger that notifies in the commit; the floor are as many
+    clients by hand on a plain table.
+    """
+    return [measured for delay in DELAYS for measured in await on_slow_disk(delay)]
+
+
+async def on_slow_disk(delay: int) -> list[Measured]:
+    """All ways, on a server of their own."""
+    ways: dict[str, Work] = {"calls": calls, "workers": workers}
+    with slow_server(delay) as server:
+        dsn = server.conninfo
+        async with await Connection.connect(dsn) as connection:
+            await migrate(connection)
+        with psycopg.connect(dsn, autocommit=True) as plain:
+            queries.prepare(plain)
+            floor = await by_hand(dsn)
+            quiet = {name: await completed(dsn, work) for name, work in ways.items()}
+            plain.execute(NOTIFYING)
+            loud = {name: await completed(dsn, work) for name, work in ways.items()}
+    return [
+        Measured(
+            setting=f"{delay} ms, {CLIENTS} {name}",
+            unit="tasks/s",
+            ours=quiet[name],
+            floor=floor,
+            beside={"NOTIFY in the commit": loud[name]},
+        )
+        for name in ways
+    ]
+
+
+@contextmanager
+def slow_server(delay: int) -> Iterator[EmbeddedServer]:
+    """A server whose disk takes so many milliseconds more."""
+    with tempfile.TemporaryDirectory(prefix="pgflow-slow-") as folder:
+        binaries = slow_binaries(Path(folder), delay)
+        with (
+            tempfile.TemporaryDirectory(prefix="pgflow-bench-") as data,
+            EmbeddedServer(
+                Path(data), binaries=binaries, settings={"max_connections": "200"}
+            ) as server,
+        ):
+            yield server
+
+
+def slow_binaries(folder: Path, delay: int) -> Path:
+    """Make a folder of PostgreSQL's programs of which the server is slowed down."""
+    folder.chmod(0o755)  # the server may run as another user
+    library = folder / "slow_fsync.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"], check=True)
+    # The embedded server keeps its environment clean: this has to come in between.
+    preload = f"env LD_PRELOAD={library} BENCH_FSYNC_US={delay * 1000}"
+    real = Programs(find_binaries()).binaries
+    for program, prefix in (("postgres", preload), ("initdb", "")):
+        script = folder / program
+        script.write_text(f'#!/bin/sh\nexec {prefix} "{real / program}" "$@"\n')
+        script.chmod(0o755)
+    return folder
+
+
+async def completed(dsn: str, work: Work) -> dict[str, float]:
+    """Tasks a second that get done this way."""
+    async with waiting(dsn, FLOW, scaled(RUNS)) as queue:
+        async with trio.open_nursery() as nursery:
+            for _ in range(CLIENTS):
+                nursery.start_soon(work, dsn)
+            await queue.done()
+            nursery.cancel_scope.cancel()
+        return rate(scaled(RUNS), await queue.seconds())
+
+
+async def calls(dsn: str) -> None:
+    """A client that calls what a worker calls."""
+    async with await Connection.connect(dsn) as connection:
+        await claim_and_complete(connection, FLOW, BATCH, notify)
+
+
+async def notify(connection: Connection, tasks: list[str], runs: list[str]) -> None:
+    """Wake who has to be woken, after the commit."""
+    if tasks or runs:
+        await notify_owed(connection, tasks, runs)
+
+
+async def workers(dsn: str) -> None:
+    """A worker with few slots."""
+    await Worker([FLOWS[FLOW](FLOW)], dsn, settings=Settings(slots=BATCH, connections=2)).run()
+
+
+async def by_hand(dsn: str) -> dict[str, float]:
+    """Jobs a second, of a plain table."""
+    async with await Connection.connect(dsn) as connection:
+        await queries.run(connection, queries.ADD_JOBS, scaled(RUNS))
+        async with trio.open_nursery() as nursery:
+            for _ in range(CLIENTS):
+                nursery.start_soon(jobs, dsn)
+        return rate(scaled(RUNS), await queries.find(connection, queries.JOBS_TIME))
+
+
+async def jobs(dsn: str) -> None:
+    """Do jobs until none are left."""
+    async with await Connection.connect(dsn) as connection:
+        taken = await queries.work_jobs(connection, [], BATCH)
+        while taken:
+            taken = await queries.work_jobs(connection, [n for n, _ in taken], BATCH)
