@@ -1,4 +1,4 @@
-"""Commits outcomes: those that gather during one commit go into the next one together."""
+"""Commits outcomes: those that gather while commits are under way go into the next one together."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +13,8 @@ from pgflow_events.queries import Claim, Outcome
 
 log = logging.getLogger("pgflow_events.completer")
 
+LANES = 2  # commits under way at a time, if there is enough for each
+FEWEST_OUTCOMES = 64  # are enough: what a call costs by itself is as much as some 20 tasks
 MOST_OUTCOMES = 500
 MOST_BYTES = 64 * 1024 * 1024
 
@@ -22,6 +24,8 @@ class Completer:
 
     Args:
         dispatcher: Gets the slots back, and what a commit claimed.
+        slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
+            go on while the server works.
         complete: Settles outcomes and claims up to so many tasks and bytes, in one commit.
         notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
     """
@@ -29,13 +33,16 @@ class Completer:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        slots: int,
         complete: Callable[[Sequence[Outcome], int, int], Awaitable[Claim]],
         notify: Callable[[list[str], list[str]], Awaitable[None]],
     ) -> None:
         self._dispatcher = dispatcher
         self._complete = complete
         self._notify = notify
+        self._most = min(max(slots // LANES, FEWEST_OUTCOMES), MOST_OUTCOMES)
         self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
+        self._turn = trio.Lock()
         self.handed_over = 0
         """Tasks that started without a claim of their own."""
 
@@ -49,14 +56,26 @@ class Completer:
 
     async def run(self) -> None:
         """Commit outcomes as they come, until closed."""
-        async for first in self._outcomes:
-            batch = self._gather(first)
-            self._dispatcher.free([outcome.task for outcome in batch])
+        async with trio.open_nursery() as lanes:
+            for _ in range(LANES):
+                lanes.start_soon(self._run_lane)
+
+    async def _run_lane(self) -> None:
+        while True:
+            async with self._turn:
+                try:
+                    batch = self._gather(await self._outcomes.receive())
+                except trio.EndOfChannel:
+                    return
+                self._dispatcher.free([outcome.task for outcome in batch])
+                if len(batch) < self._most:  # what comes meanwhile shall gather
+                    await self._commit(batch)
+                    continue
             await self._commit(batch)
 
     def _gather(self, first: Outcome) -> list[Outcome]:
         batch, size = [first], stored_size(first)
-        while len(batch) < MOST_OUTCOMES and size < MOST_BYTES:
+        while len(batch) < self._most and size < MOST_BYTES:
             try:
                 batch.append(self._outcomes.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):

@@ -53,6 +53,8 @@ class Claim:
     """Flows with runs that ended."""
     next_bytes: int | None = None
     """`input_bytes` of the first task that is visible and was not claimed."""
+    lapsed: bool = False
+    """Whether tasks wait for :func:`fail_lapsed_tasks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ CLAIM_COLUMNS = """
   (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,
   (c.task).attempts_count, (c.task).timeout, (c.task).input::text, (c.task).blobs_refs,
   (c.task).input_bytes,
-  c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes
+  c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes, c.lapsed
 """
 
 CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b, %b) c"
@@ -143,7 +145,7 @@ async def complete_tasks(
 def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
     """The tasks of all rows but the last, which sums up."""
     *tasks, last = rows
-    next_due, refused, owed_tasks, owed_runs, next_bytes = last[9:]
+    next_due, refused, owed_tasks, owed_runs, next_bytes, lapsed = last[9:]
     return Claim(
         [ClaimedTask(*row[:9]) for row in tasks],
         next_due,
@@ -151,7 +153,13 @@ def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
         owed_tasks or [],
         owed_runs or [],
         next_bytes,
+        lapsed,
     )
+
+
+async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -> None:
+    """Fail the tasks of these flows whose last attempt gave no answer in time."""
+    await connection.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
 
 
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:

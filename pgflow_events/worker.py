@@ -4,7 +4,7 @@ import logging
 import signal
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from math import inf
 from typing import Any
 from uuid import uuid4
@@ -82,7 +82,10 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
-        self._completer = Completer(self._dispatcher, self._complete, self._notify)
+        self._report_lapsed, self._lapsed = trio.open_memory_channel[None](1)
+        self._completer = Completer(
+            self._dispatcher, self._settings.slots, self._complete, self._notify
+        )
 
     @property
     def handed_over(self) -> int:
@@ -120,6 +123,7 @@ class Worker:
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
                 roles.start_soon(self._keep_house)
+                roles.start_soon(self._fail_lapsed)
                 if signals:
                     await roles.start(self._heed_signals)
                 task_status.started()
@@ -221,8 +225,10 @@ class Worker:
 
     async def _claim(self, qty: int, max_bytes: int) -> Claim:
         slugs = self._slugs_in_turn()
-        return await self._calls.make(
-            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
+        return self._heeded(
+            await self._calls.make(
+                lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
+            )
         )
 
     async def _complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
@@ -246,7 +252,21 @@ class Worker:
                 )
                 return await complete(connection)
 
-        return await self._calls.make(save_and_complete if blobs else complete)
+        return self._heeded(await self._calls.make(save_and_complete if blobs else complete))
+
+    def _heeded(self, claim: Claim) -> Claim:
+        if claim.lapsed:
+            with suppress(trio.WouldBlock):  # it is about to be done anyway
+                self._report_lapsed.send_nowait(None)
+        return claim
+
+    async def _fail_lapsed(self) -> None:
+        """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
+        async for _ in self._lapsed:
+            await self._calls.make(
+                lambda connection: queries.fail_lapsed_tasks(connection, self._slugs)
+            )
+            self._dispatcher.wake()
 
     async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
         """Try twice, since connections break, and not for ever: commits wait for this."""

@@ -14,31 +14,12 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 set pgflow.notify = 'off'
 as $$
-declare
-  next_due double precision;
-  next_bytes bigint;
 begin
-  if pgflow.fail_lapsed_tasks(flow_slugs) = 0 then
-    perform set_config('synchronous_commit', 'off', true);
-  end if;
-
+  perform set_config('synchronous_commit', 'off', true);
   return query
-  select
-    t, null::double precision, null::integer[], null::text[], null::text[],
-    null::bigint
-  from pgflow.take_tasks(flow_slugs, qty, worker_id, max_bytes) t;
-
-  next_due := pgflow.next_due(flow_slugs);
-  if next_due = 0 then
-    next_bytes := pgflow.next_bytes(flow_slugs);
-    -- It may have to wait for others to end, while something else falls due.
-    if next_bytes > 0 then
-      next_due := pgflow.next_due(flow_slugs, later => true);
-    end if;
-  end if;
-  return query
-  select
-    null::pgflow.step_task_record, next_due, null::integer[], null::text[], null::text[],
-    next_bytes;
+  select * from pgflow.take_tasks(
+    flow_slugs, array_fill('-infinity'::timestamptz, array[cardinality(flow_slugs)]), qty, worker_id,
+    max_bytes
+  );
 end
 $$;

@@ -28,8 +28,6 @@ declare
   settled record;
   handed_over integer;
   handed_bytes bigint;
-  next_due double precision;
-  next_bytes bigint;
 begin
   settled := pgflow.settle_tasks(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
@@ -38,37 +36,25 @@ begin
 
   return query
   select
-    t, null::double precision, null::integer[], null::text[], null::text[],
-    null::bigint
+    t, null::double precision, null::integer[], null::text[], null::text[], null::bigint, null::boolean
   from (
     select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
     where q.claimed group by q.flow_slug
   ) q
   cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
-  handed_over := (select count(*)::integer from unnest(settled.queued) q where q.claimed);
-  handed_bytes := (
-    select coalesce(sum(q.input_bytes), 0)::bigint from unnest(settled.queued) q where q.claimed
-  );
+  select count(*)::integer, coalesce(sum(q.input_bytes), 0)::bigint into handed_over, handed_bytes
+  from unnest(settled.queued) q where q.claimed;
 
   return query
   select
-    t, null::double precision, null::integer[], null::text[], null::text[],
-    null::bigint
+    t.task, t.next_due,
+    case when t.task is null then settled.refused end,
+    case when t.task is null then settled.owed_flows end,
+    case when t.task is null then settled.ended_flows end,
+    t.next_bytes, t.lapsed
   from pgflow.take_tasks(
-    flow_slugs, qty - handed_over, worker_id, max_bytes - handed_bytes
+    flow_slugs, pgflow.look(flow_slugs), qty - handed_over, worker_id,
+    max_bytes - handed_bytes
   ) t;
-
-  next_due := pgflow.next_due(flow_slugs);
-  if next_due = 0 then
-    next_bytes := pgflow.next_bytes(flow_slugs);
-    -- It may have to wait for others to end, while something else falls due.
-    if next_bytes > 0 then
-      next_due := pgflow.next_due(flow_slugs, later => true);
-    end if;
-  end if;
-  return query
-  select
-    null::pgflow.step_task_record, next_due, settled.refused, settled.owed_flows, settled.ended_flows,
-    next_bytes;
 end
 $$;

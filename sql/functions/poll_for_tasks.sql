@@ -21,7 +21,10 @@ begin
   end if;
   loop
     failed := pgflow.fail_lapsed_tasks(array[queue_name]);
-    return query select * from pgflow.take_tasks(array[queue_name], qty, null);
+    return query
+    select (t.task).*
+    from pgflow.take_tasks(array[queue_name], array['-infinity'::timestamptz], qty, null) t
+    where not t.task is null;
     -- Who has failed a run must not wait with it in hand.
     exit when found or failed > 0 or clock_timestamp() >= give_up;
     perform pg_sleep(poll_interval_ms / 1000.0);

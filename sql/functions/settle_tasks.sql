@@ -47,15 +47,14 @@ declare
 begin
   perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
   -- A claim may be raising their attempts just now: for who names none, what follows must see it.
-  perform from unnest(run_ids, step_slugs, task_indexes, attempts)
-    as i (run_id, step_slug, task_index, attempt)
-  cross join lateral (
-    select from pgflow.step_tasks t
-    where
-      i.attempt is null
-      and t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
-    limit 1 for no key update
-  ) t;
+  if array_position(attempts, null) is not null then
+    perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
+    cross join lateral (
+      select from pgflow.step_tasks t
+      where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index
+      limit 1 for no key update
+    ) t;
+  end if;
 
   settled := array(select t from pgflow.complete_attempts(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);

@@ -1,12 +1,17 @@
 -- Claims up to qty visible tasks: those of the first flow by their age, then those of the next; of
--- those whose handlers load blobs, no more than max_bytes of these.
+-- those whose handlers load blobs, no more than max_bytes of these. `dues` say when the next message of
+-- each flow becomes visible, or '-infinity' where the caller does not know; what is not due is not
+-- touched.
+--
+-- Returns a row for each task, and one that sums up.
 create or replace function pgflow.take_tasks(
   flow_slugs text[],
+  dues timestamptz[],
   qty integer,
   worker_id uuid,
   max_bytes bigint default null
 )
-returns setof pgflow.step_task_record
+returns setof pgflow.claim_record
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -14,21 +19,55 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   slug text;
+  n integer := 0;
   message_ids bigint[];
   missing integer := qty;
   left_bytes bigint := max_bytes;
+  head record;
+  due timestamptz;
+  next_bytes bigint;
+  lapsed boolean := false;
 begin
   foreach slug in array flow_slugs loop
-    exit when (missing > 0) is not true;
-    message_ids := pgflow.take_messages(slug, missing, worker_id, left_bytes);
-    missing := missing - cardinality(message_ids);
-    return query select * from pgflow.task_records(slug, message_ids);
+    n := n + 1;
+    message_ids := '{}';
+    if missing > 0 and dues[n] <= clock_timestamp() then
+      message_ids := pgflow.take_messages(slug, missing, worker_id, left_bytes);
+      missing := missing - cardinality(message_ids);
+      return query
+      select
+        t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
+        null::boolean
+      from pgflow.task_records(slug, message_ids) t;
+    end if;
     if left_bytes is not null and missing > 0 and message_ids <> '{}' then
       left_bytes := left_bytes - (
         select sum(t.input_bytes)::bigint from pgflow.step_tasks t
         where t.flow_slug = slug and t.message_id = any(message_ids)
       );
     end if;
+    if dues[n] = '-infinity' or message_ids <> '{}' then
+      head := pgflow.next_visible(slug);
+      dues[n] := head.due;
+      lapsed := lapsed or head.reappeared;
+    end if;
+    due := least(due, dues[n]);
   end loop;
+
+  if due <= clock_timestamp() then
+    next_bytes := pgflow.next_bytes(flow_slugs);
+    -- It may have to wait for others to end, while something else falls due.
+    if next_bytes > 0 then
+      due := (select min(d) from unnest(pgflow.look(flow_slugs, later => true)) d);
+    end if;
+  end if;
+  return query
+  select
+    null::pgflow.step_task_record,
+    -- greatest() would make 0 of null.
+    case when due is not null
+      then greatest(extract(epoch from due - clock_timestamp()), 0)::double precision end,
+    null::integer[], null::text[], null::text[], next_bytes,
+    lapsed and exists (select from pgflow.lapsed_tasks(flow_slugs));
 end
 $$;

@@ -8,11 +8,16 @@ create type pgflow.started_step as (
   n integer -- place of its run in the call
 );
 
+-- Whether tasks wait for fail_lapsed_tasks(), which is not part of a claim any more.
+alter type pgflow.claim_record add attribute lapsed boolean;
+
 drop function if exists
 pgflow.complete_runs(uuid[]),
 pgflow.count_down(pgflow.settled_task[], uuid[]),
 pgflow.fail_runs(pgflow.settled_task[]),
-pgflow.start_steps(uuid[], integer, uuid, bigint);
+pgflow.next_due(text[], boolean),
+pgflow.start_steps(uuid[], integer, uuid, bigint),
+pgflow.take_tasks(text[], integer, uuid, bigint);
 
 -- Neighbours change in one transaction, so that a page has to hold each row twice to keep changes on it.
 alter table pgflow.runs set (fillfactor = 50);

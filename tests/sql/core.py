@@ -12,7 +12,7 @@ from blobstore.ids import new_blob_id
 WORKER = UUID(int=7)
 
 CLAIM = """
-select (c.task).*, c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes
+select (c.task).*, c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes, c.lapsed
 from pgflow.claim_tasks(%s, %s, %s, %s) c
 """
 COMPLETE = CLAIM.replace("claim_tasks", "complete_tasks").replace("%s", "%s, " * 8 + "%s", 1)
@@ -41,6 +41,7 @@ class Claim:
     owed_tasks: list[str] | None
     owed_runs: list[str] | None
     next_bytes: int | None
+    lapsed: bool
 
     @property
     def steps(self) -> list[str]:
@@ -103,7 +104,11 @@ class Core:
     def claim(
         self, qty: int = 10, flows: tuple[str, ...] = ("f",), max_bytes: int | None = None
     ) -> Claim:
-        return self._claim(CLAIM, list(flows), qty, WORKER, max_bytes)
+        """Claim as a worker does, which fails what has lapsed and claims again."""
+        claim = self._claim(CLAIM, list(flows), qty, WORKER, max_bytes)
+        if claim.lapsed and self.value("select pgflow.fail_lapsed_tasks(%s)", list(flows)):
+            return claim if claim.tasks else self.claim(qty, flows, max_bytes)
+        return claim
 
     def settle(
         self,
@@ -133,7 +138,7 @@ class Core:
         *tasks, last = self.rows(query, *params)
         assert last.run_id is None
         assert all(task.run_id for task in tasks)
-        return Claim(tasks, *last[-5:])
+        return Claim(tasks, *last[-6:])
 
     def lapse(self, slug: str = "f") -> None:
         """Let every message be visible now, as if its time had passed."""

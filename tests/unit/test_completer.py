@@ -60,10 +60,12 @@ class Database:
         self.open = trio.Event()
         self.open.set()
         self.committing = trio.Event()
+        self.under_way: list[int] = []
         self.poisonous: list[str] = []
 
     async def complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
         self.committing.set()
+        self.under_way.append(len(outcomes))
         await self.open.wait()
         if any(o.task.step_slug in self.poisonous and not o.error for o in outcomes):
             raise psycopg.DataError("invalid \0 byte")
@@ -85,10 +87,12 @@ class Database:
 class Rig:
     """A completer, and a dispatcher with no slots but those of the outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 50) -> None:
         self.database, self.started = Database(), []
         self.dispatcher = Dispatcher(self.database.claim, self.started.extend, 0, budget=100)
-        self.completer = Completer(self.dispatcher, self.database.complete, self.database.notify)
+        self.completer = Completer(
+            self.dispatcher, slots, self.database.complete, self.database.notify
+        )
 
     async def settle(self, *outcomes: Outcome) -> None:
         for each in outcomes:
@@ -123,6 +127,18 @@ async def test_what_gathers_during_a_commit_goes_into_the_next_one_together(rig,
     rig.database.open.set()
     await trio.testing.wait_all_tasks_blocked()
     assert [steps(commit) for commit in rig.database.commits] == [["a"], ["b", "c", "d"]]
+
+
+async def test_where_there_is_enough_for_two_commits_they_are_under_way_together(nursery):
+    rig = Rig(slots=200)
+    rig.database.open = trio.Event()
+    await rig.settle(*[outcome("a") for _ in range(210)])
+    nursery.start_soon(rig.completer.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.database.under_way == [100, 100]
+    rig.database.open.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [len(commit) for commit in rig.database.commits] == [100, 100, 10]
 
 
 async def test_each_commit_claims_for_the_slots_of_its_outcomes(rig):

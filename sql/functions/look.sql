@@ -1,0 +1,16 @@
+-- When the next message of each of these flows becomes visible, as next_visible() says it.
+create or replace function pgflow.look(flow_slugs text[], later boolean default false)
+returns timestamptz[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  slug text;
+  dues timestamptz[] := array[]::timestamptz[];
+begin
+  foreach slug in array flow_slugs loop
+    dues := dues || (pgflow.next_visible(slug, later)).due;
+  end loop;
+  return dues;
+end
+$$;
