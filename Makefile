@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types psycopg bench fmt clean
+.PHONY: help demo test check lint types psycopg bench bench-peers fmt clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 # uv comes from PyPI into the same folder, so that nothing but Python has to be there before.
 .venv/ready: pyproject.toml uv.lock
@@ -40,9 +40,12 @@ check: lint types test psycopg ## All that CI does
 bench: .venv/ready ## Measure: see docs/benchmarks.md
 	$(BIN)/python -m tests.bench
 
+bench-peers: .venv/ready ## Measure other engines beside us: see tests/bench/peers/README.md
+	$(BIN)/python -m tests.bench.peers
+
 fmt: .venv/ready ## Format the code
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
 clean: ## Remove what was made here
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv tests/bench/peers/.envs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
