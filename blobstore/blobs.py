@@ -1,18 +1,22 @@
 """Encodes, saves and loads values; each worker or client owns one of these."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import trio
 from psycopg import AsyncConnection
 
 from blobstore import rows
-from blobstore.codec import Inline, Keys
+from blobstore.codec import Inline, Keys, serialize
 from blobstore.depot import Depot
 from blobstore.encoder import Encoder
+from blobstore.handle import Blob
 from blobstore.loaded import Loaded, load
 from blobstore.rows import Owner, Stored
 from blobstore.store import BlobStore, Caller, caller_of
+from blobstore.values import is_wide
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -93,6 +97,26 @@ class Blobs:
         if by_element and type(value) is list:
             return await encoder.encode_list(value, limit)
         return await encoder.encode(value, limit)
+
+    async def inline(self, value: object, *, threshold: int | None = None) -> Inline | None:
+        """Make of a small value what stands in a row; None for others, see :meth:`encode`.
+
+        A checkpoint.
+
+        Args:
+            value: What a handler may return.
+            threshold: Bytes of JSON up to which it is kept inline, instead of the default.
+
+        Raises:
+            ValueRefused: It could not come back as it was; the message names the place.
+        """
+        await trio.lowlevel.checkpoint()
+        # Who seals leaves nothing in a row.
+        if self._depot.keys or isinstance(value, Blob | Path | AsyncIterator) or is_wide(value):
+            return None
+        limit = self._threshold if threshold is None else threshold
+        form = serialize(value, threshold=limit, cap=self._depot.cap)
+        return form if isinstance(form, Inline) else None
 
     async def save(
         self,

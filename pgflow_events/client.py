@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs, BlobStore, Keys, Owner, Stored
+from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
 from blobstore.ids import new_id
 from pgflow_events import queries
 from pgflow_events.calls import Calls
@@ -93,6 +93,8 @@ class Client:
     ) -> "Run":
         """Start a run; returns when that is committed.
 
+        If cancelled meanwhile, the run may have been started or not.
+
         Args:
             flow: A flow that is defined in the database, or its slug.
             input: The input of the run; a value as handlers may return it. A stream keeps a
@@ -123,19 +125,34 @@ class Client:
         # To read a handle takes a connection, and the one below may be the last.
         inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:
-            async with self._pool.connection() as connection, connection.transaction():
+            await self._start(slug, ids, inputs, threshold)
+        except psycopg.errors.NoDataFound as error:
+            raise UnknownFlow(error.diag.message_primary) from error
+        return [Run(self._reader, run_id, slug) for run_id in ids]
+
+    async def _start(
+        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
+    ) -> None:
+        """Start the runs: in one statement if all inputs are small, else with their blobs."""
+        values: list[Inline | Stored] = []
+        for value in inputs:
+            if not (inline := await self._blobs.inline(value, threshold=threshold)):
+                break
+            values.append(inline)
+        async with self._pool.connection() as connection:
+            if len(values) == len(inputs):
+                await queries.start_flows(connection, slug, values, run_ids)
+                return
+            async with connection.transaction():
                 values = [
                     await self._blobs.encode(
                         value, Owner(run_id), threshold=threshold, connection=connection
                     )
-                    for run_id, value in zip(ids, inputs, strict=True)
+                    for run_id, value in zip(run_ids, inputs, strict=True)
                 ]
-                if blobs := [value for value in values if isinstance(value, Stored)]:
-                    await self._blobs.save(connection, blobs)
-                await queries.start_flows(connection, slug, values, ids)
-        except psycopg.errors.NoDataFound as error:
-            raise UnknownFlow(error.diag.message_primary) from error
-        return [Run(self._reader, run_id, slug) for run_id in ids]
+                blobs = [value for value in values if isinstance(value, Stored)]
+                await self._blobs.save(connection, blobs)
+                await queries.start_flows(connection, slug, values, run_ids)
 
     async def find(self, run_id: UUID) -> "Run":
         """The run of this id.
