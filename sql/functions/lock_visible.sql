@@ -9,16 +9,18 @@ set enable_bitmapscan = off -- the head of a queue is read in order, and no more
 set enable_sort = off
 as $$
 declare
+  id bigint;
   ids bigint[];
 begin
-  execute format(
-    $sql$
-      select array_agg(m.msg_id) from (
-        select msg_id from pgmq.%I where msg_id >= $2 and vt <= clock_timestamp()
-        order by msg_id limit $1 for update skip locked
-      ) m
-    $sql$, queue
-  ) into ids using qty, pgflow.queue_floor(queue);
+  -- A loop, since a query that aggregates is planned for twice as long.
+  for id in
+    execute format(
+      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp()'
+      ' order by msg_id limit $2 for update skip locked', queue
+    ) using pgflow.queue_floor(queue), qty
+  loop
+    ids := ids || id;
+  end loop;
   return ids;
 end
 $$;

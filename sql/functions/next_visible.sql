@@ -1,13 +1,13 @@
 -- When the next message of a flow becomes visible, or the time at which one did; null if there is none.
 -- With `later`, those that are visible already do not count.
 --
--- Of a short queue all messages are looked at. The times of a long one are read from their index, which
--- may begin with many entries of messages that are gone.
+-- The first messages are looked at, up to one that is visible. If there are many, the times of all are
+-- read from their index, which may begin with many entries of messages that are gone.
 create or replace function pgflow.next_visible(
   flow_slug text,
   later boolean default false,
   out due timestamptz,
-  out reappeared boolean -- one of the first ones is visible that was claimed before
+  out reappeared boolean -- the first one that is visible was claimed before
 )
 language plpgsql
 set search_path = ''
@@ -17,30 +17,42 @@ set enable_sort = off
 as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
-  since timestamptz := case when later then clock_timestamp() else '-infinity' end;
-  -- Before the snapshot: what takes a lower id from now on is not looked for.
+  seen_at timestamptz := clock_timestamp();
+  -- Before the look: what takes a lower id, or begins to write, from now on is not looked for.
   last_id bigint := pg_sequence_last_value(
     pg_get_serial_sequence(format('pgmq.%I', queue), 'msg_id')::regclass
   );
+  snapshot pg_snapshot := pg_current_snapshot();
   first_id bigint;
-  seen bigint;
-  snapshot pg_snapshot;
+  seen integer := 0;
+  id bigint;
+  visible_at timestamptz;
+  claims integer;
 begin
-  execute format(
-    $sql$
-      select
-        min(m.msg_id), count(*), min(m.vt) filter (where m.vt > $1),
-        coalesce(bool_or(m.read_ct > 0 and m.vt <= clock_timestamp()), false),
-        pg_current_snapshot()
-      from (select msg_id, vt, read_ct from pgmq.%I where msg_id >= $2 order by msg_id limit 100) m
-    $sql$, queue
-  ) into first_id, seen, due, reappeared, snapshot using since, pgflow.queue_floor(queue);
+  reappeared := false;
+  -- A loop, since a query that aggregates is planned for twice as long.
+  for id, visible_at, claims in
+    execute format(
+      'select msg_id, vt, read_ct from pgmq.%I where msg_id >= $1 order by msg_id limit 100', queue
+    ) using pgflow.queue_floor(queue)
+  loop
+    seen := seen + 1;
+    first_id := coalesce(first_id, id);
+    if visible_at > seen_at then
+      due := least(due, visible_at);
+    elsif not later then
+      due := visible_at;
+      reappeared := claims > 0;
+      exit;
+    end if;
+  end loop;
   perform pgflow.raise_queue_floor(queue, coalesce(first_id, last_id + 1), snapshot);
-  if seen < 100 or due <= clock_timestamp() then
+  if seen < 100 or due <= seen_at then
     return;
   end if;
 
   -- min(vt) may be planned to read them all.
-  execute format('select vt from pgmq.%I where vt > $1 order by vt limit 1', queue) into due using since;
+  execute format('select vt from pgmq.%I where vt > $1 order by vt limit 1', queue)
+  into due using case when later then seen_at else '-infinity' end;
 end
 $$;
