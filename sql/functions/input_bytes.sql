@@ -28,17 +28,19 @@ declare
     where i.id is not null and (input_bytes.loads is null or i.slug = any(input_bytes.loads))
   );
   size bigint;
+  lists bigint;
   element_ids uuid[];
 begin
   if ids = '{}' then
     return 0::bigint;
   end if;
-  select coalesce(sum(b.raw_size), 0)::bigint into size from pgflow.output_blobs b where b.id = any(ids);
-  element_ids := array(
-    select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
-    where b.id = any(ids) and e.id is not null
-  );
-  if element_ids <> '{}' then
+  select coalesce(sum(b.raw_size), 0)::bigint, count(b.elements)
+  into size, lists from pgflow.output_blobs b where b.id = any(ids);
+  if lists > 0 then
+    element_ids := array(
+      select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
+      where b.id = any(ids) and e.id is not null
+    );
     -- One that stands in several places is in memory several times.
     size := size + (
       select coalesce(sum(b.raw_size * e.places), 0)::bigint
