@@ -6,7 +6,7 @@ create or replace function pgflow.complete_runs(
   completed uuid[] default '{}', -- for each step that is completed, its run
   with_blobs uuid[] default '{}'
 )
-returns setof text
+returns text[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -65,6 +65,6 @@ begin
   if ended.with_blobs is not null then
     perform pgflow.expire_blobs(ended.with_blobs);
   end if;
-  return query select unnest(ended.flow_slugs);
+  return coalesce(ended.flow_slugs, '{}');
 end
 $$;

@@ -2,10 +2,9 @@
 -- waits for no other is started, but for steps of the failing runs. The caller holds the runs.
 create or replace function pgflow.count_down(
   settled pgflow.settled_task[],
-  failing uuid[],
-  out completed uuid[], -- for each step that is completed, its run
-  out started pgflow.started_step[]
+  failing uuid[]
 )
+returns pgflow.counted_steps
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -13,6 +12,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   done record;
+  counted pgflow.counted_steps;
 begin
   with counted as (
     update pgflow.step_states s
@@ -35,7 +35,7 @@ begin
     array_agg(c.flow_slug) as flow_slugs, array_agg(c.run_id) as run_ids,
     array_agg(c.step_slug) as step_slugs, array_agg(c.place) as places
   into done from counted c where c.status = 'completed';
-  completed := done.run_ids;
+  counted.completed := done.run_ids;
 
   with counted as (
     update pgflow.step_states s
@@ -59,7 +59,8 @@ begin
     where s.ctid = u.ctid
     returning s.flow_slug, s.run_id, s.step_slug, d.place, u.starts
   )
-  select array_agg(row(c.flow_slug, c.run_id, c.step_slug, c.place)::pgflow.started_step) into started
-  from counted c where c.starts;
+  select array_agg(row(c.flow_slug, c.run_id, c.step_slug, c.place)::pgflow.started_step)
+  into counted.started from counted c where c.starts;
+  return counted;
 end
 $$;

@@ -23,6 +23,7 @@ declare
     pg_get_serial_sequence(format('pgmq.%I', queue), 'msg_id')::regclass
   );
   snapshot pg_snapshot := pg_current_snapshot();
+  floor bigint := pgflow.queue_floor(queue);
   first_id bigint;
   seen integer := 0;
   id bigint;
@@ -34,7 +35,7 @@ begin
   for id, visible_at, claims in
     execute format(
       'select msg_id, vt, read_ct from pgmq.%I where msg_id >= $1 order by msg_id limit 100', queue
-    ) using pgflow.queue_floor(queue)
+    ) using floor
   loop
     seen := seen + 1;
     first_id := coalesce(first_id, id);
@@ -46,7 +47,7 @@ begin
       exit;
     end if;
   end loop;
-  perform pgflow.raise_queue_floor(queue, coalesce(first_id, last_id + 1), snapshot);
+  floor := pgflow.raise_queue_floor(queue, coalesce(first_id, last_id + 1), snapshot);
   if seen < 100 or due <= seen_at then
     return;
   end if;

@@ -7,7 +7,7 @@ create or replace function pgflow.queue_steps(
   worker_id uuid default null,
   max_bytes bigint default null
 )
-returns setof pgflow.queued_task
+returns pgflow.queued_task[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -20,6 +20,7 @@ declare
   slugs text[];
   timeouts integer[];
   sizes bigint[];
+  queued pgflow.queued_task[] := array[]::pgflow.queued_task[];
 begin
   for flow, runs, slugs, timeouts, sizes in
     with ordered as (
@@ -55,8 +56,9 @@ begin
       array_agg(input_bytes order by n)
     from summed group by flow_slug
   loop
-    return query
-    select * from pgflow.queue_tasks(flow, runs, slugs, timeouts, sizes, queue_steps.worker_id);
+    queued := queued
+      || pgflow.queue_tasks(flow, runs, slugs, timeouts, sizes, queue_steps.worker_id);
   end loop;
+  return queued;
 end
 $$;

@@ -8,13 +8,14 @@ create or replace function pgflow.queue_tasks(
   sizes bigint[], -- bytes of the blobs that each handler loads
   worker_id uuid
 )
-returns setof pgflow.queued_task
+returns pgflow.queued_task[]
 language plpgsql
 set search_path = ''
 as $$
 #variable_conflict use_column
 declare
   message_ids bigint[];
+  queued pgflow.queued_task[];
 begin
   -- pgmq.send_batch() has one delay for all of its messages.
   execute format(
@@ -36,19 +37,23 @@ begin
   into message_ids
   using queue_tasks.flow_slug, queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts;
 
-  return query
-  insert into pgflow.step_tasks as t (
-    flow_slug, run_id, step_slug, message_id, attempts_count, worker_id, started_at,
-    input_bytes
+  with inserted as (
+    insert into pgflow.step_tasks as t (
+      flow_slug, run_id, step_slug, message_id, attempts_count, worker_id, started_at,
+      input_bytes
+    )
+    select
+      queue_tasks.flow_slug, q.run_id, q.step_slug, q.message_id, (q.timeout is not null)::integer,
+      case when q.timeout is not null then queue_tasks.worker_id end,
+      case when q.timeout is not null then clock_timestamp() end,
+      q.size
+    from unnest(
+      queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts, queue_tasks.sizes, message_ids
+    ) as q (run_id, step_slug, timeout, size, message_id)
+    returning t.flow_slug, t.message_id, t.started_at is not null as claimed, t.input_bytes
   )
-  select
-    queue_tasks.flow_slug, q.run_id, q.step_slug, q.message_id, (q.timeout is not null)::integer,
-    case when q.timeout is not null then queue_tasks.worker_id end,
-    case when q.timeout is not null then clock_timestamp() end,
-    q.size
-  from unnest(
-    queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts, queue_tasks.sizes, message_ids
-  ) as q (run_id, step_slug, timeout, size, message_id)
-  returning t.flow_slug, t.message_id, t.started_at is not null, t.input_bytes;
+  select array_agg(row(i.flow_slug, i.message_id, i.claimed, i.input_bytes)::pgflow.queued_task)
+  into queued from inserted i;
+  return queued;
 end
 $$;

@@ -1,4 +1,4 @@
--- Notes for this session that at this snapshot a queue held no message below `id`.
+-- Notes for this session that at this snapshot a queue held no message below `id`. Returns its floor.
 --
 -- One with a lower id may still be on its way, in a transaction that had not committed. It took its id
 -- after its transaction's number (a run is inserted before its messages). So `id` is only a candidate;
@@ -9,7 +9,7 @@
 -- than 1 until it is known: the number of the transaction that noted the candidate}. A queue that is
 -- made anew or emptied has another file.
 create or replace function pgflow.raise_queue_floor(queue text, id bigint, snapshot pg_snapshot)
-returns void
+returns bigint
 language plpgsql
 set search_path = ''
 as $$
@@ -24,18 +24,18 @@ begin
     known := array[file, 0, id, -writer];
   elsif known[4] < 1 then
     if writer in (0, -known[4]) then
-      return;
+      return known[2];
     end if;
     known[4] := writer;
   elsif pg_snapshot_xmin(snapshot)::text::bigint < known[4] then
-    return;
+    return known[2];
   else
     floor := least(known[3], id);
     if id <= floor and floor = known[2] then
-      return;
+      return known[2];
     end if;
     known := array[file, floor, id, -writer];
   end if;
-  perform set_config(name, known::text, false);
+  return (set_config(name, known::text, false)::bigint[])[2];
 end
 $$;

@@ -42,8 +42,8 @@ declare
   );
   settled pgflow.settled_task[];
   failing uuid[] := array[]::uuid[];
-  completed uuid[];
-  started pgflow.started_step[];
+  counted pgflow.counted_steps;
+  with_blobs uuid[] := array[]::uuid[];
 begin
   perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
   -- A claim may be raising their attempts just now: for who names none, what follows must see it.
@@ -56,26 +56,31 @@ begin
     ) t;
   end if;
 
-  settled := array(select t from pgflow.complete_attempts(
-    run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages) t);
+  -- Assignments where they will do: a query to call a function costs as much as a look-up.
+  settled := pgflow.complete_attempts(
+    run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages
+  );
   if array_remove(error_messages, null) <> '{}' then
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     failing := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
   end if;
-  select c.completed, c.started into completed, started from pgflow.count_down(settled, failing) c;
-  ended_flows := array(select pgflow.complete_runs(runs, completed, array(
-    select i.run_id from unnest(run_ids, output_blob_ids) as i (run_id, blob_id)
-    where i.blob_id is not null
-  )));
+  counted := pgflow.count_down(settled, failing);
+  if array_remove(output_blob_ids, null) <> '{}' then
+    with_blobs := array(
+      select i.run_id from unnest(run_ids, output_blob_ids) as i (run_id, blob_id)
+      where i.blob_id is not null
+    );
+  end if;
+  ended_flows := pgflow.complete_runs(runs, counted.completed, with_blobs);
   if failing <> '{}' then
     ended_flows := ended_flows || array(select pgflow.fail_runs(failing, settled));
   end if;
   perform pgflow.settle_messages(settled);
-  perform pgflow.discard_unfinished(settled);
-  queued := array(
-    select t from pgflow.queue_steps(started, claims, worker_id, max_bytes) t
-  );
+  if 1 < any(attempts) is not false or array_remove(error_messages, null) <> '{}' then
+    perform pgflow.discard_unfinished(settled);
+  end if;
+  queued := pgflow.queue_steps(counted.started, claims, worker_id, max_bytes);
   owed_flows := array(
     select q.flow_slug from unnest(queued) q where not q.claimed
     union

@@ -1,6 +1,6 @@
 -- What a step writes is most of what it costs.
 
--- Steps that have just been started pass between the functions that count down and those that queue.
+-- What passes between the functions that count down and those that queue.
 create type pgflow.started_step as (
   flow_slug text,
   run_id uuid,
@@ -8,14 +8,21 @@ create type pgflow.started_step as (
   n integer -- place of its run in the call
 );
 
+create type pgflow.counted_steps as (
+  completed uuid[], -- for each step that is completed, its run
+  started pgflow.started_step[]
+);
+
 -- Whether tasks wait for fail_lapsed_tasks(), which is not part of a claim any more.
 alter type pgflow.claim_record add attribute lapsed boolean;
 
 drop function if exists
+pgflow.complete_attempts(uuid[], text[], integer[], integer[], jsonb[], uuid[], text[]),
 pgflow.complete_runs(uuid[]),
 pgflow.count_down(pgflow.settled_task[], uuid[]),
 pgflow.fail_runs(pgflow.settled_task[]),
 pgflow.next_due(text[], boolean),
+pgflow.queue_tasks(text, uuid[], text[], integer[], bigint[], uuid),
 pgflow.start_steps(uuid[], integer, uuid, bigint),
 pgflow.take_tasks(text[], integer, uuid, bigint);
 
