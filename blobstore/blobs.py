@@ -12,6 +12,7 @@ from blobstore import rows
 from blobstore.codec import Inline, Keys, serialize
 from blobstore.depot import Depot
 from blobstore.encoder import Encoder
+from blobstore.errors import ValueTooLarge
 from blobstore.handle import Blob
 from blobstore.loaded import Loaded, load
 from blobstore.rows import Owner, Stored
@@ -115,7 +116,10 @@ class Blobs:
         if self._depot.keys or isinstance(value, Blob | Path | AsyncIterator) or is_wide(value):
             return None
         limit = self._threshold if threshold is None else threshold
-        form = serialize(value, threshold=limit, cap=self._depot.cap)
+        try:
+            form = serialize(value, threshold=limit, cap=limit)
+        except ValueTooLarge:  # told before it is written
+            return None
         return form if isinstance(form, Inline) else None
 
     async def save(

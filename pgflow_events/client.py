@@ -121,7 +121,9 @@ class Client:
             slug, threshold = flow, None
         else:
             slug, threshold = flow.slug, flow.options.blob_threshold
-        ids = list(run_ids or (new_id() for _ in inputs))
+        ids = [new_id() for _ in inputs] if run_ids is None else list(run_ids)
+        if len(ids) != len(inputs):
+            raise ValueError(f"{len(inputs)} inputs, but {len(ids)} run_ids")
         # To read a handle takes a connection, and the one below may be the last.
         inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:

@@ -21,7 +21,8 @@ begin
     ) into id using pgflow.queue_floor(queue);
     if id is not null then
       return (
-        select t.input_bytes from pgflow.step_tasks t where t.flow_slug = slug and t.message_id = id
+        select t.input_bytes from pgflow.step_tasks t
+        where t.flow_slug = slug and t.message_id = id and t.status = 'queued' limit 1
       );
     end if;
   end loop;

@@ -20,7 +20,12 @@ declare
   writer bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
   floor bigint;
 begin
-  if known[1] is distinct from file then
+  -- The sequence was never used, or is not ours to read.
+  if id is null then
+    return case when known[1] = file then known[2] else 0 end;
+  end if;
+  -- Below its floor a queue has no ids but those of a sequence that was set back.
+  if known[1] is distinct from file or id < known[2] then
     known := array[file, 0, id, -writer];
   elsif known[4] < 1 then
     if writer in (0, -known[4]) then

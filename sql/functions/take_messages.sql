@@ -78,13 +78,15 @@ begin
     end if;
     exit when cardinality(taken) = cardinality(visible);
 
-    -- Messages without a queued task would stand at the head of the queue for ever.
+    -- Messages without a queued task of a run would stand at the head of the queue for ever.
     dead := array(
       select m.id from unnest(visible) as m (id)
       where (
-        select t.status from pgflow.step_tasks t
-        where t.flow_slug = take_messages.flow_slug and t.message_id = m.id limit 1
-      ) is distinct from 'queued'
+        select t.run_id from pgflow.step_tasks t join pgflow.runs r using (run_id)
+        where
+          t.flow_slug = take_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
+        limit 1
+      ) is null
     );
     exit when taken <> '{}' or dead = '{}';
     perform from pgmq.archive(take_messages.flow_slug, dead);

@@ -39,7 +39,9 @@ begin
       on o.run_id = t.run_id and o.step_slug = d.dep_slug and o.task_index = 0
     where d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
   ) deps
-  where t.flow_slug = task_records.flow_slug and t.message_id = any(message_ids)
+  where
+    t.flow_slug = task_records.flow_slug and t.message_id = any(message_ids)
+    and t.status = 'queued'
   order by t.message_id;
 end
 $$;

@@ -1,5 +1,8 @@
 -- What a step writes is most of what it costs.
 
+-- In the order of those who start runs, lest one of the two is chosen to end a deadlock.
+lock table pgflow.runs, pgflow.step_states, pgflow.step_tasks in access exclusive mode;
+
 -- What passes between the functions that count down and those that queue.
 create type pgflow.started_step as (
   flow_slug text,

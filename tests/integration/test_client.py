@@ -76,6 +76,11 @@ async def test_runs_started_together_start_all_or_none(client, work, database):
     assert await rows(database, "select from pgflow.output_blobs") == []
 
 
+async def test_inputs_and_ids_are_as_many(client):
+    with pytest.raises(ValueError, match="2 inputs, but 1 run_ids"):
+        await client.start_many("flow", [1, 2], run_ids=[UUID(int=1)])
+
+
 async def test_a_run_that_was_found_is_the_one_that_was_started(client, work):
     gate = Gate()
     await work(gate.flow)

@@ -81,6 +81,27 @@ def test_what_is_visible_again_is_claimed_though_later_ones_were_before(two):
     assert claimed(core) == [run]
 
 
+def test_the_first_messages_of_a_queue_that_was_looked_at_before_are_claimed(two):
+    core, other = two
+    core.flow("a", slug="g")
+    flows = ("f", "g")
+    for _ in range(4):
+        other.start()
+        for task in core.claim(5, flows).tasks:
+            core.settle(Outcome(task.run_id, "a"), flows=flows)
+    runs = other.start_many(3, "g")
+    assert [task.run_id for task in core.claim(5, flows).tasks] == runs
+
+
+def test_a_queue_whose_sequence_was_set_back_has_no_floor_after_a_look(two):
+    core, _ = two
+    core.delete(core.value("select array_agg(run_id) from pgflow.runs"))
+    core.db.execute("alter sequence pgmq.q_f_msg_id_seq restart")
+    run = core.start()
+    core.claim()
+    assert claimed(core) == [run]
+
+
 @pytest.mark.parametrize(
     "anew",
     [

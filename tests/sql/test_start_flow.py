@@ -148,3 +148,21 @@ def test_a_new_run_is_claimed_by_nobody(core):
     assert core.task(run, "a").worker_id is None
     core.claim()
     assert core.task(run, "a").worker_id == WORKER
+
+
+def test_states_and_tasks_go_with_their_run(core):
+    core.flow("a", "b<a")
+    gone, kept = core.start_many(2)
+    core.delete([gone])
+    assert (core.states(gone), core.tasks(gone)) == ({}, {})
+    assert core.states(kept) == {"a": "started", "b": "created"}
+
+
+def test_states_and_tasks_go_with_all_runs_and_their_messages_are_archived(core):
+    core.flow("a")
+    core.start_many(2)
+    core.db.execute("truncate pgflow.runs")
+    assert core.value("select count(*) from pgflow.step_states") == 0
+    assert core.value("select count(*) from pgflow.step_tasks") == 0
+    assert core.claim().tasks == []
+    assert (len(core.queued()), len(core.archived())) == (0, 2)

@@ -1,0 +1,23 @@
+-- Where the runs are emptied, their states and tasks are too.
+create or replace function pgflow.truncate_with_runs()
+returns trigger
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  -- One that is named in the same statement is empty by now, and in use.
+  if exists (select from pgflow.step_states) then
+    truncate pgflow.step_states;
+  end if;
+  if exists (select from pgflow.step_tasks) then
+    truncate pgflow.step_tasks;
+  end if;
+  return null;
+end
+$$;
+
+create or replace trigger truncate_with_runs
+after truncate on pgflow.runs
+for each statement
+execute function pgflow.truncate_with_runs();
