@@ -82,7 +82,8 @@ begin
     dead := array(
       select m.id from unnest(visible) as m (id)
       where (
-        select t.run_id from pgflow.step_tasks t join pgflow.runs r using (run_id)
+        select (select r.run_id from pgflow.runs r where r.run_id = t.run_id)
+        from pgflow.step_tasks t
         where
           t.flow_slug = take_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
         limit 1
