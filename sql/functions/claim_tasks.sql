@@ -12,14 +12,18 @@ language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
-set pgflow.notify = 'off'
 as $$
+declare
+  -- Only superusers make a function that sets it by itself.
+  notify text := current_setting('pgflow.notify', true);
 begin
+  perform set_config('pgflow.notify', 'off', true);
   perform set_config('synchronous_commit', 'off', true);
   return query
   select * from pgflow.take_tasks(
     flow_slugs, array_fill('-infinity'::timestamptz, array[cardinality(flow_slugs)]), qty, worker_id,
     max_bytes
   );
+  perform set_config('pgflow.notify', coalesce(notify, ''), true);
 end
 $$;

@@ -22,13 +22,14 @@ language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
-set pgflow.notify = 'off'
 as $$
 declare
+  notify text := current_setting('pgflow.notify', true);
   settled record;
   handed_over integer;
   handed_bytes bigint;
 begin
+  perform set_config('pgflow.notify', 'off', true);
   settled := pgflow.settle_tasks(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
     qty, worker_id, max_bytes
@@ -56,5 +57,6 @@ begin
     flow_slugs, pgflow.look(flow_slugs), qty - handed_over, worker_id,
     max_bytes - handed_bytes
   ) t;
+  perform set_config('pgflow.notify', coalesce(notify, ''), true);
 end
 $$;

@@ -8,9 +8,9 @@ language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
-set pgflow.notify = 'on'
 as $$
 declare
+  notify text := current_setting('pgflow.notify', true);
   free uuid[] := array(
     select r.run_id from pgflow.runs r
     where r.run_id = any(array(select l.run_id from pgflow.lapsed_tasks(flow_slugs) l))
@@ -32,11 +32,13 @@ begin
   into lapsed
   from pgflow.lapsed_tasks(flow_slugs) l where l.run_id = any(free);
 
+  perform set_config('pgflow.notify', 'on', true);
   perform pgflow.settle_tasks(
     lapsed.run_ids, lapsed.step_slugs, lapsed.task_indexes, lapsed.attempts,
     array_fill(null::jsonb, array[lapsed.n]), array_fill(null::uuid, array[lapsed.n]),
     lapsed.error_messages, array_fill(true, array[lapsed.n])
   );
+  perform set_config('pgflow.notify', coalesce(notify, ''), true);
   return cardinality(free);
 end
 $$;
