@@ -1,6 +1,7 @@
 """Calls to the database that are made again until they are answered."""
 
 import logging
+import math
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +28,8 @@ STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.ReadOnlySqlTransacti
 REFUSAL = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
     r'|(?:role|database) ".*" does not exist|permission denied for database'
+    r"|does not support SSL|certificate verify failed|does not match host name"
+    r"|root certificate file"
 )
 LONGEST_DELAY = 10.0
 
@@ -46,6 +49,8 @@ class Calls:
         self._pool = pool
         self._timeout = timeout
         self._answered = False
+        self.silent_since = math.inf
+        """When the first attempt began that has failed since the last answer."""
 
     async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         """Make a call on some connection.
@@ -79,18 +84,20 @@ class Calls:
         """
         delay, timeout = 0.05, self._timeout
         while True:
+            began = trio.current_time()
             try:
                 with trio.fail_after(timeout):
                     answer = await attempt()
             except PASSING as error:
                 if not self._answered and REFUSAL.search(str(error)):
                     raise
+                self.silent_since = min(self.silent_since, began)
                 reason = one_line(error) or f"no answer within {timeout:g} s"
                 if isinstance(error, trio.TooSlowError):
                     timeout *= 2  # it may be the size of what is sent, and not the server
                 log.warning("the database does not answer, trying again: %s", reason)
             else:
-                self._answered = True
+                self._answered, self.silent_since = True, math.inf
                 return answer
             await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             delay = min(2 * delay, LONGEST_DELAY)

@@ -102,12 +102,15 @@ class Completer:
             for outcome in batch:
                 await self._commit([outcome])
         elif batch[0].output is not None:
-            log.error("cannot store the output of %s: %s", name(batch[0]), error)
-            failed = f"the output cannot be stored: {str(error).replace(chr(0), '')}"
+            # Not the server's details, which quote from the row.
+            reason = error.diag.message_primary or str(error)
+            log.error("cannot store the output of %s: %s", name(batch[0]), reason)
+            failed = f"the output cannot be stored: {reason.replace(chr(0), '')}"
             permanent = not is_upload(batch[0])
             await self._commit([replace(batch[0], output=None, error=failed, permanent=permanent)])
         else:
-            log.error("cannot settle %s, its timeout will: %s", name(batch[0]), error)
+            reason = error.diag.message_primary or str(error)
+            log.error("cannot settle %s, its timeout will: %s", name(batch[0]), reason)
 
 
 def stored_size(outcome: Outcome) -> int:
@@ -127,5 +130,4 @@ def is_upload(outcome: Outcome) -> bool:
 
 def name(outcome: Outcome) -> str:
     """The attempt, for the log."""
-    task = outcome.task
-    return f"{task.flow_slug}.{task.step_slug} of run {task.run_id}, attempt {task.attempt}"
+    return str(outcome.task)

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -50,6 +51,12 @@ class Executor:
         self._threads = trio.CapacityLimiter(math.inf)
         self._resources = resources
         self._hooks = hooks
+        self._running: dict[object, ClaimedTask] = {}
+
+    @property
+    def running(self) -> list[ClaimedTask]:
+        """The tasks whose handlers run, those that were given up in their threads among them."""
+        return list(self._running.values())
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs.
@@ -125,28 +132,44 @@ class Executor:
         if loaded:
             loaded.release()
         owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
-        output = await self._blobs.encode(
-            await self._call(step, arguments),
-            owner,
-            threshold=threshold(step),
-            by_element=step.by_element,
-            media_type=step.media_type,
-        )
+        with self._note(task):  # a stream is called by who encodes it
+            output = await self._blobs.encode(
+                await self._call(step, arguments, task),
+                owner,
+                threshold=threshold(step),
+                by_element=step.by_element,
+                media_type=step.media_type,
+            )
         return Outcome(task, output)
 
     def _find(self, task: ClaimedTask) -> Step[Any] | None:
         flow = self._flows.get(task.flow_slug)
         return flow.steps.get(task.step_slug) if flow else None
 
-    async def _call(self, step: Step[Any], arguments: Sequence[Any]) -> Any:
+    async def _call(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
         if step.is_async:
             return await step.handler(*arguments)
         if step.is_stream:
             return step.handler(*arguments)
         # A thread cannot be stopped: past its timeout it is left to end by itself.
         return await trio.to_thread.run_sync(
-            partial(step.handler, *arguments), abandon_on_cancel=True, limiter=self._threads
+            partial(self._call_in_thread, step, arguments, task),
+            abandon_on_cancel=True,
+            limiter=self._threads,
         )
+
+    def _call_in_thread(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
+        with self._note(task):
+            return step.handler(*arguments)
+
+    @contextmanager
+    def _note(self, task: ClaimedTask) -> Iterator[None]:
+        call = object()
+        self._running[call] = task
+        try:
+            yield
+        finally:
+            del self._running[call]
 
     async def _argument(
         self,

@@ -2,7 +2,7 @@
 
 import logging
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +31,7 @@ class Pool:
         conninfo: A DSN as libpq understands it.
         max_size: Connections open at a time, by default 8.
         timeout: Seconds (30) to wait for a connection when all are in use.
+        on_connect: Awaited with each new connection, for what shall hold for the session.
         **connect_kwargs: Given to :meth:`Connection.connect`.
     """
 
@@ -40,12 +41,13 @@ class Pool:
         *,
         max_size: int = 8,
         timeout: float = 30.0,
+        on_connect: Callable[[Connection[TupleRow]], Awaitable[object]] | None = None,
         **connect_kwargs: Any,
     ) -> None:
         self.conninfo = conninfo
         self.max_size = max_size
         self.timeout = timeout
-        self._connect_kwargs = connect_kwargs
+        self._on_connect, self._connect_kwargs = on_connect, connect_kwargs
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: list[Connection[TupleRow]] = []
         self._open = False
@@ -98,7 +100,17 @@ class Pool:
             if not is_stale(conn):
                 return conn
             await conn.close()
-        return await Connection.connect(self.conninfo, **self._connect_kwargs)
+        return await self._connect()
+
+    async def _connect(self) -> Connection[TupleRow]:
+        conn = await Connection.connect(self.conninfo, **self._connect_kwargs)
+        if self._on_connect:
+            try:
+                await self._on_connect(conn)
+            except BaseException:
+                await conn.close()
+                raise
+        return conn
 
     async def _give_back(self, conn: Connection[TupleRow]) -> None:
         try:

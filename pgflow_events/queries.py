@@ -32,6 +32,10 @@ class ClaimedTask:
     input_bytes: int = 0
     """Bytes of these blobs that the handler loads into memory."""
 
+    def __str__(self) -> str:
+        """The attempt, for the log."""
+        return f"{self.flow_slug}.{self.step_slug} of run {self.run_id}, attempt {self.attempt}"
+
     @property
     def refs(self) -> dict[str, UUID]:
         """`blobs_refs`, with ids as such."""
@@ -157,9 +161,34 @@ def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
     )
 
 
-async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -> None:
-    """Fail the tasks of these flows whose last attempt gave no answer in time."""
-    await connection.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
+async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -> int:
+    """Fail the tasks of these flows whose last attempt gave no answer in time; of how many runs."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
+    count: int = await cursor.fetchone() or 0
+    return count
+
+
+async def release_tasks(
+    connection: Connection, tasks: Sequence[ClaimedTask], worker_id: UUID
+) -> int:
+    """Give back what this worker has claimed and not settled, uncounted; how many tasks it was.
+
+    After this nothing more may be sent about them: another attempt will have the same number.
+    """
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)",
+        [
+            [task.run_id for task in tasks],
+            [task.step_slug for task in tasks],
+            [task.task_index for task in tasks],
+            [task.attempt for task in tasks],
+            worker_id,
+        ],
+    )
+    released: int = await cursor.fetchone() or 0
+    return released
 
 
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:

@@ -1,8 +1,9 @@
 """What can be set, and where the database is."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 from blobstore import BlobStore, Keys
@@ -20,6 +21,8 @@ COUNTED = (
     "call_timeout",
     "check_interval",
     "poll_interval",
+    "grace",
+    "stop_timeout",
     "input_budget",
     "object_threshold",
 )
@@ -36,8 +39,9 @@ class Settings:
     slots: int = 50
     """How many tasks run at once."""
     connections: int = 4
-    """How many connections it opens at most, besides the one that listens."""
-    listen_dsn: str | None = None
+    """How many connections it opens at most, besides the one that listens and the one that watches
+    a peer."""
+    listen_dsn: str | None = field(default=None, repr=False)
     """Where to LISTEN if not at the worker's DSN: a pooler in between swallows notifications."""
     call_timeout: float = 30.0
     """Seconds the database has to answer a call, before the connection is given up."""
@@ -46,6 +50,12 @@ class Settings:
     to forget, to prune, to make room for the blobs of the next days."""
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
+    grace: float = 20.0
+    """Seconds that peers have to return after we have connected, before one that we have not seen
+    alive is taken for dead. After an outage they return within 15 seconds of each other."""
+    stop_timeout: float = 25.0
+    """Seconds that handlers have to finish after SIGTERM, before they are cancelled and their tasks
+    given back. Kubernetes kills after 30 seconds, systemd after 90: some are left to give back."""
     value_cap: int = VALUE_CAP
     """Bytes the largest value may have that is held in memory; streams have no cap."""
     input_budget: int = 256 * MIB
@@ -89,9 +99,31 @@ def is_age(value: object) -> bool:
 def dsn_from_environment() -> str | None:
     """The DSN that the environment names, or None if it names none.
 
-    ``PGFLOW_DSN`` comes first. Where only libpq's own variables say where the server is, the
-    empty DSN lets libpq read them.
+    ``PGFLOW_DSN`` comes first, then systemd's credential ``pgflow-dsn``. Where only libpq's own
+    variables say where the server is, the empty DSN lets libpq read them.
     """
     if dsn := os.environ.get("PGFLOW_DSN"):
         return dsn
+    if (dsn := credential("pgflow-dsn")) is not None:
+        return dsn
     return "" if any(os.environ.get(name) for name in LIBPQ_VARIABLES) else None
+
+
+def credential(name: str) -> str | None:
+    """What systemd's ``LoadCredential=`` gives under this name, or None if it gives nothing.
+
+    Raises:
+        SettingsError: It gives something that cannot be read.
+    """
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return None
+    try:
+        return Path(directory, name).read_text().strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        # Not None: another database than the one that is meant would be used.
+        raise SettingsError(
+            f"the credential {name} cannot be read: {type(error).__name__}"
+        ) from None

@@ -1,7 +1,6 @@
 """A worker: one nursery with one task a role."""
 
 import logging
-import signal
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -13,7 +12,7 @@ import psycopg
 import trio
 
 from blobstore import Blobs, Stored
-from pgflow_events import queries, retention
+from pgflow_events import queries, retention, seats
 from pgflow_events.calls import Calls
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
@@ -22,13 +21,18 @@ from pgflow_events.errors import DefinitionError, FlowMismatch
 from pgflow_events.executor import Executor
 from pgflow_events.flow import Flow
 from pgflow_events.listener import Listener
+from pgflow_events.liveness import Liveness
 from pgflow_events.migrations import check_schema
 from pgflow_events.pool import Pool
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
 from pgflow_events.retention import Pruned
 from pgflow_events.settings import Settings
+from pgflow_events.shutdown import Shutdown
+from pgflow_events.systemd import NotifySocket, Service, watchdog_time
+from pgflow_events.tally import Tally
 from pgflow_events.telemetry import Hook, log_task
 
+HEARING = 5.0  # seconds the notification of a self-check may take
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 
 log = logging.getLogger("pgflow_events.worker")
@@ -69,7 +73,10 @@ class Worker:
         self._settings = Settings.of(settings)
         self._resources = resources
         self._hooks = hooks
-        self._pool = Pool(dsn, max_size=self._settings.connections)
+        self._liveness = Liveness(self.id, self._slugs, dsn, self._settings)
+        self._pool = Pool(
+            dsn, max_size=self._settings.connections, on_connect=self._liveness.show_life
+        )
         self._calls = Calls(self._pool, self._settings.call_timeout)
         self._blobs = Blobs(
             self._calls.make,
@@ -78,6 +85,25 @@ class Worker:
             keys=self._settings.keys,
             objects=self._settings.objects,
             object_threshold=self._settings.object_threshold,
+        )
+        self._tally = Tally()
+        self._has_claimed = trio.Event()
+        self._check_due = inf
+        self._service = Service(
+            NotifySocket.of(),
+            watchdog_time(),
+            ready=self._has_claimed.wait,
+            status=self._status,
+            change=self._tally.change,
+            complaint=self._complaint,
+        )
+        self._shutdown = Shutdown(
+            self._settings.stop_timeout,
+            stop=self._leave,
+            cancel=self._cancel,
+            give_back=self._give_back,
+            running=lambda: self._tasks.child_tasks,
+            name_running=self._name_running,
         )
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
@@ -98,12 +124,13 @@ class Worker:
         signals: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work until :meth:`stop` is called; if cancelled, leave tasks to their timeouts.
+        """Work until :meth:`stop` is called; if cancelled, leave tasks to the other workers.
 
         Args:
-            signals: Whether SIGTERM and SIGINT stop the worker, and a second one cancels what
-                still runs, and after 5 seconds what could not be committed. For the main
-                thread only.
+            signals: Whether this is all the process does, in the main thread: SIGTERM and SIGINT
+                stop the worker, and systemd is told how it is. A second signal, or the end of
+                ``stop_timeout``, cancels the handlers and gives their tasks back. If something
+                does not heed that for 20 seconds, the process ends with exit code 1.
             task_status: Told when notifications arrive and the first claim is under way.
 
         Raises:
@@ -111,23 +138,30 @@ class Worker:
             FlowMismatch: A flow is stored with another shape.
             psycopg.OperationalError: The server refuses us before it has ever answered.
         """
-        async with self._pool, self._resources() as resources:
+        if signals:
+            self._service.say("connecting to the database")
+        # The shutdown comes first: whoever closes pool and resources may hang.
+        async with self._shutdown, self._pool, self._resources() as resources:
             await self._calls.make(self._define)
             self._executor = Executor(
                 self._flows,
                 self._blobs,
-                self._completer.settle,
+                self._settle,
                 resources=resources,
                 hooks=self._hooks,
             )
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
+                roles.start_soon(self._liveness.run, self._calls)
                 roles.start_soon(self._keep_house)
                 roles.start_soon(self._fail_lapsed)
                 if signals:
-                    await roles.start(self._heed_signals)
+                    await roles.start(self._shutdown.run)
+                    roles.start_soon(self._service.run)
                 task_status.started()
                 await self._work()
+                await self._give_back()
+                await self._liveness.leave(self._calls, LAST_COMMIT)
                 roles.cancel_scope.cancel()
 
     async def _work(self) -> None:
@@ -155,18 +189,30 @@ class Worker:
         channels = await self._calls.make(
             lambda connection: queries.task_channels(connection, self._slugs)
         )
-        wake = self._dispatcher.wake
+        peers = await self._calls.make(seats.workers_channel)
+
+        def hear(channel: str) -> None:
+            (self._liveness.look if channel == peers else self._dispatcher.wake)()
+
+        def hear_all() -> None:
+            self._liveness.look()
+            self._dispatcher.wake()
+
         listener = Listener(
-            self._settings.listen_dsn or self._dsn, channels, lambda _: wake(), wake
+            self._settings.listen_dsn or self._dsn,
+            [*channels, peers],
+            hear,
+            hear_all,
+            on_listen=self._liveness.take_seat,
         )
         await roles.start(listener.run)
         roles.start_soon(self._prove_listening, listener)
 
     async def _prove_listening(self, listener: Listener) -> None:
         """Now and then, see that notifications arrive, and claim as if one had been missed."""
-        heard = True
+        heard, self._check_due = True, trio.current_time() + HEARING
         while True:
-            before, heard = heard, await listener.check(self._ping)
+            before, heard = heard, await listener.check(self._ping, HEARING)
             if before and not heard:
                 log.warning(
                     "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
@@ -175,7 +221,9 @@ class Worker:
                 )
             self._dispatcher.poll_every(inf if heard else self._settings.poll_interval)
             settings = self._settings
-            await trio.sleep(settings.check_interval if heard else settings.poll_interval)
+            pause = settings.check_interval if heard else settings.poll_interval
+            self._check_due = trio.current_time() + pause + HEARING
+            await trio.sleep(pause)
             self._dispatcher.wake()
 
     async def _keep_house(self) -> None:
@@ -191,8 +239,11 @@ class Worker:
             for chore in chores:
                 try:
                     await chore()
+                except psycopg.errors.InsufficientPrivilege as error:
+                    reason = error.diag.message_primary
+                    log.warning("%s: let the owner call `pgflow-events prune`", reason)
                 except psycopg.Error as error:
-                    log.warning("could not tidy up: %s", error)
+                    log.warning("could not tidy up: %s", error.diag.message_primary or error)
             await trio.sleep(self._settings.check_interval)
 
     async def _prune(self) -> None:
@@ -201,17 +252,44 @@ class Worker:
             older_than = await retention.cutoff(self._calls.make, keep_runs, whole_days=True)
             await retention.prune(self._calls.make, older_than)
 
-    async def _heed_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-            task_status.started()
-            async for number in received:
-                log.info("%s: finishing what is at hand", signal.Signals(number).name)
-                self.stop()
-                break
-            async for number in received:
-                log.warning("%s again: leaving at once", signal.Signals(number).name)
-                self._tasks.cancel_scope.cancel()
-                self._commits.cancel_scope.deadline = trio.current_time() + LAST_COMMIT
+    def _status(self) -> str:
+        """What systemd shows."""
+        figures = f"{self._tally.running} of {self._settings.slots} slots in use"
+        done = str(self._tally)
+        return f"{figures}; {done}" if done else figures
+
+    def _complaint(self, patience: float) -> str | None:
+        """What has been wrong for longer than so many seconds. Idle, a self-check finds it out."""
+        late = trio.current_time() - patience
+        if self._calls.silent_since < late:
+            return "the database does not answer"
+        return "the self-check is late" if self._check_due < late else None
+
+    def _leave(self) -> None:
+        self.stop()
+        self._service.leave()
+
+    def _cancel(self) -> None:
+        self._tasks.cancel_scope.cancel()
+        self._commits.cancel_scope.deadline = trio.current_time() + LAST_COMMIT
+
+    def _name_running(self) -> None:
+        for task in self._executor.running:
+            log.error("%s does not heed its cancellation, and ends with the process", task)
+
+    async def _give_back(self) -> None:
+        """Let others have what was cancelled, as if it had never been claimed; sum up."""
+        self._name_running()
+        if tasks := self._tally.at_hand:
+            try:
+                with trio.fail_after(LAST_COMMIT):
+                    self._tally.released = await self._calls.make(
+                        lambda connection: queries.release_tasks(connection, tasks, self.id)
+                    )
+            except (psycopg.Error, trio.TooSlowError) as error:
+                log.warning("could not give back %d tasks: %s", len(tasks), error)
+        if done := str(self._tally):
+            log.info("done: %s", done)
 
     def _slugs_in_turn(self) -> list[str]:
         """The flows, another one first each time, lest the first keep all the others waiting."""
@@ -219,17 +297,22 @@ class Worker:
         return list(self._slugs)
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
-        # A commit may outlast the tasks that were cancelled: what it claimed waits for its timeout.
+        self._tally.take(tasks)
+        # A commit may outlast the tasks that were cancelled: what it claimed is given back.
         if not self._tasks.cancel_scope.cancel_called:
             self._tasks.start_soon(self._executor.execute_all, tasks)
 
     async def _claim(self, qty: int, max_bytes: int) -> Claim:
         slugs = self._slugs_in_turn()
-        return self._heeded(
-            await self._calls.make(
-                lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
-            )
+        claim = await self._calls.make(
+            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
         )
+        self._has_claimed.set()
+        return self._heeded(claim)
+
+    async def _settle(self, outcome: Outcome) -> None:
+        await self._completer.settle(outcome)
+        self._tally.put_down(outcome.task)
 
     async def _complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
         blobs = [
@@ -252,7 +335,9 @@ class Worker:
                 )
                 return await complete(connection)
 
-        return self._heeded(await self._calls.make(save_and_complete if blobs else complete))
+        claim = await self._calls.make(save_and_complete if blobs else complete)
+        self._tally.count(outcomes, claim.refused)
+        return self._heeded(claim)
 
     def _heeded(self, claim: Claim) -> Claim:
         if claim.lapsed:
@@ -263,10 +348,10 @@ class Worker:
     async def _fail_lapsed(self) -> None:
         """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
         async for _ in self._lapsed:
-            await self._calls.make(
+            if await self._calls.make(
                 lambda connection: queries.fail_lapsed_tasks(connection, self._slugs)
-            )
-            self._dispatcher.wake()
+            ):
+                self._dispatcher.wake()
 
     async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
         """Try twice, since connections break, and not for ever: commits wait for this."""

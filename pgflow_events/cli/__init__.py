@@ -22,6 +22,7 @@ SUMMARIES = {
     "blob": "Look at stored values, and look after them.",
     "prune": "Delete old runs with all that belongs to them.",
     "doctor": "Check the database and say what is wrong.",
+    "systemd-unit": "Write a unit that runs workers under systemd.",
     "bench": "Measure speed on your own database.",
 }
 
@@ -56,7 +57,8 @@ class Commands(click.Group):
         """The command of this name."""
         if cmd_name not in self.summaries:
             return None
-        command: click.Command = getattr(import_module(self.place.format(cmd_name)), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(self.place.format(name)), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 LEVELS = ("debug", "info", "warning", "error")
+PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 BOUND = ("run_id", "step", "attempt")  # what Context.log says of itself
 
 
@@ -40,7 +41,16 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, str).decode()
 
 
-FORMATS = {"text": TextFormatter, "json": JsonFormatter}
+class JournalFormatter(JsonFormatter):
+    """The same behind a priority, which systemd's journal takes off and files the line under."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as `<6>` and JSON."""
+        priority = next(p for level, p in PRIORITIES if record.levelno >= level)
+        return f"<{priority}>{super().format(record)}"
+
+
+FORMATS = {"text": TextFormatter, "json": JsonFormatter, "journal": JournalFormatter}
 
 
 def bound(record: logging.LogRecord) -> dict[str, Any]:

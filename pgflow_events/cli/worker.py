@@ -15,7 +15,8 @@ from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.cli.quantities import age, size, size_text
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
-from pgflow_events.settings import Settings
+from pgflow_events.settings import Settings, credential
+from pgflow_events.shutdown import LAST_RESORT, end_within
 from pgflow_events.worker import Worker
 
 DEFAULTS = Settings()
@@ -88,6 +89,14 @@ log = logging.getLogger("pgflow_events.worker")
     help="The size from which on a value goes to --objects.",
 )
 @click.option(
+    "--stop-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULTS.stop_timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long handlers may go on after SIGTERM, before their tasks are given back.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
@@ -98,7 +107,8 @@ log = logging.getLogger("pgflow_events.worker")
     type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
-    help="How lines on stderr look; json: an object each.",
+    help="How lines on stderr look; json: an object each; journal: the same, with a priority for"
+    " systemd.",
 )
 @dsn_option
 @listen_dsn_option
@@ -114,6 +124,7 @@ def worker(
     keys: Path | None,
     objects: str | None,
     object_threshold: int,
+    stop_timeout: float,
     log_level: str,
     log_format: str,
     dsn: str | None,
@@ -125,16 +136,19 @@ def worker(
     all flows of the module are meant. What is new or has other options is defined in the
     database. A line on stdout says that the worker is ready.
 
-    SIGTERM or Ctrl-C: it finishes the tasks at hand and exits with 0; the second one cancels
-    them, and they are tried again after their timeouts.
+    SIGTERM or Ctrl-C: it finishes the tasks at hand and exits with 0. After --stop-timeout, or at
+    the second signal, it cancels them and gives them back, as if it had never claimed them. As a
+    service of systemd it says when it is ready and that it is well: see systemd-unit.
     """
     log_to_stderr(log_level, log_format)
+    listen_dsn = listen_dsn or credential("pgflow-listen-dsn")
     loaded = load_flows(flows)
     options: dict[str, Any] = {"resources": load_factory(resources)} if resources else {}
     settings = Settings(
         slots=slots,
         connections=connections,
         listen_dsn=checked(listen_dsn) if listen_dsn else None,
+        stop_timeout=stop_timeout,
         keep_runs=keep_runs,
         input_budget=input_budget,
         value_cap=value_cap,
@@ -145,7 +159,11 @@ def worker(
     say_where(settings, objects)
     with database(dsn) as found:
         ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
-        trio.run(work, Worker(loaded, found, settings=settings, **options), ready)
+        try:
+            trio.run(work, Worker(loaded, found, settings=settings, **options), ready)
+        finally:
+            # Python waits for threads that handlers have left behind.
+            end_within(LAST_RESORT)
 
 
 def say_where(settings: Settings, objects: str | None) -> None:

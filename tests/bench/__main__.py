@@ -24,12 +24,13 @@ from tests.bench.elements import elements
 from tests.bench.growth import growth
 from tests.bench.pages import pages
 from tests.bench.pruning import pruning
+from tests.bench.recovery import recovery
 from tests.bench.sizes import sizes
 from tests.bench.slow_disk import slow_disk
 from tests.bench.stream import stream
 
 QUICK = {each.__name__: each for each in (growth, slow_disk, pruning, due, elements, pages)}
-LONG = {each.__name__: each for each in (stream, budget, sizes)}
+LONG = {each.__name__: each for each in (stream, budget, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
 
 

@@ -64,7 +64,7 @@ def test_a_worker_that_is_told_to_end_finishes_its_task_and_claims_no_more(worke
     assert task_of(second, db) == ("queued", 0, None)
 
 
-def test_a_worker_that_is_told_twice_leaves_its_task_to_its_timeout(worker, door, db):
+def test_a_worker_that_is_told_twice_gives_its_task_back(worker, door, db):
     process = worker()
     run_id = run_of("patient", door, db)
     asking, _ = door.accept()
@@ -73,7 +73,7 @@ def test_a_worker_that_is_told_twice_leaves_its_task_to_its_timeout(worker, door
     assert end(process)[0] == 0
     assert asking.recv(1) == b""  # the handler was cancelled
     asking.close()
-    assert task_of(run_id, db) == ("queued", 1, None)
+    assert task_of(run_id, db) == ("queued", 0, None)
 
 
 def test_the_task_of_a_killed_worker_is_claimed_again_after_its_timeout(worker, door, db):

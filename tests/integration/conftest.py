@@ -1,6 +1,10 @@
 """A worker and a client on a database of the test's own."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,3 +30,20 @@ def work(database: str, nursery: trio.Nursery) -> Callable[..., Awaitable[Worker
         return worker
 
     return start
+
+
+@pytest.fixture
+def sleeper(database: str) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts a process whose worker sleeps over each task, and returns when it is ready."""
+    with ExitStack() as stack:
+
+        def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
+            command = [sys.executable, Path(__file__).with_name("sleeper.py"), dsn, *options]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout.readline() == "ready\n"
+            return process
+
+        yield start

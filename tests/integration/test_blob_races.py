@@ -86,6 +86,8 @@ class Worker:
         """As the completer does: together, and if that fails one by one."""
         try:
             with self.core.db.transaction():
+                if uploads:
+                    self.core.rows(LOCK_RUNS, [outcome.run_id for outcome in outcomes])
                 for blob in uploads:
                     self.core.finish(blob, 2)
                 self.core.settle(*outcomes)

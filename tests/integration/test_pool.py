@@ -207,3 +207,27 @@ async def test_four_hundred_tasks_cancelled_at_random_leave_a_whole_pool(empty_d
 
 async def nothing_runs(dsn: str) -> bool:
     return not await active(dsn)
+
+
+async def test_each_new_connection_is_prepared_before_it_is_lent(empty_database):
+    async def prepare(conn):
+        await conn.execute("set application_name = 'prepared'")
+
+    async with Pool(empty_database, on_connect=prepare) as pool, pool.connection() as conn:
+        shown = await conn.execute("show application_name")
+        assert await shown.fetchone() == ("prepared",)
+
+
+async def test_a_connection_that_cannot_be_prepared_is_closed(empty_database):
+    opened = []
+
+    async def fail(conn):
+        opened.append(conn)
+        raise psycopg.OperationalError("no")
+
+    async with Pool(empty_database, max_size=1, timeout=1, on_connect=fail) as pool:
+        for _ in range(2):
+            with pytest.raises(psycopg.OperationalError, match="no"):
+                async with pool.connection():
+                    pytest.fail("it was lent")
+    assert [conn.closed for conn in opened] == [True, True]

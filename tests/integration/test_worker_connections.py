@@ -133,7 +133,7 @@ async def test_sessions_terminated_under_load_lose_nothing_and_run_no_attempt_tw
 async def test_a_listener_whose_session_is_terminated_listens_again(client, work, database):
     load = Load("flow", 1)
     await work(load.flow, settings=Settings(check_interval=3600))
-    await rows(database, TERMINATE + " and query like '%%LISTEN%%'")
+    await rows(database, TERMINATE + " and query like '%%take_seat%%'")
     with trio.fail_after(5):
         await load.complete(client, database)
 

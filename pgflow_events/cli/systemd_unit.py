@@ -1,0 +1,213 @@
+"""`pgflow-events systemd-unit`."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from pgflow_events.cli.command import Command
+from pgflow_events.cli.worker import worker
+from pgflow_events.shutdown import LAST_RESORT
+
+UNIT = """\
+# A template, written by `pgflow-events systemd-unit`. Save it in {folder} as NAME@.service; then
+#
+#     {systemctl} daemon-reload
+#     {systemctl} enable --now NAME@1 NAME@2
+
+[Unit]
+Description=pgflow worker %i of {flows}
+{order}# However long the database is away: try again.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+WorkingDirectory={directory}
+Restart=always
+RestartSec=5s
+TimeoutStartSec=2min
+SyslogIdentifier=%N
+
+# The DSN, in a file that only {owner} can read; and a key file for blobs, if there is one.
+LoadCredential=pgflow-dsn:%E/pgflow/dsn
+#LoadCredential=pgflow-keys:%E/pgflow/keys
+
+# How long the worker may hang; then SIGABRT ends it, and Python prints where each thread was.
+WatchdogSec=3min
+Environment=PYTHONFAULTHANDLER=1
+
+# SIGTERM goes to the worker, not to what its handlers have started. It leaves within its
+# --stop-timeout and {last_resort} seconds. What is left of it then is killed.
+KillMode=mixed
+TimeoutStopSec={stop_timeout:g}s
+
+# Handlers may write in $STATE_DIRECTORY and /tmp, and talk to any host.
+StateDirectory=pgflow
+UMask=0077
+{sandbox}
+[Install]
+WantedBy={target}
+DefaultInstance=1
+"""
+ORDER = """\
+After=network-online.target postgresql.service
+Wants=network-online.target
+"""
+# What a service manager of a user's does not support.
+SYSTEM_SANDBOX = """\
+DynamicUser=yes
+User=pgflow
+ProcSubset=pid
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectProc=invisible
+RemoveIPC=yes
+"""
+USER_SANDBOX = """\
+ProtectHome=read-only
+"""
+SANDBOX = """\
+CapabilityBoundingSet=
+KeyringMode=private
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateMounts=yes
+PrivateTmp=yes
+PrivateUsers=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectSystem=strict
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+"""
+HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))  # by ProtectHome=yes
+PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
+
+
+@click.command(
+    "systemd-unit",
+    cls=Command,
+    examples=(
+        "pgflow-events systemd-unit myapp.flows:analyze --system > analyze@.service",
+        "pgflow-events systemd-unit flows.py --user --worker-options '--slots 200'",
+    ),
+)
+@click.argument("flows", nargs=-1, required=True, metavar="MODULE[:FLOW]...")
+@click.option(
+    "--system/--user",
+    default=None,
+    required=True,
+    help="For the machine's service manager, or for one of your own.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    metavar="FOLDER",
+    help="Where MODULE is looked for; else the current folder.",
+)
+@click.option(
+    "--worker-options",
+    default="",
+    metavar="TEXT",
+    help="Options of the command `worker`.",
+)
+def systemd_unit(
+    *, flows: tuple[str, ...], system: bool, directory: Path, worker_options: str
+) -> None:
+    """Write a unit that runs workers under systemd.
+
+    The unit goes to stdout. It is a template: its instances are workers of the same flows. The DSN
+    is read from a credential, by default /etc/pgflow/dsn or ~/.config/pgflow/dsn, and stands
+    neither in the unit nor in the environment.
+    """
+    program, directory = find_program(), directory.absolute()
+    if system:
+        warn_of_hidden(Path(program[0]), directory)
+    options = [*shlex.split(worker_options), "--log-format", "journal"]
+    stop_timeout = checked_stop_timeout([*flows, *options])
+    click.echo(
+        UNIT.format(
+            **(FOR_SYSTEM if system else FOR_USER),
+            flows=escaped(" ".join(flows)),
+            command=" ".join(map(quoted, [*program, "worker", *flows, *options])),
+            directory=escaped(str(directory)),
+            stop_timeout=stop_timeout + LAST_RESORT + 5,
+            last_resort=f"{LAST_RESORT:g}",
+        ),
+        nl=False,
+    )
+
+
+FOR_SYSTEM = {
+    "folder": "/etc/systemd/system",
+    "systemctl": "systemctl",
+    "owner": "root",
+    "order": ORDER,
+    "sandbox": SYSTEM_SANDBOX + SANDBOX,
+    "target": "multi-user.target",
+}
+FOR_USER = {
+    "folder": "~/.config/systemd/user",
+    "systemctl": "systemctl --user",
+    "owner": "you",
+    "order": "",
+    "sandbox": USER_SANDBOX + SANDBOX,
+    "target": "default.target",
+}
+
+
+def find_program() -> list[str]:
+    """The command `pgflow-events` of this very Python."""
+    script = Path(sys.executable).with_name("pgflow-events")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "pgflow_events"]
+
+
+def warn_of_hidden(*paths: Path) -> None:
+    """Say it if the sandbox hides one of these paths."""
+    for path in paths:
+        if any(path.is_relative_to(folder) for folder in HIDDEN):
+            click.echo(
+                f"warning: the service will not see {path}: move it to /opt or /srv", err=True
+            )
+
+
+def checked_stop_timeout(arguments: list[str]) -> float:
+    """How long a worker with these arguments takes to stop.
+
+    Raises:
+        click.UsageError: The worker would not accept them, or they hold a DSN.
+    """
+    parameters = worker.make_context("worker", [*arguments]).params
+    if parameters["dsn"] or any(word.startswith("--listen-dsn") for word in arguments):
+        raise click.UsageError("everybody can read a unit: put the DSN into its credential")
+    seconds: float = parameters["stop_timeout"]
+    return seconds
+
+
+def escaped(text: str) -> str:
+    """A text in which systemd finds no specifier."""
+    return text.replace("%", "%%")
+
+
+def quoted(word: str) -> str:
+    """A word of a command line, as systemd reads it."""
+    if PLAIN.fullmatch(word):
+        return word
+    inner = escaped(word).replace("\\", r"\\").replace('"', r"\"").replace("$", "$$")
+    return f'"{inner}"'

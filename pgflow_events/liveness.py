@@ -1,0 +1,164 @@
+"""Notices that a peer has died. Knows no SQL.
+
+A worker that listens holds the lock of its seat; the peer before it in the ring waits for that
+lock. The kernel closes the sockets of a process that ends, however it ends; the server then drops
+its locks, and whoever waits is told. What looks like a death is none if another session of the
+peer is still there, or if it has another seat by now.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from math import inf
+from typing import Never
+from uuid import UUID
+
+import psycopg
+import trio
+from psycopg.rows import TupleRow
+
+from pgflow_events import seats
+from pgflow_events.calls import Calls, one_line
+from pgflow_events.connection import Connection
+from pgflow_events.pool import Pool
+from pgflow_events.seats import Seat
+from pgflow_events.settings import Settings
+
+RENEWAL = 1.0  # seconds a wait may last while something is written: vacuum waits for it
+
+# It may wait for long.
+NO_TIMEOUTS = "set statement_timeout = 0; set idle_session_timeout = 0"
+# Where only this session shows that its worker lives, its end must be noticed while it waits.
+CHECK_CLIENT = "set client_connection_check_interval = '1s'"
+
+log = logging.getLogger("pgflow_events.liveness")
+
+
+class Liveness:
+    """Makes one worker known to its peers, and watches the next of them.
+
+    It has a connection of its own, on which it waits in the server. While nothing is written to the
+    database the wait is repeated each `check_interval`, else each second.
+
+    Args:
+        worker_id: Of the worker.
+        flow_slugs: What it runs.
+        dsn: Of the worker.
+        settings: `listen_dsn`, `grace` and some more.
+    """
+
+    def __init__(
+        self, worker_id: UUID, flow_slugs: Sequence[str], dsn: str, settings: Settings
+    ) -> None:
+        self._id = worker_id
+        self._flow_slugs = flow_slugs
+        self._settings = settings
+        self._is_pooled = bool(settings.listen_dsn)
+        self._pool = Pool(settings.listen_dsn or dsn, max_size=1, on_connect=self._on_connect)
+        # A wait that is not answered in time has lost its server.
+        self._watching = Calls(self._pool, settings.check_interval + settings.call_timeout)
+        self._hint, self._hints = trio.open_memory_channel[None](1)
+        self._connected_at = inf
+        self._seen: Seat | None = None
+        """The peer that was there during this very connection."""
+
+    async def take_seat(self, connection: Connection[TupleRow]) -> None:
+        """Appear among the peers, for as long as this session lasts."""
+        host = socket.gethostname()
+        try:
+            await seats.take_seat(connection, self._id, self._flow_slugs, host, os.getpid())
+        except psycopg.ProgrammingError as error:  # another database, for one
+            log.warning("no peer will notice if this worker dies: %s", one_line(error))
+
+    async def show_life(self, connection: Connection[TupleRow]) -> None:
+        """Let this session of the pool tell that we live, should the one that listens be cut.
+
+        Nothing outlasts a transaction behind a pooler: there the session that watches does it.
+        """
+        if not self._is_pooled:
+            await seats.hold_worker_lock(connection, self._id)
+
+    def look(self) -> None:
+        """Somebody may have come or gone."""
+        with suppress(trio.WouldBlock):  # we are about to look anyway
+            self._hint.send_nowait(None)
+
+    async def run(self, calls: Calls) -> Never:
+        """Watch the next peer, whichever it is, until cancelled. The calls are on the pool."""
+        try:
+            await self._watch_all(calls)
+        except psycopg.ProgrammingError as error:
+            log.warning("this worker will not notice if a peer dies: %s", one_line(error))
+        await trio.sleep_forever()
+
+    async def _watch_all(self, calls: Calls) -> Never:
+        async with self._pool:
+            while True:
+                peer = await self._watching.make(self._next)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._cancel_if_overtaken, nursery.cancel_scope, peer, calls)
+                    if peer is None:
+                        await trio.sleep_forever()
+                    else:
+                        await self._watch(peer)
+                    nursery.cancel_scope.cancel()
+
+    async def leave(self, calls: Calls, patience: float) -> None:
+        """Go, and leave no task claimed. If that fails, the peers take us for dead: it will do."""
+        try:
+            with trio.fail_after(patience):
+                async with calls.connection() as connection:
+                    await seats.leave_seat(connection, self._id)
+        except (psycopg.Error, trio.TooSlowError) as error:
+            log.warning("could not take leave of the other workers: %s", one_line(error))
+
+    async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
+        return await seats.next_worker(connection, self._id)
+
+    async def _cancel_if_overtaken(
+        self, watch: trio.CancelScope, peer: Seat | None, calls: Calls
+    ) -> None:
+        async for _ in self._hints:
+            if await calls.make(self._next) != peer:
+                watch.cancel()
+
+    async def _watch(self, peer: Seat) -> None:
+        """Wait until the seat is free; then bury the peer, if it is dead."""
+        patience, written = 0.0, 0
+        while True:
+            state, xid = await self._watching.make(partial(self._await_seat, peer, patience))
+            if state == "taken":
+                self._seen = peer
+                patience = RENEWAL if xid != written else self._settings.check_interval
+                written = xid
+            elif state == "freed" or peer == self._seen or self._grace_is_over():
+                break
+            else:
+                await trio.sleep_until(self._connected_at + self._settings.grace)
+        await self._watching.make(partial(self._bury, peer, self._connected_at))
+
+    async def _bury(
+        self, peer: Seat, connected_at: float, connection: Connection[TupleRow]
+    ) -> None:
+        # What we have seen before the server was lost says nothing any more.
+        if connected_at == self._connected_at and await seats.bury_worker(connection, peer):
+            log.warning("worker %s has died: its tasks can be claimed again", peer.worker_id)
+
+    def _grace_is_over(self) -> bool:
+        return trio.current_time() >= self._connected_at + self._settings.grace
+
+    async def _await_seat(
+        self, peer: Seat, patience: float, connection: Connection[TupleRow]
+    ) -> tuple[str, int]:
+        return await seats.await_seat(connection, peer.seat, patience)
+
+    async def _on_connect(self, connection: Connection[TupleRow]) -> None:
+        self._connected_at, self._seen = trio.current_time(), None
+        await connection.execute(NO_TIMEOUTS)
+        if self._is_pooled:
+            await seats.hold_worker_lock(connection, self._id)
+            with suppress(psycopg.Error):  # not all systems can tell
+                await connection.execute(CHECK_CLIENT)
