@@ -26,7 +26,12 @@ import trio
 from psycopg import capabilities, errors, pq
 from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
-from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
+from psycopg.conninfo import (
+    conninfo_attempts,
+    conninfo_to_dict,
+    make_conninfo,
+    timeout_from_conninfo,
+)
 from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
@@ -49,6 +54,23 @@ Args = TypeVarTuple("Args")
 ACTIVE = pq.TransactionStatus.ACTIVE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
+
+
+GARBLED = (
+    "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
+    " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
+)
+
+
+def is_garbled(conninfo: str) -> bool:
+    """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
+    try:
+        params = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        return True
+    # With "/" or "@" in a password, a part of it passes for the port or the host.
+    port, host = str(params.get("port", "")), str(params.get("host", ""))
+    return bool(set(port) - set("0123456789,")) or "@" in host[1:]
 
 
 def libpq_environment() -> ConnDict:
@@ -136,7 +158,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         Raises:
             psycopg.OperationalError: Nobody answered within ``connect_timeout`` seconds
                 for each, or nobody would have us; the message tells of all.
-            psycopg.ProgrammingError: *conninfo* cannot be understood.
+            psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
         """
         params = await cls._get_connection_params(conninfo, **kwargs)
         try:
@@ -155,6 +177,8 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @classmethod
     async def _get_connection_params(cls, conninfo: str, **kwargs: Any) -> ConnDict:
+        if is_garbled(conninfo):
+            raise psycopg.ProgrammingError(GARBLED)
         params = await super()._get_connection_params(conninfo, **kwargs)
         return {k: v for k, v in cls.defaults.items() if k not in libpq_environment()} | params
 

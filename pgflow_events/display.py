@@ -47,7 +47,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
     return table
 
 
-def run_tree(run: RunSummary, steps: Sequence[StepSummary]) -> Tree:
+def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = True) -> Tree:
     """A run with its steps, each after its dependencies, and what became of them."""
     tree = Tree(
         Text.assemble(
@@ -58,7 +58,7 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary]) -> Tree:
     )
     for step in steps:
         branch = tree.add(step_line(step))
-        for detail in step_details(step):
+        for detail in step_details(step, values=values):
             branch.add(detail)
     return tree
 
@@ -75,10 +75,10 @@ def step_line(step: StepSummary) -> Text:
     return line
 
 
-def step_details(step: StepSummary) -> list[RenderableType]:
-    """The output of a step, or its last error."""
+def step_details(step: StepSummary, *, values: bool) -> list[RenderableType]:
+    """The output of a step, of a blob what it is, or its last error."""
     if step.status == "completed":
-        return [value(step.output, step.blob)]
+        return [value(step.output, step.blob)] if values or step.blob else []
     return [Text(one_line(step.error), "red")] if step.error else []
 
 

@@ -171,6 +171,12 @@ select b.id from pgflow.output_blobs b
 where b.id = any(%s) and b.store = 'objects' and b.forgotten_at is null
 """
 
+MAY_READ_VALUES = """
+select
+  has_column_privilege('pgflow.step_tasks', 'output', 'select')
+  and has_column_privilege('pgflow.runs', 'input', 'select')
+"""
+
 STANDBY = """
 select pg_is_in_recovery()
 """
@@ -181,7 +187,8 @@ async def take_inventory(
 ) -> list[StepInventory]:
     """What is stored, by flow and step: of all, or of this flow or step.
 
-    It reads the rows of all blobs, some four seconds for a million of them, but no content.
+    It reads the rows of all blobs, some four seconds for a million of them, but no content. To
+    learn how long a value in a row is takes the right to read it: without, none is counted.
     """
     asked = {"bounds": BOUNDS, "flow_slug": flow_slug, "step_slug": step_slug}
     found: dict[tuple[str | None, str], StepInventory] = {}
@@ -194,10 +201,11 @@ async def take_inventory(
             add_group(step(group.flow_slug, group.step_slug), group)
     for flow, slug, copies, size in await rows(connection, COPIES, asked):
         step(flow, slug).copies, step(flow, slug).copied_size = copies, size
-    (tasks,), (runs,) = await rows(connection, PORTIONS, [SAMPLED_BYTES])
-    sampled = asked | {"tasks": tasks, "runs": runs}
-    for flow, slug, place, count, portion in await rows(connection, INLINE, sampled):
-        add_inline(step(flow, slug), place, round(count * 100 / portion))
+    if await may_read_values(connection):
+        (tasks,), (runs,) = await rows(connection, PORTIONS, [SAMPLED_BYTES])
+        sampled = asked | {"tasks": tasks, "runs": runs}
+        for flow, slug, place, count, portion in await rows(connection, INLINE, sampled):
+            add_inline(step(flow, slug), place, round(count * 100 / portion))
     for flow, slug, threshold in await rows(connection, THRESHOLDS, None):
         if (flow, slug) in found:
             step(flow, slug).threshold = threshold
@@ -251,6 +259,12 @@ async def rows(connection: Connection, statement: Any, parameters: Any) -> list[
 async def find_needing_objects(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
     """Those of these blobs whose rows need what the object storage has of them."""
     return [blob_id for (blob_id,) in await rows(connection, NEEDING_OBJECTS, [list(ids)])]
+
+
+async def may_read_values(connection: Connection) -> bool:
+    """Whether this login may read inputs and outputs."""
+    ((may,),) = await rows(connection, MAY_READ_VALUES, None)
+    return bool(may)
 
 
 async def is_standby(connection: Connection) -> bool:

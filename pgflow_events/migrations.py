@@ -1,4 +1,4 @@
-"""Brings a database to this release: pgmq, then tables, then functions and triggers.
+"""Brings a database to this release: pgmq, then tables, functions and triggers, then roles.
 
 Everything happens in one transaction under an advisory lock, so that several processes may
 migrate at once and a failure leaves the database as it was.
@@ -59,7 +59,7 @@ def sql_folder() -> Path:
 
 
 def sql_files(kind: str) -> list[SqlFile]:
-    """The files of ``migrations``, ``functions`` or ``triggers``, in order of their names."""
+    """The files of such a folder (``migrations``, ``functions``, ...), in order of their names."""
     folder = sql_folder()
     return [
         SqlFile(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
@@ -67,17 +67,25 @@ def sql_files(kind: str) -> list[SqlFile]:
     ]
 
 
-async def migrate(connection: Connection) -> list[str]:
+async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
     """Bring the database to this release.
+
+    Args:
+        connection: One of who owns the schema, or shall own it.
+        roles: Whether to make the roles ``pgflow_worker``, ``pgflow_client`` and
+            ``pgflow_observer`` too. From then on, each call brings their rights up to date.
 
     Returns:
         The paths of the migrations that were applied; functions and triggers are replaced always.
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: pgmq cannot be had, or an applied migration was edited.
+        MigrationError: pgmq cannot be had, the roles cannot be made, or an applied migration was
+            edited.
     """
     async with connection.transaction():
+        # What others may have put into the schema public is not to be taken for PostgreSQL's own.
+        await connection.execute("set local search_path = pg_catalog, pg_temp")
         await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
         # Whoever waits for a table blocks all who come after: rather fail, and be run again.
         await connection.execute("set local lock_timeout = '10s'")
@@ -94,15 +102,17 @@ async def migrate(connection: Connection) -> list[str]:
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
             await record(connection, file)
+        if roles or has_roles(recorded):
+            await make_roles(connection)
     return [file.path for file in new]
 
 
-def migrate_now(conninfo: str) -> list[str]:
+def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
     """Call :func:`migrate` on a connection of its own, outside of trio."""
 
     async def run() -> list[str]:
         async with await Connection.connect(conninfo) as connection:
-            return await migrate(connection)
+            return await migrate(connection, roles=roles)
 
     return trio.run(run)
 
@@ -121,6 +131,8 @@ async def check_schema(connection: Connection) -> None:
     migrations = sql_files("migrations")
     refuse_strangers(migrations, recorded)
     files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
+    if has_roles(recorded):
+        files += sql_files("roles")
     if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
         raise MigrationError(
             f"the database is not at the release of this package ({len(stale)} SQL files differ,"
@@ -156,6 +168,25 @@ async def apply_migration(connection: Connection, file: SqlFile) -> None:
         await connection.execute((sql_folder() / needed).read_bytes())
     await connection.execute(file.text.encode())
     await record(connection, file)
+
+
+def has_roles(recorded: dict[str, str]) -> bool:
+    """Whether the roles were made in this database."""
+    return any(path.startswith("roles/") for path in recorded)
+
+
+async def make_roles(connection: Connection) -> None:
+    """Make the roles where they are missing, and grant them what they may do."""
+    for file in sql_files("roles"):
+        try:
+            await connection.execute(file.text.encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MigrationError(
+                f"{file.path} cannot be applied ({error.diag.message_primary}). Let who has"
+                " CREATEROLE run `create role pgflow_worker; create role pgflow_client; create role"
+                " pgflow_observer`, and the owner of the schemas pgflow and pgmq run this again"
+            ) from error
+        await record(connection, file)
 
 
 async def record(connection: Connection, file: SqlFile) -> None:

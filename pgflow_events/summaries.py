@@ -98,7 +98,7 @@ class StepSummary:
     error: str | None
     """Of the last attempt that failed."""
     output: Any
-    """None too if it is a blob, or if there is none yet."""
+    """None too if it is a blob, if there is none yet, or if it was not asked for."""
     worker_id: UUID | None
     queued_at: datetime | None
     started_at: datetime | None
@@ -129,7 +129,7 @@ select
   end as status,
   coalesce(t.attempts_count, 0) as attempts,
   coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
-  t.error_message as error, t.output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
+  t.error_message as error, {output} as output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
   extract(epoch from
     case when t.status = 'queued' then clock_timestamp() else e.ended_at end - t.started_at
   )::float8 as duration,
@@ -150,19 +150,24 @@ order by s.step_index, t.task_index
 """
 
 
-async def summarize_steps(connection: Connection, run_id: UUID) -> list[StepSummary]:
-    """The steps of a run, each after its dependencies."""
+async def summarize_steps(
+    connection: Connection, run_id: UUID, *, values: bool = True
+) -> list[StepSummary]:
+    """The steps of a run, each after its dependencies; with or without their outputs."""
     cursor = connection.cursor(row_factory=class_row(StepSummary))
-    await cursor.execute(STEP_SUMMARIES, [run_id])
+    output = SQL("t.output") if values else SQL("null::jsonb")
+    await cursor.execute(SQL(STEP_SUMMARIES).format(output=output), [run_id])
     return await cursor.fetchall()
 
 
-async def find_input(connection: Connection, run_id: UUID) -> tuple[Any, BlobSummary | None]:
-    """The input of a run; if it is a blob, None and what it is."""
-    cursor = await connection.execute(
+async def find_input(
+    connection: Connection, run_id: UUID, *, values: bool = True
+) -> tuple[Any, BlobSummary | None]:
+    """The input of a run, None without values; if it is a blob, None and what it is."""
+    statement = SQL(
         """
         select
-          r.input,
+          {input},
           case when b.id is not null then jsonb_build_object(
             'id', b.id, 'kind', b.kind, 'codec', b.codec,
             'raw_size', b.raw_size, 'stored_size', b.stored_size,
@@ -170,9 +175,10 @@ async def find_input(connection: Connection, run_id: UUID) -> tuple[Any, BlobSum
           ) end
         from pgflow.runs r left join pgflow.output_blobs b on b.id = r.input_blob_id
         where r.run_id = %s
-        """,
-        [run_id],
+        """
     )
+    given = SQL("r.input") if values else SQL("null::jsonb")
+    cursor = await connection.execute(statement.format(input=given), [run_id])
     ((value, blob),) = await cursor.fetchall()
     return value, blob
 

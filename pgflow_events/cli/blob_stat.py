@@ -14,7 +14,12 @@ from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
 from pgflow_events.connection import Connection
 from pgflow_events.display import duration, printable
-from pgflow_events.inventory import SizeClass, StepInventory, take_inventory
+from pgflow_events.inventory import (
+    SizeClass,
+    StepInventory,
+    may_read_values,
+    take_inventory,
+)
 
 COLUMNS = (
     "FLOW", "STEP", "INLINE", "BLOBS", "RAW", "STORED", "RATIO", "COPIES", "LARGEST", "NEWEST",
@@ -57,6 +62,8 @@ def stat(flow: str | None, step: str | None, dsn: str | None, as_json: bool) -> 
 async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInventory]:
     """What is stored of a flow and step, or of all."""
     async with await Connection.connect(dsn) as connection:
+        if not await may_read_values(connection):
+            click.echo("values in rows are not counted: this login may not read them", err=True)
         return await take_inventory(connection, flow_slug=flow, step_slug=step)
 
 

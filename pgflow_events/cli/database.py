@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-import psycopg
 import trio
-from psycopg.conninfo import conninfo_to_dict
 
-from pgflow_events.connection import Connection
+from pgflow_events.connection import GARBLED, Connection, is_garbled
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import DatabaseTooNew, MigrationError, SettingsError
 from pgflow_events.migrations import check_schema, migrate
@@ -51,22 +49,11 @@ def checked(dsn: str) -> str:
     """The DSN itself.
 
     Raises:
-        SettingsError: It cannot be understood. The message does not quote it, as libpq's would:
-            it may hold a password.
+        SettingsError: It cannot be understood. The message does not quote it: it may hold a
+            password.
     """
-    try:
-        parameters = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        parameters = {"port": "unknown"}
-    # With "/" or "@" in a password, a part of it passes for the port or the host.
-    if (
-        set(str(parameters.get("port", ""))) - set("0123456789,")
-        or "@" in str(parameters.get("host", ""))[1:]
-    ):
-        raise SettingsError(
-            "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
-            " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
-        )
+    if is_garbled(dsn):
+        raise SettingsError(GARBLED)
     return dsn
 
 

@@ -11,22 +11,34 @@ from pgflow_events.cli.database import database, dsn_option
     cls=Command,
     examples=(
         "pgflow-events migrate",
-        "pgflow-events migrate --dsn postgresql://app@db.example.org/app",
+        "pgflow-events migrate --roles --dsn postgresql://owner@db.example.org/app",
     ),
+)
+@click.option(
+    "--roles",
+    is_flag=True,
+    help="Make the roles pgflow_worker, pgflow_client and pgflow_observer too, to be granted to"
+    " logins that need no more rights than theirs.",
 )
 @dsn_option
 @json_option
-def migrate(dsn: str | None, as_json: bool) -> None:
+def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
     """Bring the database to this release.
 
     Makes the schema pgflow, and pgmq where it is missing, in one transaction. It may be called
-    at any time, and by several at once.
+    at any time, and by several at once. Who calls it first owns the schema, and calls it again for
+    each new release.
+
+    Once the roles are there, each call brings their rights up to date. They are made without a
+    login: `grant pgflow_worker to app` lets the user app be a worker.
     """
     with database(dsn) as found:
-        applied = migrations.migrate_now(found)
+        applied = migrations.migrate_now(found, roles=roles)
     if as_json:
         print_json({"applied": applied})
     else:
         for path in applied:
             click.echo(f"applied {path}")
+        if roles:
+            click.echo("made the roles pgflow_worker, pgflow_client, pgflow_observer")
         click.echo("the database is at this release")

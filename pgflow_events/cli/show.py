@@ -29,23 +29,32 @@ from pgflow_events.summaries import (
     ),
 )
 @click.argument("run_id", type=click.UUID)
+@click.option("--values", is_flag=True, help="Show inputs and outputs too, where they are small.")
 @dsn_option
 @json_option
-def show(run_id: UUID, dsn: str | None, as_json: bool) -> None:
+def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
     """Show a run with its steps.
 
     Each step stands after those it depends on, with its status, attempts, duration, and its
-    output or error. Of an output that is stored as a blob, only its kind and sizes are shown.
+    error; with --values its output too. Of an output that is stored as a blob, only its kind and
+    sizes are shown.
     """
     with database(dsn) as found:
-        run, steps, given = trio.run(find, found, run_id)
+        run, steps, given = trio.run(find, found, run_id, values)
     if as_json:
-        print_json(asdict(run) | given | {"steps": steps})
+        print_json(asdict(run) | given | {"steps": [document(step, values) for step in steps]})
     else:
-        output_console().print(run_tree(run, steps))
+        output_console().print(run_tree(run, steps, values=values))
 
 
-async def find(dsn: str, run_id: UUID) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
+def document(step: StepSummary, values: bool) -> dict[str, Any]:
+    """A step for JSON, with its output if that was asked for."""
+    return {k: v for k, v in asdict(step).items() if values or k != "output"}
+
+
+async def find(
+    dsn: str, run_id: UUID, values: bool
+) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
     """A run, its steps, and what it was given.
 
     Raises:
@@ -55,9 +64,9 @@ async def find(dsn: str, run_id: UUID) -> tuple[RunSummary, list[StepSummary], d
         found = await summarize_runs(connection, run_id=run_id)
         if not found:
             raise UnknownRun(f"there is no run {run_id}")
-        value, blob = await find_input(connection, run_id)
+        value, blob = await find_input(connection, run_id, values=values)
         return (
             found[0],
-            await summarize_steps(connection, run_id),
-            {"input": value, "input_blob": blob},
+            await summarize_steps(connection, run_id, values=values),
+            ({"input": value} if values else {}) | {"input_blob": blob},
         )

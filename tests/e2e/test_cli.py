@@ -102,14 +102,15 @@ def test_a_run_is_started_listed_and_shown(cli, worker):
     assert row.split()[:3] == [run_id, "pages", "completed"]
     assert row.split()[-1] == "3/3"
 
-    tree = cli("show", run_id).stdout
+    assert "<p>long" not in cli("show", run_id).stdout + cli("show", run_id, "--json").stdout
+    tree = cli("show", run_id, "--values").stdout
     assert tree.startswith(f"run {run_id} of pages: completed in ")
     assert "text, 1.8 MB as " in tree
     assert "check completed in " in tree
     assert "  after title\n" in tree
     assert '{"title":"<p>long"}' in tree
 
-    shown = json.loads(cli("show", run_id, "--json").stdout)
+    shown = json.loads(cli("show", run_id, "--values", "--json").stdout)
     assert shown["input"] == {"url": "x"}
     assert [step["dependencies"] for step in shown["steps"]] == [[], ["website"], ["title"]]
     website = shown["steps"][0]

@@ -1,0 +1,51 @@
+-- The queue of a flow is two tables, which belong to whoever makes them. So that workers may define flows and
+-- all of them may use the queues, the owner of the schema makes each queue as soon as its flow is there.
+
+-- Lets the roles use the queue of a flow. Its messages name a task and carry no value.
+create or replace function pgflow.grant_queue(flow_slug text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  queue text := format('pgmq.%I', pgmq.format_table_name(flow_slug, 'q'));
+  archive text := format('pgmq.%I', pgmq.format_table_name(flow_slug, 'a'));
+  ids text := pg_get_serial_sequence(queue, 'msg_id');
+begin
+  execute format(
+    'revoke all on %s, %s from pgflow_worker, pgflow_client, pgflow_observer', queue, archive
+  );
+  execute format('grant select, insert, update, delete on %s to pgflow_worker', queue);
+  execute format('grant select, insert on %s to pgflow_worker', archive);
+  execute format('grant select on sequence %s to pgflow_worker', ids);
+  execute format('grant select on %s, %s to pgflow_observer', queue, archive);
+end
+$$;
+
+create or replace function pgflow.make_queue()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp -- a type of the caller's own would else come first
+as $$
+begin
+  if to_regclass(format('pgmq.%I', pgmq.format_table_name(new.flow_slug, 'q'))) is null then
+    perform pgmq.create(new.flow_slug);
+  elsif not pg_has_role(session_user, current_user, 'usage') then
+    -- It may be that of another application, which no worker gets by defining a flow of that name.
+    raise exception 'there is a queue "%" already: only the owner of the schema may use it for a flow',
+      new.flow_slug using errcode = 'insufficient_privilege';
+  end if;
+  perform pgflow.grant_queue(new.flow_slug);
+  return null;
+end
+$$;
+
+create or replace trigger make_queue
+after insert on pgflow.flows
+for each row
+when (length(new.flow_slug) <= 47) -- create_flow() refuses the others
+execute function pgflow.make_queue();
+
+select pgflow.grant_queue(f.flow_slug) from pgflow.flows f
+where to_regclass(format('pgmq.%I', pgmq.format_table_name(f.flow_slug, 'q'))) is not null;

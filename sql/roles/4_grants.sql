@@ -1,0 +1,109 @@
+-- Who may do what. It begins with nothing, so that what a release takes away is gone.
+
+revoke all on all tables in schema pgflow from pgflow_worker, pgflow_client, pgflow_observer;
+revoke all on all sequences in schema pgflow from pgflow_worker, pgflow_client, pgflow_observer;
+revoke all on all functions in schema pgflow
+from public, pgflow_worker, pgflow_client, pgflow_observer;
+revoke all on schema pgflow, pgmq from pgflow_worker, pgflow_client, pgflow_observer;
+
+grant usage on schema pgflow to pgflow_worker, pgflow_client, pgflow_observer;
+grant usage on schema pgmq to pgflow_worker, pgflow_observer;
+
+-- Some functions run with the rights of the owner, and call others: a type of the caller's own, in its
+-- temporary schema, must not come before that of PostgreSQL.
+do $$
+declare
+  function regprocedure;
+begin
+  for function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'pgflow'::regnamespace and p.prokind = 'f'
+  loop
+    execute format('alter function %s set search_path = pg_catalog, pg_temp', function);
+  end loop;
+end
+$$;
+
+-- A client has no rights to the tables that these two fill.
+alter function pgflow.start_flows security definer;
+alter function pgflow.ensure_blob_days security definer;
+
+-- A worker: defines flows and sets their options, claims and settles tasks, stores and forgets blobs. It
+-- deletes no run, and changes none of what a run was given.
+grant select on
+pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.blobs, pgflow.blob_dictionaries,
+pgflow.workers
+to pgflow_worker;
+grant insert on pgflow.flows, pgflow.steps, pgflow.deps to pgflow_worker;
+grant update (status, output, output_blobs_refs, remaining_steps, has_blobs, completed_at, failed_at)
+on pgflow.runs to pgflow_worker;
+grant select, update on pgflow.step_states to pgflow_worker;
+grant select, insert, update on pgflow.step_tasks to pgflow_worker;
+grant select, insert, update, delete on pgflow.output_blobs, pgflow.worker_seats to pgflow_worker;
+grant select, insert, delete on pgflow.blob_chunks to pgflow_worker;
+grant usage on sequence pgflow.seats to pgflow_worker;
+do $$
+declare
+  options record;
+begin
+  for options in
+    select a.attrelid::regclass as place, string_agg(quote_ident(a.attname), ', ') as names
+    from pg_catalog.pg_attribute a
+    where
+      a.attrelid in ('pgflow.flows'::regclass, 'pgflow.steps'::regclass)
+      and a.attname like 'opt\_%' and not a.attisdropped
+    group by a.attrelid
+  loop
+    execute format('grant update (%s) on %s to pgflow_worker', options.names, options.place);
+  end loop;
+end
+$$;
+grant execute on all functions in schema pgflow to pgflow_worker;
+-- Those of who starts runs, and of the owner.
+revoke execute on function
+pgflow.start_flow, pgflow.start_flows, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
+pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue
+from pgflow_worker;
+
+-- A client: starts runs, and reads what became of any. It writes blobs, for large inputs.
+grant select on
+pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.step_states, pgflow.step_tasks,
+pgflow.output_blobs, pgflow.blob_chunks, pgflow.blob_dictionaries, pgflow.blobs
+to pgflow_client;
+grant insert on pgflow.output_blobs, pgflow.blob_chunks to pgflow_client;
+grant update (raw_size, stored_size, sha256, preview) on pgflow.output_blobs to pgflow_client;
+grant update (has_blobs) on pgflow.runs to pgflow_client;
+grant execute on function
+pgflow.start_flow, pgflow.start_flows, pgflow.open_blob, pgflow.write_chunk, pgflow.finish_blob,
+pgflow.blob_json, pgflow.channel, pgflow.waiting_key
+to pgflow_client;
+
+-- An observer: reads what runs do, and what is stored, but no value.
+grant select on
+pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.step_states, pgflow.dropped_days,
+pgflow.worker_seats, pgflow.workers
+to pgflow_observer;
+do $$
+declare
+  seen record;
+begin
+  for seen in
+    select a.attrelid::regclass as place, string_agg(quote_ident(a.attname), ', ') as names
+    from (
+      values
+      ('pgflow.runs', array['input', 'output']),
+      ('pgflow.step_tasks', array['output']),
+      ('pgflow.output_blobs', array['content', 'data_key', 'preview']),
+      ('pgflow.blob_chunks', array['content']),
+      ('pgflow.blob_dictionaries', array['content']),
+      ('pgflow.blobs', array['preview'])
+    ) as t (place, hidden)
+    join pg_catalog.pg_attribute a on a.attrelid = t.place::regclass
+    where a.attnum > 0 and not a.attisdropped and a.attname <> all (t.hidden)
+    group by a.attrelid
+  loop
+    execute format('grant select (%s) on %s to pgflow_observer', seen.names, seen.place);
+  end loop;
+end
+$$;
+grant execute on function pgflow.channel, pgflow.seat_key, pgflow.worker_tasks to pgflow_observer;
