@@ -32,6 +32,7 @@ from pgflow_events.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.tally import Tally
 from pgflow_events.telemetry import Hook, log_task
 
+HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
 HEARING = 5.0  # seconds the notification of a self-check may take
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 
@@ -348,10 +349,11 @@ class Worker:
     async def _fail_lapsed(self) -> None:
         """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
         async for _ in self._lapsed:
-            if await self._calls.make(
+            if not await self._calls.make(
                 lambda connection: queries.fail_lapsed_tasks(connection, self._slugs)
             ):
-                self._dispatcher.wake()
+                await trio.sleep(HELD)
+            self._dispatcher.wake()
 
     async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
         """Try twice, since connections break, and not for ever: commits wait for this."""
