@@ -162,8 +162,8 @@ class Dispatcher:
             self._due = min(due, self._due)
             self._waiting = min(waiting or self._waiting, self._waiting or waiting)
         # A call that asked for one task only has left those that load nothing.
-        visible = claim.next_due == 0 or waiting
         # What has lapsed is failed by somebody else, who wakes us then.
-        if visible and not claim.lapsed and (call.max_bytes > self._budget or waiting <= self._allowance()):
+        visible = (claim.next_due == 0 or waiting) and not claim.lapsed
+        if visible and (call.max_bytes > self._budget or waiting <= self._allowance()):
             self.wake()
         self._timer.deadline = self._deadline()
