@@ -7,10 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import trio
+from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Client, Flow, Worker, connect
+from pgflow_events.migrations import migrate_now
+
+from .own_server import OwnServer, own_server
 
 
 @pytest.fixture
@@ -47,3 +52,20 @@ def sleeper(database: str) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
             return process
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def server_of_ours() -> Iterator[OwnServer]:
+    """A server of the module's own, which it may stop and start."""
+    with own_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dsn(server_of_ours: OwnServer) -> str:
+    """A migrated database of a server that may be stopped."""
+    with psycopg.connect(server_of_ours.conninfo, autocommit=True) as admin:
+        admin.execute("create database flows encoding 'UTF8' template template0")
+    dsn = make_conninfo(server_of_ours.conninfo, dbname="flows")
+    migrate_now(dsn)
+    return dsn

@@ -1,40 +1,20 @@
 """Workers that live and look dead: none is buried, and no attempt is made twice."""
 
 import signal
-from collections.abc import Iterator
 from uuid import uuid4
 
-import psycopg
 import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Settings, connect, seats
 from pgflow_events.connection import Connection
-from pgflow_events.migrations import migrate_now
 
 from .liveness_scenes import SESSIONS, TERMINATE, Gate, asleep, attempts, whole
 from .observing import execute, logged, rows, until
-from .own_server import OwnServer, own_server
 
 HOUR = Settings(check_interval=3600, grace=3600)
 LONG_ENOUGH = 3.0  # seconds: a peer in doubt waits for 2 for the other sessions of a worker
-
-
-@pytest.fixture(scope="module")
-def server_of_ours() -> Iterator[OwnServer]:
-    with own_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def dsn(server_of_ours: OwnServer) -> str:
-    """A migrated database of a server that may be stopped."""
-    with psycopg.connect(server_of_ours.conninfo, autocommit=True) as admin:
-        admin.execute("create database flows encoding 'UTF8' template template0")
-    dsn = make_conninfo(server_of_ours.conninfo, dbname="flows")
-    migrate_now(dsn)
-    return dsn
 
 
 @pytest.mark.parametrize("kind", list(SESSIONS))

@@ -1,18 +1,14 @@
 """A database that is down, goes down, drops connections, or changes under the worker."""
 
 from collections import Counter
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 import trio
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pgflow_events import Flow, Settings, Worker, connect, dispatcher
-from pgflow_events.migrations import migrate_now
 
 from .observing import execute, logged, rows, until
-from .own_server import OwnServer, own_server
 
 PAGE = "<p>" * 10_000
 RELOAD = "select pg_reload_conf()"
@@ -23,22 +19,6 @@ where datname = current_database() and pid <> pg_backend_pid()
 TERMINATE_WAITING = """
 select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'
 """
-
-
-@pytest.fixture(scope="module")
-def server_of_ours() -> Iterator[OwnServer]:
-    with own_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def dsn(server_of_ours: OwnServer) -> str:
-    """A migrated database of a server that may be stopped."""
-    with psycopg.connect(server_of_ours.conninfo, autocommit=True) as admin:
-        admin.execute("create database flows encoding 'UTF8' template template0")
-    dsn = make_conninfo(server_of_ours.conninfo, dbname="flows")
-    migrate_now(dsn)
-    return dsn
 
 
 class Load:
