@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 import zstandard
 
+from blobstore import utf8
 from blobstore.errors import BlobDamaged
 from blobstore.refusal import refusal
 from blobstore.values import check_size, examine, holds_nul, to_json
@@ -63,7 +64,7 @@ class Payload:
         if isinstance(self.data, bytes):
             return self.data
         try:
-            raw = self.data.encode()
+            raw = utf8.encode(self.data)
         except UnicodeEncodeError:
             raise refusal(self.data) from None
         check_size(len(raw), cap)
@@ -209,7 +210,7 @@ def restore(blob_id: UUID, kind: str, raw: bytes) -> Payload:
     if kind not in KINDS:
         raise BlobDamaged(blob_id, f"its kind is {kind[:40]!r}: was it written by a newer release?")
     try:
-        return Payload(kind, raw.decode() if kind == "text" else raw)
+        return Payload(kind, utf8.decode(raw) if kind == "text" else raw)
     except UnicodeDecodeError as error:
         raise BlobDamaged(blob_id, str(error)) from error
 
