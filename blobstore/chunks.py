@@ -105,8 +105,7 @@ class Chunks:
         """Write some chunks at once; the bytes that are stored."""
 
         async def put(seq: int, raw: Bytes) -> int:
-            # A zstd frame even where it is longer: it has a checksum.
-            content = await self._work(True, lambda: self._seal.seal_chunk(seq, compress(raw)))
+            content = await self._work(True, partial(seal_chunk, self._seal, seq, raw))
             await self._store.put(self._row.id, seq, content)
             return len(content)
 
@@ -146,6 +145,11 @@ class Chunks:
             partial(self._work, True, partial(open_chunk, self._row, self._seal, seq, content))
             for seq, content in zip(seqs, contents, strict=True)
         )
+
+
+def seal_chunk(seal: Seal, seq: int, raw: Bytes) -> bytes:
+    """What is stored of a chunk: a zstd frame even where it is longer, since it has a checksum."""
+    return seal.seal_chunk(seq, compress([raw], len(raw)))
 
 
 def open_chunk(row: BlobRow, seal: Seal, seq: int, content: bytes) -> bytes:

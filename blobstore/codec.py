@@ -3,14 +3,16 @@
     value ── serialize ──> Inline (the JSON, small) or Payload
     value <── parse ── Payload
 
-    bytes of a payload, or of a chunk ── pack ──> what is stored ── unpack ──> the same bytes
+    bytes of a payload ── pack ──> what is stored ── unpack ──> the same bytes
 
 A payload is what stays in memory and in the cache.
 """
 
 import gc
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -53,22 +55,40 @@ class Payload:
     kind: str
     data: str | bytes
 
-    def raw(self, cap: int) -> bytes:
-        """The bytes that are stored.
+    def size(self, cap: int) -> int:
+        """How many bytes are stored.
 
         Raises:
             ValueRefused: A text with a lone surrogate.
             ValueTooLarge: More bytes than `cap`.
         """
-        check_size(len(self.data), cap)  # characters first: no gigabyte is copied to be refused
+        check_size(len(self.data), cap)  # characters first: no gigabyte is read to be refused
         if isinstance(self.data, bytes):
-            return self.data
+            return len(self.data)
         try:
-            raw = utf8.encode(self.data)
+            size = sum(map(len, utf8.pieces(self.data)))
         except UnicodeEncodeError:
             raise refusal(self.data) from None
-        check_size(len(raw), cap)
-        return raw
+        check_size(size, cap)
+        return size
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes that are stored, from the beginning at each call."""
+        return utf8.pieces(self.data) if isinstance(self.data, str) else iter((self.data,))
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        """The same in chunks of `size` bytes, the last one shorter."""
+        if isinstance(self.data, str):
+            return utf8.chunks(self.data, size)
+        view = memoryview(self.data)
+        return (view[start : start + size] for start in range(0, len(view), size))
+
+    def sha256(self) -> bytes:
+        """The digest of what is stored."""
+        digest = sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.digest()
 
 
 class Key(Protocol):
@@ -128,9 +148,10 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def compress(raw: bytes | memoryview) -> bytes:
-    """Make a zstd frame with a checksum."""
-    return _contexts.compressor.compress(raw)
+def compress(pieces: Iterable[bytes | memoryview], size: int) -> bytes:
+    """Make a zstd frame with a checksum, of pieces that are so many bytes together."""
+    frame = _contexts.compressor.compressobj(size=size)
+    return b"".join([*map(frame.compress, pieces), frame.flush()])
 
 
 def decompress(content: bytes, raw_size: int) -> bytes:
@@ -149,15 +170,19 @@ def decompress(content: bytes, raw_size: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def pack(raw: bytes, dictionary: Dictionary | None = None) -> tuple[str, bytes]:
+def pack(payload: Payload, size: int, dictionary: Dictionary | None = None) -> tuple[str, bytes]:
     """Give the codec, `none` or `zstd`, and what to store.
 
     Args:
-        raw: The bytes.
+        payload: What has the bytes.
+        size: How many.
         dictionary: What to compress with.
     """
-    content = dictionary.compress(raw) if dictionary else compress(raw)
-    return ("none", raw) if len(content) >= len(raw) else ("zstd", content)
+    if dictionary:
+        content = dictionary.compress(b"".join(payload.pieces()))
+    else:
+        content = compress(payload.pieces(), size)
+    return ("zstd", content) if len(content) < size else ("none", b"".join(payload.pieces()))
 
 
 def unpack(

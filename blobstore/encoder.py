@@ -3,11 +3,10 @@
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +14,7 @@ import orjson
 import trio
 
 from blobstore import rows
-from blobstore.chunks import Bytes, Chunks, preview_of, regroup
+from blobstore.chunks import Bytes, Chunks, Work, preview_of, regroup
 from blobstore.codec import Inline, Payload, pack, serialize
 from blobstore.depot import Depot
 from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
@@ -86,31 +85,31 @@ class Encoder:
                 order.append(None)
                 small += len(form.json)
                 continue
-            kind, raw, digest = form
-            total += len(raw)
+            payload, size, digest = form
+            total += size
             check_size(small + total, self._depot.cap)
             if digest not in elements:
-                elements[digest] = await self._pack(kind, raw)
+                elements[digest] = await self._pack(payload, size)
             frame.append(None)
             order.append(digest)
         whole = orjson.dumps(frame)
         check_size(len(whole), self._depot.cap)
-        head = await self._pack("list", whole)
+        head = await self._pack(Payload("list", whole), len(whole))
         ids = [elements[digest].id if digest else None for digest in order]
         head = replace(head, elements=ids)
         return Stored(head.id, (head, *elements.values()))
 
     async def _element(
         self, place: int, value: object, threshold: int
-    ) -> Inline | tuple[str, bytes, bytes]:
-        """An element if it is small, else its kind, its bytes and what tells it from others."""
+    ) -> Inline | tuple[Payload, int, bytes]:
+        """An element if it is small, else its bytes, their number and what tells it from others."""
 
-        def prepare(form: Payload) -> tuple[str, bytes, bytes]:
-            raw = form.raw(min(self._depot.cap, ELEMENT_CAP))
+        def prepare(form: Payload) -> tuple[Payload, int, bytes]:
+            size = form.size(min(self._depot.cap, ELEMENT_CAP))
             # Equal elements are stored once, but where it would tell that they are equal.
             secret = self._depot.keys is not None
-            digest = chunk_part(place) if secret else form.kind.encode() + sha256(raw).digest()
-            return form.kind, raw, digest
+            digest = chunk_part(place) if secret else form.kind.encode() + form.sha256()
+            return form, size, digest
 
         try:
             form = await self._serialize(value, threshold)
@@ -128,15 +127,14 @@ class Encoder:
 
     async def _store(self, form: Payload) -> Stored:
         heavy = len(form.data) > HEAVY
-        raw = await self._depot.work(heavy, partial(form.raw, self._depot.cap))
-        if not self._is_large(len(raw)):
-            row = await self._pack(form.kind, raw)
+        size = await self._depot.work(heavy, partial(form.size, self._depot.cap))
+        if not self._is_large(size):
+            row = await self._pack(form, size)
             stored = Stored(row.id, (row,))
         else:
-            objects = self._depot.objects if self._is_object(len(raw)) else None
-            async with aclosing(once(raw)) as whole:
-                chunks = regroup(whole, self._depot.chunk_size)
-                stored = await self._upload(form.kind, chunks, objects)
+            objects = self._depot.objects if self._is_object(size) else None
+            chunks = drawn(form.chunks(self._depot.chunk_size), self._depot.work)
+            stored = await self._upload(form.kind, chunks, objects)
         self._depot.cache.put(stored.id, form)
         return stored
 
@@ -184,31 +182,29 @@ class Encoder:
         )
         return row, seal
 
-    async def _pack(self, kind: str, raw: bytes) -> BlobRow:
-        draft, seal = self._draft(kind)
-        dictionary = self._depot.dictionary(self._owner, len(raw))
+    async def _pack(self, form: Payload, size: int) -> BlobRow:
+        draft, seal = self._draft(form.kind)
+        dictionary = self._depot.dictionary(self._owner, size)
 
         def fill() -> BlobRow:
-            codec, packed = pack(raw, dictionary)
+            codec, packed = pack(form, size, dictionary)
             used = dictionary.id if dictionary and codec == "zstd" else None
             content = seal.seal(packed, CONTENT)
             return replace(draft, codec=codec, dictionary_id=used, content=content)
 
-        def digest() -> bytes:
-            return sha256(raw).digest()
-
-        if len(raw) > HEAVY:  # a digest takes half as long as compressing, on another core
-            row, digested = await beside(
-                partial(self._depot.work, True, fill), partial(self._depot.work, True, digest)
+        if size > HEAVY:  # a digest takes half as long as compressing, on another core
+            row, digest = await beside(
+                partial(self._depot.work, True, fill), partial(self._depot.work, True, form.sha256)
             )
         else:
-            row, digested = fill(), digest()
+            row, digest = fill(), form.sha256()
+        head = next(form.pieces(), b"")
         return replace(
             row,
-            raw_size=len(raw),
+            raw_size=size,
             stored_size=len(row.content or b""),
-            sha256=seal.seal(digested, DIGEST),
-            preview=None if seal.closed else preview_of(kind, raw),
+            sha256=seal.seal(digest, DIGEST),
+            preview=None if seal.closed else preview_of(form.kind, head),
         )
 
     async def _upload(
@@ -242,10 +238,10 @@ def lost(row: BlobRow) -> BlobUnavailable:
     )
 
 
-async def once(raw: bytes) -> AsyncGenerator[bytes, None]:
-    """Bytes in memory as a stream."""
-    await trio.lowlevel.checkpoint()
-    yield raw
+async def drawn(chunks: Iterator[Bytes], work: Work) -> AsyncGenerator[Bytes, None]:
+    """Chunks that take a while to make, each made in a thread."""
+    while chunk := await work(True, partial(next, chunks, b"")):
+        yield chunk
 
 
 async def chain(head: Bytes, rest: AsyncIterator[Bytes]) -> AsyncGenerator[Bytes, None]:

@@ -101,7 +101,7 @@ def fill(database: str, days: int, count: int, size: int = 3000) -> None:
                 "length": timedelta(hours=23),
                 "count": count,
                 "content": content,
-                "chunk": compress(content),
+                "chunk": compress([content], len(content)),
             },
         )
 

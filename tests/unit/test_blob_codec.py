@@ -7,6 +7,7 @@ import tracemalloc
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import pytest
 import zstandard
@@ -19,7 +20,17 @@ MIB = 1024 * 1024
 BLOB_ID = new_id()
 PAGE = "".join(f"<li class='row'><a href='/page/{n}'>Ärger {n * n}</a></li>\n" for n in range(1000))
 RAW = PAGE.encode()
-COMPRESSORS = {"none": lambda raw: raw, "zstd": compress}
+
+
+def frame_of(raw: bytes) -> bytes:
+    return compress([raw], len(raw))
+
+
+def packed(raw: bytes) -> tuple[str, bytes]:
+    return pack(Payload("bytes", raw), len(raw))
+
+
+COMPRESSORS = {"none": lambda raw: raw, "zstd": frame_of}
 
 
 def damaged(codec: str, content: bytes, raw_size: int = len(RAW)) -> str:
@@ -38,7 +49,7 @@ def peak_memory(call: Callable[[], object]) -> int:
 
 
 def test_a_page_shrinks_and_its_frame_carries_size_and_checksum():
-    codec, content = pack(RAW)
+    codec, content = packed(RAW)
     frame = zstandard.get_frame_parameters(content)
     assert codec == "zstd"
     assert len(content) < len(RAW) / 5
@@ -49,14 +60,23 @@ def test_a_page_shrinks_and_its_frame_carries_size_and_checksum():
 
 @pytest.mark.parametrize("raw", [b"", b"abc", os.urandom(10_000)], ids=len)
 def test_what_does_not_shrink_is_stored_as_it_is(raw):
-    assert pack(raw) == ("none", raw)
+    assert packed(raw) == ("none", raw)
     assert unpack("none", raw, len(raw)) == raw
+
+
+def test_a_text_in_many_pieces_is_packed_as_its_bytes_are():
+    text = PAGE * 5
+    payload, raw = Payload("text", text), text.encode()
+    codec, content = pack(payload, payload.size(2**20))
+    assert unpack(codec, content, len(raw)) == raw
+    assert payload.sha256() == sha256(raw).digest()
+    assert list(payload.chunks(100_000)) == list(Payload("bytes", raw).chunks(100_000))
 
 
 def test_a_chunk_is_a_frame_even_where_that_is_longer():
     raw = os.urandom(1000)
-    assert len(compress(raw)) > len(raw)
-    assert unpack("zstd", compress(raw), len(raw)) == raw
+    assert len(frame_of(raw)) > len(raw)
+    assert unpack("zstd", frame_of(raw), len(raw)) == raw
 
 
 def opened(content: bytes) -> bytes | None:
@@ -68,7 +88,7 @@ def opened(content: bytes) -> bytes | None:
 
 
 def test_4000_flipped_bits_of_a_frame_are_noticed_or_make_no_difference():
-    content = compress(RAW)
+    content = frame_of(RAW)
     outcomes = []
     for bit in random.Random(1).sample(range(len(content) * 8), 4000):
         flipped = bytearray(content)
@@ -132,7 +152,8 @@ def test_bytes_that_are_no_text_or_no_json_are_damage():
     ],
 )
 def test_the_bytes_of_a_payload_restore_it(payload, raw):
-    assert payload.raw(2**20) == raw
+    assert b"".join(payload.pieces()) == b"".join(payload.chunks(2)) == raw
+    assert payload.size(2**20) == len(raw)
     assert restore(BLOB_ID, payload.kind, raw) == payload
 
 
@@ -140,7 +161,7 @@ def test_four_threads_do_not_spoil_each_other():
     pages = [f"{n}{PAGE * 5}".encode() for n in range(4)]
 
     def round_trips(page: bytes) -> bool:
-        return all(unpack(*pack(page), len(page)) == page for _ in range(100))
+        return all(unpack(*packed(page), len(page)) == page for _ in range(100))
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(round_trips, pages))

@@ -33,15 +33,18 @@ json_values = st.recursive(
 def through_blob(value: object) -> Any:
     payload = serialize(value, threshold=0, cap=CAP)
     assert isinstance(payload, Payload)
-    raw = payload.raw(CAP)
-    unpacked = unpack(*pack(raw), len(raw))
+    size = payload.size(CAP)
+    unpacked = unpack(*pack(payload, size), size)
     blob_id = new_id()
     return parse(blob_id, restore(blob_id, payload.kind, unpacked))
 
 
 def kept(value: object, cap: int, threshold: int) -> bytes:
     form = serialize(value, threshold=threshold, cap=cap)
-    return form.json if isinstance(form, Inline) else form.raw(cap)
+    if isinstance(form, Inline):
+        return form.json
+    form.size(cap)
+    return b"".join(form.pieces())
 
 
 def refused(value: object, cap: int = CAP, threshold: int = 8192) -> str:
