@@ -1,6 +1,7 @@
 """Encodes, saves and loads values; each worker or client owns one of these."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -140,6 +141,26 @@ class Blobs:
             psycopg.Error: They cannot be saved; the transaction has failed.
         """
         await rows.save(connection, stored, run_ids)
+
+    def saved(
+        self,
+        connection: AsyncConnection[Any],
+        stored: Sequence[Stored],
+        run_ids: Collection[UUID] = (),
+    ) -> AbstractAsyncContextManager[None]:
+        """Save blobs, and do what the block does, in one transaction: mostly in one round trip.
+
+        The block sends one statement, and reads its answer after the block.
+
+        Args:
+            connection: One that commits by itself, in no transaction.
+            stored: The blobs; any that are saved already, or none.
+            run_ids: As for :meth:`save`.
+
+        Raises:
+            psycopg.Error: At the end of the block; nothing was done.
+        """
+        return rows.saved(connection, stored, run_ids)
 
     async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
         """Get blobs: with one query for those that are not in the cache, or with none.

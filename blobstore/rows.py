@@ -1,6 +1,7 @@
 """The rows of `pgflow.output_blobs`: what is known of a blob, and a small one itself."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -123,6 +124,27 @@ class Stored:
     def unsaved_bytes(self) -> int:
         """Bytes that saving it sends."""
         return sum(len(row.content or b"") for row in self.rows)
+
+
+@asynccontextmanager
+async def saved(
+    connection: AsyncConnection[Any], stored: Sequence[Stored], run_ids: Collection[UUID]
+) -> AsyncIterator[None]:
+    """Save blobs, and do what the block does in the same transaction; see `Blobs.saved`."""
+    unsaved = [blob for blob in stored if blob.is_unsaved]
+    size = sum(blob.unsaved_bytes for blob in unsaved)
+    if not unsaved:
+        yield
+    elif size > PIPELINED_BYTES or any(blob.upload for blob in unsaved):
+        async with connection.transaction():
+            await save(connection, unsaved, run_ids)
+            yield
+    else:
+        # What goes through a pipeline at once is one transaction, without BEGIN and COMMIT.
+        async with connection.pipeline():
+            for row in [row for blob in unsaved for row in blob.rows]:
+                await connection.execute(INSERT, _parameters(row))
+            yield
 
 
 async def save(

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from psycopg.rows import class_row, scalar_row
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int4, Int8
 
@@ -110,7 +111,7 @@ async def claim_tasks(
         prepare=True,
         binary=True,
     )
-    return read_claim(await cursor.fetchall())
+    return await read_claim(cursor)
 
 
 async def complete_tasks(
@@ -121,10 +122,13 @@ async def complete_tasks(
     qty: int,
     worker_id: UUID,
     max_bytes: int,
-) -> Claim:
-    """Settle these outcomes, and claim as :func:`claim_tasks` does in the same commit."""
+) -> AsyncCursor[TupleRow]:
+    """Settle these outcomes, and claim as :func:`claim_tasks` does in the same commit.
+
+    The answer is for :func:`read_claim`, when the transaction is over.
+    """
     tasks = [outcome.task for outcome in outcomes]
-    cursor = await connection.execute(
+    return await connection.execute(
         COMPLETE_TASKS,
         [
             [task.run_id for task in tasks],
@@ -143,12 +147,11 @@ async def complete_tasks(
         prepare=True,
         binary=True,
     )
-    return read_claim(await cursor.fetchall())
 
 
-def read_claim(rows: Sequence[Sequence[Any]]) -> Claim:
+async def read_claim(cursor: AsyncCursor[TupleRow]) -> Claim:
     """The tasks of all rows but the last, which sums up."""
-    *tasks, last = rows
+    *tasks, last = await cursor.fetchall()
     next_due, refused, owed_tasks, owed_runs, next_bytes, lapsed = last[9:]
     return Claim(
         [ClaimedTask(*row[:9]) for row in tasks],

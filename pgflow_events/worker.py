@@ -316,27 +316,19 @@ class Worker:
         self._tally.put_down(outcome.task)
 
     async def _complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
-        blobs = [
-            outcome.output
-            for outcome in outcomes
-            if isinstance(outcome.output, Stored) and outcome.output.is_unsaved
-        ]
+        blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
+        run_ids = [outcome.task.run_id for outcome in outcomes]
         slugs = self._slugs_in_turn()
 
         async def complete(connection: Connection) -> Claim:
-            return await queries.complete_tasks(
-                connection, outcomes, slugs, qty=qty, worker_id=self.id, max_bytes=max_bytes
-            )
-
-        async def save_and_complete(connection: Connection) -> Claim:
             # The blobs first: their writing takes longest, and no run is locked yet.
-            async with connection.transaction():
-                await self._blobs.save(
-                    connection, blobs, [outcome.task.run_id for outcome in outcomes]
+            async with self._blobs.saved(connection, blobs, run_ids):
+                answer = await queries.complete_tasks(
+                    connection, outcomes, slugs, qty=qty, worker_id=self.id, max_bytes=max_bytes
                 )
-                return await complete(connection)
+            return await queries.read_claim(answer)
 
-        claim = await self._calls.make(save_and_complete if blobs else complete)
+        claim = await self._calls.make(complete)
         self._tally.count(outcomes, claim.refused)
         return self._heeded(claim)
 

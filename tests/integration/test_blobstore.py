@@ -286,6 +286,32 @@ async def test_chunks_written_within_a_transaction_go_with_it(store):
         assert await store.query("select from pgflow.blob_chunks") == []
 
 
+# One goes through a pipeline, the others in a transaction that says so.
+WAYS = {
+    "in one round trip": (PAGE, MIB),
+    "in chunks": (PAGE, CHUNK),
+    "of megabytes": (random.Random(5).randbytes(4 * MIB + 1), 8 * MIB),
+}
+
+
+@pytest.mark.parametrize(("value", "chunk_size"), WAYS.values(), ids=WAYS)
+async def test_a_blob_is_saved_with_what_follows_or_not_at_all(store, value, chunk_size):
+    blobs = store.blobs(chunk_size=chunk_size)
+    stored = await blobs.encode(value, await store.owner())
+    finished = "select count(*) from pgflow.output_blobs where sha256 is not null"
+    async with store.lend() as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            async with blobs.saved(connection, [stored]):
+                await connection.execute("select 1 / 0")
+        assert await store.query(finished) == [(0,)]
+        async with blobs.saved(connection, [stored]):
+            answer = await connection.execute("select txid_current()::text::xid")
+        assert await store.query(
+            "select xmin from pgflow.output_blobs where id = %s", stored.id
+        ) == [await answer.fetchone()]
+    assert await store.get(stored.id) == value
+
+
 async def counted(connection: Connection) -> int:
     cursor = await connection.execute("select count(*)::int from pgflow.output_blobs")
     ((count,),) = await cursor.fetchall()
