@@ -2,9 +2,8 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ import psycopg
 import trio
 
 from blobstore import Blobs, Stored
-from pgflow_events import queries, retention, seats
+from pgflow_events import queries, seats
 from pgflow_events.calls import Calls
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
@@ -25,15 +24,14 @@ from pgflow_events.liveness import Liveness
 from pgflow_events.migrations import check_schema
 from pgflow_events.pool import Pool
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
-from pgflow_events.retention import Pruned
 from pgflow_events.settings import Settings
 from pgflow_events.shutdown import Shutdown
 from pgflow_events.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.tally import Tally
 from pgflow_events.telemetry import Hook, log_task
+from pgflow_events.upkeep import SelfCheck, keep_house
 
 HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
-HEARING = 5.0  # seconds the notification of a self-check may take
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 
 log = logging.getLogger("pgflow_events.worker")
@@ -89,7 +87,6 @@ class Worker:
         )
         self._tally = Tally()
         self._has_claimed = trio.Event()
-        self._check_due = inf
         self._service = Service(
             NotifySocket.of(),
             watchdog_time(),
@@ -109,6 +106,7 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
+        self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
         self._report_lapsed, self._lapsed = trio.open_memory_channel[None](1)
         self._completer = Completer(
             self._dispatcher, self._settings.slots, self._complete, self._notify
@@ -154,7 +152,7 @@ class Worker:
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
                 roles.start_soon(self._liveness.run, self._calls)
-                roles.start_soon(self._keep_house)
+                roles.start_soon(keep_house, self._calls, self._blobs, self._slugs, self._settings)
                 roles.start_soon(self._fail_lapsed)
                 if signals:
                     await roles.start(self._shutdown.run)
@@ -207,51 +205,7 @@ class Worker:
             on_listen=self._liveness.take_seat,
         )
         await roles.start(listener.run)
-        roles.start_soon(self._prove_listening, listener)
-
-    async def _prove_listening(self, listener: Listener) -> None:
-        """Now and then, see that notifications arrive, and claim as if one had been missed."""
-        heard, self._check_due = True, trio.current_time() + HEARING
-        while True:
-            before, heard = heard, await listener.check(self._ping, HEARING)
-            if before and not heard:
-                log.warning(
-                    "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
-                    " worker a DSN of the server itself to listen at",
-                    self._settings.poll_interval,
-                )
-            self._dispatcher.poll_every(inf if heard else self._settings.poll_interval)
-            settings = self._settings
-            pause = settings.check_interval if heard else settings.poll_interval
-            self._check_due = trio.current_time() + pause + HEARING
-            await trio.sleep(pause)
-            self._dispatcher.wake()
-
-    async def _keep_house(self) -> None:
-        """Now and then, make room for what comes, and delete what is to be kept no longer."""
-        make = self._calls.make
-        chores: list[Callable[[], Awaitable[object]]] = [
-            lambda: self._blobs.use_dictionaries(self._slugs),
-            lambda: retention.ensure_days(make),
-            lambda: retention.forget(make, Pruned()),
-            self._prune,
-        ]
-        while True:
-            for chore in chores:
-                try:
-                    await chore()
-                except psycopg.errors.InsufficientPrivilege as error:
-                    reason = error.diag.message_primary
-                    log.warning("%s: let the owner call `pgflow-events prune`", reason)
-                except psycopg.Error as error:
-                    log.warning("could not tidy up: %s", error.diag.message_primary or error)
-            await trio.sleep(self._settings.check_interval)
-
-    async def _prune(self) -> None:
-        keep_runs = self._settings.keep_runs
-        if keep_runs is not None:
-            older_than = await retention.cutoff(self._calls.make, keep_runs, whole_days=True)
-            await retention.prune(self._calls.make, older_than)
+        roles.start_soon(self._check.run, listener)
 
     def _status(self) -> str:
         """What systemd shows."""
@@ -264,7 +218,7 @@ class Worker:
         late = trio.current_time() - patience
         if self._calls.silent_since < late:
             return "the database does not answer"
-        return "the self-check is late" if self._check_due < late else None
+        return "the self-check is late" if self._check.due < late else None
 
     def _leave(self) -> None:
         self.stop()
@@ -358,6 +312,3 @@ class Worker:
                 log.warning("could not wake other workers or clients: %s", error)
             else:
                 return
-
-    async def _ping(self, channel: str) -> None:
-        await self._calls.make(lambda connection: queries.ping(connection, channel))
