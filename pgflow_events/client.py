@@ -135,15 +135,15 @@ class Client:
     async def _start(
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
     ) -> None:
-        """Start the runs: in one statement if all inputs are small, else with their blobs."""
-        values: list[Inline | Stored] = []
+        """Start the runs: in one round trip if all inputs are small, else with their blobs."""
+        small: list[Inline] = []
         for value in inputs:
             if not (inline := await self._blobs.inline(value, threshold=threshold)):
                 break
-            values.append(inline)
+            small.append(inline)
         async with self._pool.connection() as connection:
-            if len(values) == len(inputs):
-                await queries.start_flows(connection, slug, values, run_ids)
+            if len(small) == len(inputs):
+                await queries.start_flows_and_notify(connection, slug, small, run_ids)
                 return
             async with connection.transaction():
                 values = [

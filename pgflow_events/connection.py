@@ -334,6 +334,15 @@ class Connection(psycopg.AsyncConnection[Row]):
             async with transaction:
                 yield transaction
 
+    def end_transaction(self) -> None:
+        """In a pipeline, make a transaction of what was sent, and another one of what comes.
+
+        Waits for nothing: both go to the server together.
+        """
+        if not self._pipeline:
+            raise errors.ProgrammingError("there is no pipeline")
+        self._pipeline._enqueue_sync()  # noqa: SLF001 - its own sync() waits for the answers
+
     def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> Never:
         """Not supported: it would keep the connection between two notifications."""
         raise errors.NotSupportedError("use add_notify_handler() and read_notifies()")

@@ -244,6 +244,20 @@ async def start_flows(
     )
 
 
+async def start_flows_and_notify(
+    connection: Connection, flow_slug: str, inputs: Sequence[Inline], run_ids: Sequence[UUID]
+) -> None:
+    """Start a run for each input, and wake the workers right after: in one round trip.
+
+    To notify in the commit would hold a lock of the whole server until it is on the disk.
+    """
+    async with connection.pipeline():
+        await connection.execute("select set_config('pgflow.notify', 'off', true)")
+        await start_flows(connection, flow_slug, inputs, run_ids)
+        connection.end_transaction()
+        await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
+
+
 async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
     """The run of this id, if there is one."""
     cursor = connection.cursor(row_factory=class_row(RunRow))

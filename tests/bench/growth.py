@@ -18,7 +18,7 @@ from pgflow_events import Settings
 from pgflow_events.bench.drain import drained, waiting
 from pgflow_events.bench.measured import Measured, scaled
 from pgflow_events.connection import Connection
-from pgflow_events.queries import Outcome, claim_tasks, complete_tasks
+from pgflow_events.queries import Outcome, claim_tasks, complete_tasks, read_claim
 
 FLOW = "bench_growth"
 TASKS = int(os.environ.get("BENCH_GROWTH_TASKS", "100000"))
@@ -154,9 +154,10 @@ async def claim_and_complete(
     claim = await claim_tasks(connection, [slug], batch, worker_id, NO_LIMIT)
     while claim.tasks:
         outcomes = [Outcome(task, Inline(b"0")) for task in claim.tasks]
-        claim = await complete_tasks(
+        answer = await complete_tasks(
             connection, outcomes, [slug], qty=batch, worker_id=worker_id, max_bytes=NO_LIMIT
         )
+        claim = await read_claim(answer)
         if notify:
             await notify(connection, claim.owed_tasks, claim.owed_runs)
 

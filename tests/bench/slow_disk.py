@@ -7,13 +7,17 @@ wait. A NOTIFY takes this away: it holds a lock of the whole server until its co
 
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import trio
 
+from blobstore import Inline
+from blobstore.ids import new_id
 from pgflow_events import EmbeddedServer, Settings, Worker
 from pgflow_events.bench import queries
 from pgflow_events.bench.drain import waiting
@@ -22,11 +26,16 @@ from pgflow_events.bench.measured import Measured, rate, scaled
 from pgflow_events.connection import Connection
 from pgflow_events.migrations import migrate
 from pgflow_events.programs import Programs, find_binaries
-from pgflow_events.queries import notify_owed
+from pgflow_events.queries import (
+    define_flow,
+    notify_owed,
+    start_flows,
+    start_flows_and_notify,
+)
 from tests.bench.growth import claim_and_complete
 
 FLOW = "bench_slow_disk"
-CLIENTS, BATCH, RUNS = 16, 5, 4_000
+CLIENTS, BATCH, RUNS, STARTS = 16, 5, 4_000, 1_000
 DELAYS = (1, 5)  # ms
 SOURCE = Path(__file__).with_name("slow_fsync.c")
 
@@ -38,14 +47,15 @@ for each statement execute function pgflow_bench.notify();
 """
 
 Work = Callable[[str], Awaitable[None]]
+Start = Callable[[Connection, str, Sequence[Inline], Sequence[UUID]], Awaitable[None]]
 
 
 async def slow_disk(_: str) -> list[Measured]:
-    """Completions a second of 16 clients, where each wait for the disk is 1 ms and 5 ms longer.
+    """Completions and starts a second of 16 clients, where each wait for the disk is longer.
 
-    The clients call `complete_tasks` and `claim_tasks` for 5 tasks at once, or are workers with 5
-    slots. Beside it is the same with a trigger that notifies in the commit; the floor are as many
-    clients by hand on a plain table.
+    By 1 ms and by 5 ms. The clients call `complete_tasks` and `claim_tasks` for 5 tasks at once, or
+    are workers with 5 slots, or start runs one by one. Beside it is the same with a trigger that
+    notifies in the commit; the floor are as many clients by hand on a plain table.
     """
     return [measured for delay in DELAYS for measured in await on_slow_disk(delay)]
 
@@ -63,7 +73,8 @@ async def on_slow_disk(delay: int) -> list[Measured]:
             quiet = {name: await completed(dsn, work) for name, work in ways.items()}
             plain.execute(NOTIFYING)
             loud = {name: await completed(dsn, work) for name, work in ways.items()}
-    return [
+        starts = await starting(dsn, f"{delay} ms, {CLIENTS} that start")
+    completions = [
         Measured(
             setting=f"{delay} ms, {CLIENTS} {name}",
             unit="tasks/s",
@@ -73,6 +84,38 @@ async def on_slow_disk(delay: int) -> list[Measured]:
         )
         for name in ways
     ]
+    return [*completions, starts]
+
+
+async def starting(dsn: str, setting: str) -> Measured:
+    """Runs a second that clients start, each on a connection of its own, one after the other."""
+    ways = (start_flows_and_notify, start_flows, insert)
+    ours, loud, floor = [await started(dsn, way) for way in ways]
+    beside = {"NOTIFY in the commit": loud}
+    return Measured(setting=setting, unit="runs/s", ours=ours, floor=floor, beside=beside)
+
+
+async def started(dsn: str, start: Start) -> dict[str, float]:
+    """The same, this way."""
+    numbers = iter(range(scaled(STARTS)))
+
+    async def client() -> None:
+        async with await Connection.connect(dsn) as connection:
+            for _ in numbers:
+                await start(connection, FLOW, [Inline(b"1")], [new_id()])
+
+    async with await Connection.connect(dsn) as connection:
+        await define_flow(connection, FLOWS[FLOW](FLOW).definition())
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(CLIENTS):
+            nursery.start_soon(client)
+    return rate(scaled(STARTS), time.perf_counter() - began)
+
+
+async def insert(connection: Connection, *_: object) -> None:
+    """By hand: a row."""
+    await queries.run(connection, queries.ADD_JOBS, 1)
 
 
 @contextmanager

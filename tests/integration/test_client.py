@@ -42,6 +42,22 @@ async def test_a_flow_that_is_not_in_the_database_is_unknown(client):
         await client.start("nowhere", None)
 
 
+FAILING = """
+create or replace function pgflow.notify_tasks_inserted() returns trigger language plpgsql as
+$$ begin raise 'notified in the commit'; end $$
+"""
+
+
+async def test_workers_are_woken_after_the_commit_of_a_start_and_not_in_it(client, work, database):
+    """In the commit it would hold a lock of the whole server until that is on the disk."""
+    await work(echo())
+    await execute(database, FAILING)
+    run = await client.start("flow", "small")
+    assert await run.result() == {"step": "small"}
+    with pytest.raises(psycopg.errors.RaiseException, match="in the commit"):
+        await execute(database, "select pgflow.start_flow('flow', '1')")
+
+
 async def test_a_run_that_is_not_in_the_database_is_unknown(client):
     run_id = uuid4()
     with pytest.raises(UnknownRun, match=f"there is no run {run_id}"):

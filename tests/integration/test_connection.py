@@ -152,6 +152,29 @@ async def test_a_pipeline_runs_all_its_commands(conn):
     assert [await cursor.fetchone() for cursor in cursors] == [(i,) for i in range(500)]
 
 
+async def test_a_pipeline_may_be_several_transactions(conn):
+    async def insert_and_fail():
+        async with conn.pipeline():
+            await conn.execute("insert into item values (1)")
+            await conn.execute("insert into item values (2)")
+            conn.end_transaction()
+            await conn.execute("insert into item values (3)")
+            await conn.execute("select 1 / 0")
+            conn.end_transaction()
+            await conn.execute("insert into item values (4)")
+
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await insert_and_fail()
+    found = await (await conn.execute("select id, xmin from item order by id")).fetchall()
+    assert [number for number, _ in found] == [1, 2, 4]
+    assert len({xid for _, xid in found}) == 2
+
+
+async def test_there_is_no_transaction_to_end_without_a_pipeline(conn):
+    with pytest.raises(psycopg.ProgrammingError, match="no pipeline"):
+        conn.end_transaction()
+
+
 async def test_executemany_inserts_each_row(conn):
     async with conn.cursor() as cursor:
         await cursor.executemany("insert into item values (%s)", [(i,) for i in range(1000)])

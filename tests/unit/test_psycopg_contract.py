@@ -36,6 +36,7 @@ SIGNATURES = {
     psycopg.AsyncConnection._cancel_gen: ["self"],
     psycopg.AsyncConnection._should_cancel: ["self"],
     psycopg.AsyncConnection._try_cancel: ["self", "timeout"],
+    psycopg.AsyncPipeline._enqueue_sync: ["self"],
     psycopg.AsyncTransaction.__init__: ["self", "connection", "savepoint_name", "force_rollback"],
     psycopg.AsyncTransaction.__aexit__: ["self", "exc_type", "exc_val", "exc_tb"],
     capabilities.has_cancel_safe: ["check"],
