@@ -1,0 +1,38 @@
+"""Processes that are killed, and what is true afterwards whatever has happened."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ..integration.conftest import client, dsn, server_of_ours, work
+
+__all__ = ["client", "dsn", "server_of_ours", "work"]
+
+ROOT = Path(__file__).parents[2]
+
+Victim = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def victim(database: str) -> Iterator[Victim]:
+    """Starts a worker in a process of its own, and returns when it is ready."""
+    with ExitStack() as stack:
+
+        def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.faults.victim", dsn, *options],
+                    cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield start

@@ -1,0 +1,76 @@
+"""PgBouncer in transaction mode before a server, as Debian installs it."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ..integration.own_server import account, free_port
+
+PROGRAM = "/usr/sbin/pgbouncer"
+START_TIMEOUT = 20.0
+SETTINGS = """
+[databases]
+* = host={host} port={port} user=postgres
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 5
+logfile = {folder}/log
+{more}
+"""
+
+
+@contextmanager
+def pooler(conninfo: str, more: str = "") -> Iterator[str]:
+    """Run PgBouncer for the block; yields the conninfo of the same database behind it."""
+    if not Path(PROGRAM).exists():
+        if os.environ.get("PGFLOW_TEST_REQUIRE"):
+            pytest.fail("pgbouncer is required and not installed")
+        pytest.skip("pgbouncer is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pgflow_pooler_"))
+    given, own = conninfo_to_dict(conninfo), free_port()
+    ini = folder / "ini"
+    ini.write_text(
+        SETTINGS.format(
+            host=given["host"], port=given.get("port", 5432), own=own, folder=folder, more=more
+        )
+    )
+    if user := account():
+        shutil.chown(folder, user)
+    process = subprocess.Popen(
+        [PROGRAM, "--quiet", ini], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    pooled = make_conninfo(
+        "", host="127.0.0.1", port=own, user="postgres", dbname=given["dbname"], sslmode="disable",
+        gssencmode="disable",
+    )
+    try:
+        until_it_answers(pooled, process, folder / "log")
+        yield pooled
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def until_it_answers(conninfo: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when it lets clients in."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while pq.PGconn.ping(conninfo.encode()) != pq.Ping.OK:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    psycopg.connect(conninfo).close()

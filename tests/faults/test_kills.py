@@ -1,0 +1,99 @@
+"""A worker that is killed at a named point of a task's life."""
+
+import pytest
+import trio
+
+from pgflow_events import Settings, Worker, queries
+from pgflow_events.connection import Connection
+
+from ..integration.liveness_scenes import whole
+from .breakpoint import Breakpoint
+from .soundness import assert_sound
+from .victim import PAGE, pages
+
+# Only a death that was noticed can wake it.
+RESCUE = Settings(check_interval=3600, grace=3600)
+
+READ = "then content end"
+CLAIM, COMPLETE, NOTIFY = "pgflow.claim_tasks", "pgflow.complete_tasks", "pgflow.notify_owed"
+
+# The point (statement, how often it passes before, moment), what the victim has begun by then, and
+# what begins in another worker: each step with its attempt.
+POINTS = {
+    "before the claim is sent": (CLAIM, 0, "asked", [], ["page 1", "length 1"]),
+    "before the claim commits": (CLAIM, 0, "done", [], ["page 1", "length 1"]),
+    "after the claim has committed": (CLAIM, 0, "committed", [], ["page 2", "length 1"]),
+    "before its blob is read": (READ, 0, "asked", ["page 1"], ["length 2"]),
+    "while its blob is read": (READ, 0, "committed", ["page 1"], ["length 2"]),
+    "before the completion": (COMPLETE, 0, "asked", ["page 1"], ["page 2", "length 1"]),
+    "before the completion commits": (COMPLETE, 0, "done", ["page 1"], ["page 2", "length 1"]),
+    "before the answer to the commit": (COMPLETE, 0, "committed", ["page 1"], ["length 2"]),
+    "before the last completion": (COMPLETE, 1, "asked", ["page 1", "length 1"], ["length 2"]),
+    "before the last commit": (COMPLETE, 1, "done", ["page 1", "length 1"], ["length 2"]),
+    "before the last answer": (COMPLETE, 1, "committed", ["page 1", "length 1"], []),
+    "before it notifies": (NOTIFY, 0, "asked", ["page 1", "length 1"], []),
+}
+
+
+@pytest.fixture
+async def rescuer(database):
+    """A worker, not begun, that notes what it begins; its flow is defined."""
+    begun: list[str] = []
+
+    async def note(context):
+        begun.append(f"{context.step} {context.attempt}")
+
+    flow = pages(note)
+    async with await Connection.connect(database) as connection:
+        await queries.define_flow(connection, flow.definition())
+    worker = Worker([flow], database, settings=RESCUE)
+    worker.begun = begun
+    return worker
+
+
+@pytest.mark.parametrize("point", list(POINTS))
+async def test_a_task_goes_on_elsewhere_at_once_and_is_completed_once(
+    client, database, victim, rescuer, nursery, point
+):
+    statement, skip, moment, before, after = POINTS[point]
+    breakpoint_ = Breakpoint(database, statement, moment, skip=skip)
+    await nursery.start(breakpoint_.run)
+    run = await client.start("pages", None)
+    process = victim(breakpoint_.conninfo)
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(run.wait)
+        await breakpoint_.reached.wait()
+        await nursery.start(rescuer.run)
+        await whole(database)
+        process.kill()
+        process.wait()
+        breakpoint_.drop()
+        with trio.fail_after(5):
+            await run.wait()
+    assert process.stdout.read().split("\n") == ["ready", *before, ""]
+    assert rescuer.begun == after
+    assert await run.result() == {"length": len(PAGE)}
+    await assert_sound(database)
+
+
+@pytest.mark.parametrize("step", ["page", "length"])
+async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
+    client, database, victim, rescuer, nursery, step
+):
+    run = await client.start("pages", None)
+    process = victim(database, step)
+    await line(process, f"{step} 1")
+    await nursery.start(rescuer.run)
+    await whole(database)
+    process.kill()
+    process.wait()
+    with trio.fail_after(5):
+        assert await run.result() == {"length": len(PAGE)}
+    assert rescuer.begun[0] == f"{step} 2"
+    await assert_sound(database)
+
+
+async def line(process, text: str) -> None:
+    """Return when it prints this."""
+    while (printed := await trio.to_thread.run_sync(process.stdout.readline)) != f"{text}\n":
+        assert printed, "it has ended"
