@@ -25,6 +25,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 NET = 60.0  # seconds between two looks at a run that nobody spoke of
+POLL = 1.0  # seconds, where a pooler is in between and may swallow what is said
 CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 
@@ -32,6 +33,7 @@ CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 async def connect(
     dsn: str = "",
     *,
+    listen_dsn: str | None = None,
     connections: int = 4,
     value_cap: int = VALUE_CAP,
     keys: Keys | None = None,
@@ -46,6 +48,8 @@ async def connect(
 
     Args:
         dsn: Where the database is, as libpq takes it.
+        listen_dsn: Where to LISTEN if not at the DSN: a pooler in between swallows notifications,
+            and without this runs are looked at each second.
         connections: How many it opens at most, besides one for each flow whose runs are awaited.
         value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
             not the default.
@@ -64,7 +68,7 @@ async def connect(
         )
         try:
             async with trio.open_nursery() as nursery:
-                yield Client(pool, blobs, Reader(dsn, calls, blobs, nursery))
+                yield Client(pool, blobs, Reader(listen_dsn or dsn, calls, blobs, nursery))
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) > 1:
@@ -238,8 +242,8 @@ class Run:
 class Reader:
     """Reads what became of runs, for all :class:`Run` objects of a client."""
 
-    def __init__(self, dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
-        self._dsn = dsn
+    def __init__(self, listen_dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
+        self._listen_dsn = listen_dsn
         self._calls = calls
         self._blobs = blobs
         self._nursery = nursery
@@ -270,7 +274,7 @@ class Reader:
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
         if not (watch := self._watches.get(flow_slug)):
-            watch = self._watches[flow_slug] = Watch(self._dsn, self._calls, flow_slug)
+            watch = self._watches[flow_slug] = Watch(self._listen_dsn, self._calls, flow_slug)
             self._nursery.start_soon(watch.run)
         await watch.wait(run_id)
 
@@ -282,12 +286,13 @@ class Watch:
     the lock after their commit: one of the two sees the other.
     """
 
-    def __init__(self, dsn: str, calls: Calls, flow_slug: str) -> None:
-        self._dsn = dsn
+    def __init__(self, listen_dsn: str, calls: Calls, flow_slug: str) -> None:
+        self._listen_dsn = listen_dsn
         self._calls = calls
         self._flow_slug = flow_slug
         self._awaited: dict[UUID, trio.Event] = {}
         self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._net = NET
 
     async def wait(self, run_id: UUID) -> None:
         """Return when this run goes on no more."""
@@ -309,17 +314,20 @@ class Watch:
             lambda connection: queries.channels(connection, "runs", [self._flow_slug])
         )
         listener = Listener(
-            self._dsn, channels, lambda _: self._look(), self._look, on_listen=self._register
+            self._listen_dsn, channels, lambda _: self._look(), self._look, on_listen=self._register
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(listener.run)
             while True:
-                with trio.move_on_after(NET if self._awaited else float("inf")):
+                with trio.move_on_after(self._net if self._awaited else float("inf")):
                     await self._bell.receive()
                 if self._awaited:
                     await self._tell()
 
     async def _register(self, connection: Connection) -> None:
+        if connection.is_pooled:  # the lock would stay behind in a session that is lent to others
+            self._net = POLL
+            return
         await queries.hold_waiting_lock(connection, self._flow_slug)
 
     async def _tell(self) -> None:

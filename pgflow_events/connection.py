@@ -116,6 +116,8 @@ class Connection(psycopg.AsyncConnection[Row]):
             with these a dead server is noticed within about half a minute.
         settings: Server options, put before those of the DSN; left out for those who
             refuse them, as PgBouncer does.
+        is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
+            may then be lost with each transaction; statements are not prepared.
     """
 
     grace: float = 5.0
@@ -131,6 +133,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=60s"
     )
     lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
+    is_pooled = False
 
     def __init__(self, pgconn: pq.abc.PGconn, *args: AsyncRowFactory[Row]) -> None:
         super().__init__(pgconn, *args)
@@ -167,8 +170,9 @@ class Connection(psycopg.AsyncConnection[Row]):
             if not SETTINGS_REFUSED.search(str(error)):
                 raise
             self = await cls._open(params)
+        await self._look_for_pooler(timeout_from_conninfo(params))
         self._autocommit = autocommit
-        self.prepare_threshold = prepare_threshold
+        self.prepare_threshold = None if self.is_pooled else prepare_threshold
         if context:
             self._adapters = AdaptersMap(context.adapters)
         self.row_factory = row_factory or self.row_factory
@@ -203,6 +207,21 @@ class Connection(psycopg.AsyncConnection[Row]):
             except psycopg.OperationalError as error:
                 failures.append(error)
         raise type(failures[-1])("\n".join(map(str, failures)))
+
+    async def _look_for_pooler(self, timeout: float) -> None:
+        """See whether the server's process has the number that we were told.
+
+        A pooler tells numbers of its own. One that gives each transaction another session of the
+        server, of which others have prepared statements by the same names, looks like any other.
+        """
+        self._autocommit = True  # it shall open no transaction
+        try:
+            with time_limit(timeout, errors.ConnectionTimeout("connection timeout expired")):
+                cursor = await self.execute("select pg_backend_pid()")
+                self.is_pooled = await cursor.fetchone() != (self.info.backend_pid,)
+        except BaseException:
+            await self.abort()
+            raise
 
     # It has no `timeout`: should psycopg come to use one, that must not go unnoticed.
     async def wait(self, gen: PQGen[RV], interval: float = 0.0) -> RV:  # type: ignore[override]

@@ -121,7 +121,8 @@ class Listener:
             patience: Seconds that the notification may take to arrive.
 
         Returns:
-            Whether it arrived; ``False`` at once while there is no connection.
+            Whether it arrived; ``False`` at once while there is no connection. Through a pooler
+            another connection would be no better, and this one is kept.
         """
         conn = self._conn
         if conn is None or conn.closed:
@@ -133,6 +134,8 @@ class Listener:
         with trio.move_on_after(patience):
             await heard.wait()
             return True
+        if conn.is_pooled:
+            return False
         logger.warning("a notification was not heard within %g s: reconnecting", patience)
         await conn.close()
         return False

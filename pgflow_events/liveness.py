@@ -33,6 +33,7 @@ RENEWAL = 1.0  # seconds a wait may last while something is written: vacuum wait
 NO_TIMEOUTS = "set statement_timeout = 0; set idle_session_timeout = 0"
 # Where only this session shows that its worker lives, its end must be noticed while it waits.
 CHECK_CLIENT = "set client_connection_check_interval = '1s'"
+POOLED = "its DSN leads to a pooler. Nor will a peer if this one does: give it a listen_dsn"
 
 log = logging.getLogger("pgflow_events.liveness")
 
@@ -66,7 +67,13 @@ class Liveness:
         """The peer that was there during this very connection."""
 
     async def take_seat(self, connection: Connection[TupleRow]) -> None:
-        """Appear among the peers, for as long as this session lasts."""
+        """Appear among the peers, for as long as this session lasts.
+
+        A lock would stay behind in the session that a pooler lends for a transaction: a worker
+        that takes no seat is not watched, and has the timeouts of its tasks.
+        """
+        if connection.is_pooled:
+            return
         host = socket.gethostname()
         try:
             await seats.take_seat(connection, self._id, self._flow_slugs, host, os.getpid())
@@ -78,7 +85,7 @@ class Liveness:
 
         Nothing outlasts a transaction behind a pooler: there the session that watches does it.
         """
-        if not self._is_pooled:
+        if not (self._is_pooled or connection.is_pooled):
             await seats.hold_worker_lock(connection, self._id)
 
     def look(self) -> None:
@@ -156,6 +163,8 @@ class Liveness:
         return await seats.await_seat(connection, peer.seat, patience)
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
+        if connection.is_pooled:
+            raise psycopg.ProgrammingError(POOLED)
         self._connected_at, self._seen = trio.current_time(), None
         await connection.execute(NO_TIMEOUTS)
         if self._is_pooled:

@@ -10,7 +10,7 @@ import click
 import trio
 
 from pgflow_events.cli.command import Command, Failure, json_option, print_json, reason
-from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.client import Run, connect
 from pgflow_events.errors import RunFailed
@@ -40,6 +40,7 @@ def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
 @keys_option
 @objects_option
 @dsn_option
+@listen_dsn_option
 @json_option
 def start(
     *,
@@ -50,6 +51,7 @@ def start(
     keys: Path | None,
     objects: str | None,
     dsn: str | None,
+    listen_dsn: str | None,
     as_json: bool,
 ) -> None:
     """Start runs of a flow.
@@ -60,10 +62,11 @@ def start(
     Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
     JSON, a run is an object, and with --count there is a list of them.
     """
-    stores = {"keys": key_ring(keys), "objects": object_store(objects)}
+    options: dict[str, Any] = {"keys": key_ring(keys), "objects": object_store(objects)}
+    options["listen_dsn"] = checked(listen_dsn) if listen_dsn else None
     with database(dsn) as found:
         inputs = [input_] * (count or 1)
-        runs = trio.run(partial(start_runs, found, flow, inputs, wait=wait, **stores))
+        runs = trio.run(partial(start_runs, found, flow, inputs, wait=wait, **options))
     if as_json:
         print_json(runs if count else runs[0])
     for run in () if as_json else runs:
@@ -76,10 +79,10 @@ def start(
 
 
 async def start_runs(
-    dsn: str, flow: str, inputs: list[Any], *, wait: bool, **stores: Any
+    dsn: str, flow: str, inputs: list[Any], *, wait: bool, **options: Any
 ) -> list[dict[str, Any]]:
     """Start a run for each input; what is known of each, after its end if that is awaited."""
-    async with connect(dsn, **stores) as client:
+    async with connect(dsn, **options) as client:
         runs = await client.start_many(flow, inputs)
         if wait:
             for run in runs:
