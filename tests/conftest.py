@@ -113,7 +113,7 @@ def any_server(request: pytest.FixtureRequest) -> EmbeddedServer | GivenServer:
 def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
     """A database on that server, dropped afterwards; yields its conninfo."""
     name = f"test_{uuid.uuid4().hex}"
-    create = SQL("create database {} template {} strategy file_copy")
+    create = SQL("create database {} template {} encoding 'UTF8' strategy file_copy")
     with psycopg.connect(conninfo, autocommit=True) as admin:
         admin.execute(create.format(Identifier(name), Identifier(template)))
     try:

@@ -3,6 +3,7 @@
 So a process can be killed at a named point of its life, which it knows nothing of.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -64,10 +65,8 @@ class Breakpoint(Proxy):
                 nursery.start_soon(partial(self._until_end, way, nursery.cancel_scope))
 
     async def _until_end(self, way, session: trio.CancelScope) -> None:
-        try:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await way()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
         session.cancel()
 
 

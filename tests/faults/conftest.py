@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ..integration.conftest import client, dsn, server_of_ours, work
+from ..conftest import migrated_database
+from ..integration.conftest import client, server_of_ours, work
+from ..integration.own_server import OwnServer
 
-__all__ = ["client", "dsn", "server_of_ours", "work"]
+__all__ = ["client", "server_of_ours", "work"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +38,10 @@ def victim(database: str) -> Iterator[Victim]:
             return process
 
         yield start
+
+
+@pytest.fixture
+def own_database(server_of_ours: OwnServer) -> Iterator[str]:
+    """A migrated database on the module's own server, which lets everybody in."""
+    with migrated_database(server_of_ours.conninfo) as made:
+        yield made

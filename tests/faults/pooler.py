@@ -20,7 +20,7 @@ PROGRAM = "/usr/sbin/pgbouncer"
 START_TIMEOUT = 20.0
 SETTINGS = """
 [databases]
-* = host={host} port={port} user=postgres
+* = host={host} port={port} user={user}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -46,7 +46,12 @@ def pooler(conninfo: str, more: str = "") -> Iterator[str]:
     ini = folder / "ini"
     ini.write_text(
         SETTINGS.format(
-            host=given["host"], port=given.get("port", 5432), own=own, folder=folder, more=more
+            host=given["host"],
+            port=given.get("port", 5432),
+            user=given["user"],
+            own=own,
+            folder=folder,
+            more=more,
         )
     )
     if user := account():
@@ -55,7 +60,12 @@ def pooler(conninfo: str, more: str = "") -> Iterator[str]:
         [PROGRAM, "--quiet", ini], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     pooled = make_conninfo(
-        "", host="127.0.0.1", port=own, user="postgres", dbname=given["dbname"], sslmode="disable",
+        "",
+        host="127.0.0.1",
+        port=own,
+        user=given["user"],
+        dbname=given["dbname"],
+        sslmode="disable",
         gssencmode="disable",
     )
     try:
@@ -71,6 +81,7 @@ def until_it_answers(conninfo: str, process: "subprocess.Popen[bytes]", log: Pat
     """Return when it lets clients in."""
     deadline = time.monotonic() + START_TIMEOUT
     while pq.PGconn.ping(conninfo.encode()) != pq.Ping.OK:
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(log.read_text())
         time.sleep(0.01)
     psycopg.connect(conninfo).close()

@@ -53,7 +53,7 @@ async def rescuer(database):
 
 @pytest.mark.parametrize("point", list(POINTS))
 async def test_a_task_goes_on_elsewhere_at_once_and_is_completed_once(
-    client, database, victim, rescuer, nursery, point
+    client, database, victim, rescuer, nursery, *, point
 ):
     statement, skip, moment, before, after = POINTS[point]
     breakpoint_ = Breakpoint(database, statement, moment, skip=skip)
@@ -78,7 +78,7 @@ async def test_a_task_goes_on_elsewhere_at_once_and_is_completed_once(
 
 @pytest.mark.parametrize("step", ["page", "length"])
 async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
-    client, database, victim, rescuer, nursery, step
+    client, database, victim, rescuer, nursery, *, step
 ):
     run = await client.start("pages", None)
     process = victim(database, step)

@@ -5,6 +5,7 @@ import trio
 
 from pgflow_events import Settings, Worker, connect
 
+from ..integration.liveness_scenes import whole
 from ..integration.observing import logged, rows
 from .pooler import pooler
 from .soundness import assert_sound
@@ -14,11 +15,20 @@ CONFIGURATIONS = {
     "as it comes": "",
     "with options ignored": "ignore_startup_parameters = options",
 }
+# Of the sessions that the pooler lends: none may keep anything for its next client.
+LEFT_BEHIND = """
+select l.locktype from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.database = (
+  select oid from pg_database where datname = current_database()
+)
+"""
+HOUR = 3600
 
 
 @pytest.fixture(params=list(CONFIGURATIONS))
-def pooled(database, request):
-    with pooler(database, CONFIGURATIONS[request.param]) as conninfo:
+def pooled(own_database, request):
+    """The way to the test's database through PgBouncer."""
+    with pooler(own_database, CONFIGURATIONS[request.param]) as conninfo:
         yield conninfo
 
 
@@ -26,16 +36,40 @@ async def note(_):
     pass
 
 
-async def test_with_a_dsn_to_listen_at_all_is_as_without_a_pooler(pooled, database, nursery, caplog):
-    flow = pages(note)
-    settings = Settings(listen_dsn=database, check_interval=3600, connections=4, cache_budget=0)
+async def complete(client, runs: int = 40, rounds: int = 5) -> None:
+    """Start runs, several times, and see them complete."""
+    for _ in range(rounds):
+        started = await client.start_many("pages", [None] * runs)
+        with trio.fail_after(20):
+            for run in started:
+                assert await run.result() == {"length": len(PAGE)}
+
+
+async def test_with_a_dsn_to_listen_at_all_is_as_without_a_pooler(
+    pooled, own_database, nursery, caplog
+):
+    settings = Settings(listen_dsn=own_database, check_interval=HOUR, grace=HOUR, cache_budget=0)
+    workers = [Worker([pages(note)], pooled, settings=settings) for _ in range(3)]
+    for worker in workers:
+        await nursery.start(worker.run)
+    await whole(own_database, *workers)
+    async with connect(pooled, listen_dsn=own_database) as client:
+        with trio.fail_after(15):
+            await complete(client)
+    assert caplog.text == ""
+    await assert_sound(own_database)
+
+
+async def test_without_it_worker_and_client_say_so_poll_and_do_all(
+    pooled, own_database, nursery, caplog
+):
+    settings = Settings(poll_interval=0.2, check_interval=HOUR, grace=HOUR, cache_budget=0)
     for _ in range(3):
-        await nursery.start(Worker([flow], pooled, settings=settings).run)
+        await nursery.start(Worker([pages(note)], pooled, settings=settings).run)
+    await logged(caplog, "notifications do not arrive: claiming every 0.2 s")
     async with connect(pooled) as client:
-        for _ in range(5):
-            runs = await client.start_many(flow, [None] * 40)
-            with trio.fail_after(20):
-                for run in runs:
-                    assert await run.result() == {"length": len(PAGE)}
-    await assert_sound(database)
-    print(caplog.text)
+        await complete(client, rounds=2)
+    assert caplog.text.count("this worker will not notice if a peer dies") == 3
+    assert caplog.text.count("notifications do not arrive") <= 3
+    assert await rows(own_database, LEFT_BEHIND) == []
+    await assert_sound(own_database)

@@ -30,8 +30,8 @@ def pages(note: Note, **options) -> Flow:
     return flow
 
 
-async def main(dsn: str, hang: str = "", timeout: str = "600") -> None:
-    """Work, and hang in this step."""
+async def main(dsn: str, hang: str = "", seconds: str = "600") -> None:
+    """Work, and hang in this step. An attempt may take so many seconds."""
 
     async def note(context: Context) -> None:
         print(context.step, context.attempt, flush=True)  # noqa: T201
@@ -40,7 +40,7 @@ async def main(dsn: str, hang: str = "", timeout: str = "600") -> None:
 
     # Only what others tell it shall let it do anything.
     settings = Settings(slots=1, check_interval=3600, grace=3600, cache_budget=0)
-    worker = Worker([pages(note, timeout=int(timeout))], dsn, settings=settings)
+    worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=settings)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
         print("ready", flush=True)  # noqa: T201
