@@ -208,7 +208,7 @@ class Connection(psycopg.AsyncConnection[Row]):
                 failures.append(error)
         raise type(failures[-1])("\n".join(map(str, failures)))
 
-    async def _look_for_pooler(self, timeout: float) -> None:
+    async def _look_for_pooler(self, patience: float) -> None:
         """See whether the server's process has the number that we were told.
 
         A pooler tells numbers of its own. One that gives each transaction another session of the
@@ -216,7 +216,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         """
         self._autocommit = True  # it shall open no transaction
         try:
-            with time_limit(timeout, errors.ConnectionTimeout("connection timeout expired")):
+            with time_limit(patience, errors.ConnectionTimeout("connection timeout expired")):
                 cursor = await self.execute("select pg_backend_pid()")
                 self.is_pooled = await cursor.fetchone() != (self.info.backend_pid,)
         except BaseException:

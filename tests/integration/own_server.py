@@ -7,11 +7,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import trio
 from psycopg import pq
@@ -25,6 +25,7 @@ HBA = """
 host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 local all all trust
+local replication all trust
 """
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -58,12 +59,28 @@ def free_port() -> int:
 
 
 class OwnServer:
-    """A server in a folder of its own, on a unix socket and on 127.0.0.1."""
+    """A server in a folder of its own, on a unix socket and on 127.0.0.1.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For its data, its socket and its log.
+        settings: Of the server, besides those above.
+        environment: Of its process.
+        binaries: The folder of `postgres` and `initdb`, if not that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        binaries: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
-        self.bin = pg_bin()
+        self.bin = binaries or pg_bin()
+        self.settings = SETTINGS | dict(settings or {})
+        self.environment = {"PATH": os.defpath, "LC_ALL": "C"} | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,14 +98,20 @@ class OwnServer:
         assert self._process
         return self._process.pid
 
-    def create(self) -> None:
+    def create(self, *options: str) -> None:
         data = self.folder / "data"
-        options = ["--username=postgres", "--auth=trust", "--no-sync", "--locale=C"]
-        self._spawn("initdb", f"--pgdata={data}", *options).wait()
+        always = ["--username=postgres", "--auth=trust", "--no-sync", "--locale=C"]
+        self._spawn("initdb", f"--pgdata={data}", *always, *options).wait()
         (data / "pg_hba.conf").write_text(HBA)
 
+    def follow(self, primary: "OwnServer") -> None:
+        """Become a standby of this server, in place of :meth:`create`."""
+        data, source = self.folder / "data", primary.conninfo
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        self._spawn("pg_basebackup", f"--pgdata={data}", f"--dbname={source}", *options).wait()
+
     def start(self) -> None:
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self.settings.items()]
         self._process = self._spawn(
             "postgres", "-D", "data", "-k", str(self.folder), "-p", str(self.port), *settings
         )
@@ -116,24 +139,40 @@ class OwnServer:
                 stdout=log,
                 stderr=log,
                 user=account(),
-                env={"PATH": os.defpath, "LC_ALL": "C"},
+                env=self.environment,
             )
 
 
 @contextmanager
-def own_server() -> Iterator[OwnServer]:
-    """Run a server for the block, and leave nothing behind."""
+def own_folder() -> Iterator[Path]:
+    """A folder that the server's account may write to, removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgflow_own_"))
     if user := account():
         shutil.chown(folder, user)
-    server = OwnServer(folder)
     try:
-        server.create()
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running(server: OwnServer) -> Iterator[OwnServer]:
+    """Start a server that has its data, and stop it after the block."""
+    try:
         server.start()
         yield server
     finally:
         server.stop("immediate")
-        shutil.rmtree(folder)
+
+
+@contextmanager
+def own_server(**options: Any) -> Iterator[OwnServer]:
+    """Run a server for the block, and leave nothing behind."""
+    with own_folder() as folder:
+        server = OwnServer(folder, **options)
+        server.create()
+        with running(server):
+            yield server
 
 
 async def until(happens: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
