@@ -71,7 +71,9 @@ class Calls:
         async with self._pool.connection() as connection:
             try:
                 yield connection
-            except STALE as error:
+            except psycopg.Error as error:
+                if not (isinstance(error, STALE) or ended_session(error)):
+                    raise
                 await connection.close()
                 raise psycopg.OperationalError(str(error)) from error
 
@@ -101,6 +103,14 @@ class Calls:
                 return answer
             await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             delay = min(2 * delay, LONGEST_DELAY)
+
+
+def ended_session(error: psycopg.Error) -> bool:
+    """Whether the server closed the connection with this, as it does to who was idle for long.
+
+    Not all such are an OperationalError.
+    """
+    return error.diag.severity_nonlocalized == "FATAL"
 
 
 def one_line(error: Exception) -> str:

@@ -3,16 +3,10 @@
 import pytest
 import trio
 
-from pgflow_events import Settings, Worker, queries
-from pgflow_events.connection import Connection
-
 from ..integration.liveness_scenes import whole
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
-from .victim import PAGE, pages
-
-# Only a death that was noticed can wake it.
-RESCUE = Settings(check_interval=3600, grace=3600)
+from .victim import PAGE, Rescuer, printed
 
 READ = "then content end"
 CLAIM, COMPLETE, NOTIFY = "pgflow.claim_tasks", "pgflow.complete_tasks", "pgflow.notify_owed"
@@ -37,17 +31,9 @@ POINTS = {
 
 @pytest.fixture
 async def rescuer(database):
-    """A worker, not begun, that notes what it begins; its flow is defined."""
-    begun: list[str] = []
-
-    async def note(context):
-        begun.append(f"{context.step} {context.attempt}")
-
-    flow = pages(note)
-    async with await Connection.connect(database) as connection:
-        await queries.define_flow(connection, flow.definition())
-    worker = Worker([flow], database, settings=RESCUE)
-    worker.begun = begun
+    """A worker that only the news of a death can wake; not begun, but its flow is defined."""
+    worker = Rescuer(database)
+    await worker.define()
     return worker
 
 
@@ -82,7 +68,7 @@ async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
 ):
     run = await client.start("pages", None)
     process = victim(database, step)
-    await line(process, f"{step} 1")
+    await printed(process, f"{step} 1")
     await nursery.start(rescuer.run)
     await whole(database)
     process.kill()
@@ -91,9 +77,3 @@ async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
         assert await run.result() == {"length": len(PAGE)}
     assert rescuer.begun[0] == f"{step} 2"
     await assert_sound(database)
-
-
-async def line(process, text: str) -> None:
-    """Return when it prints this."""
-    while (printed := await trio.to_thread.run_sync(process.stdout.readline)) != f"{text}\n":
-        assert printed, "it has ended"

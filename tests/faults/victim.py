@@ -1,14 +1,19 @@
-"""A worker in a process of its own, there to be killed, and the flow that it and others run."""
+"""A worker in a process of its own, there to be killed, and one that goes on for it."""
 
 import logging
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from pgflow_events import Context, Flow, Settings, Worker
+from pgflow_events import Context, Flow, Settings, Worker, queries
+from pgflow_events.connection import Connection
 
 PAGE = "<p>a long page, " * 20_000
+
+# What one was not told of, it shall not find out by itself.
+ONLY_WHEN_TOLD = Settings(slots=1, check_interval=3600, grace=3600, cache_budget=0)
 
 Note = Callable[[Context], Awaitable[None]]
 
@@ -30,6 +35,29 @@ def pages(note: Note, **options) -> Flow:
     return flow
 
 
+class Rescuer(Worker):
+    """Runs the same flow in this process, and notes what it begins."""
+
+    def __init__(self, dsn: str, **options) -> None:
+        self.begun: list[str] = []
+        self._flow = pages(self._note, **options)
+        super().__init__([self._flow], dsn, settings=ONLY_WHEN_TOLD)
+
+    async def _note(self, context: Context) -> None:
+        self.begun.append(f"{context.step} {context.attempt}")
+
+    async def define(self) -> None:
+        """Define the flow, before any worker is there."""
+        async with await Connection.connect(self._dsn) as connection:
+            await queries.define_flow(connection, self._flow.definition())
+
+
+async def printed(process: "subprocess.Popen[str]", text: str) -> None:
+    """Return when it prints this line."""
+    while (line := await trio.to_thread.run_sync(process.stdout.readline)) != f"{text}\n":
+        assert line, "it has ended"
+
+
 async def main(dsn: str, hang: str = "", seconds: str = "600") -> None:
     """Work, and hang in this step. An attempt may take so many seconds."""
 
@@ -38,9 +66,7 @@ async def main(dsn: str, hang: str = "", seconds: str = "600") -> None:
         if context.step == hang:
             await trio.sleep_forever()
 
-    # Only what others tell it shall let it do anything.
-    settings = Settings(slots=1, check_interval=3600, grace=3600, cache_budget=0)
-    worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=settings)
+    worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=ONLY_WHEN_TOLD)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
         print("ready", flush=True)  # noqa: T201
