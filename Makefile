@@ -7,10 +7,10 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types psycopg bench bench-peers fmt clean
+.PHONY: help demo test test-faults test-faults-short check lint types psycopg bench bench-peers fmt clean
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 19
 
 # uv comes from PyPI into the same folder, so that nothing but Python has to be there before.
 .venv/ready: pyproject.toml uv.lock
@@ -27,6 +27,12 @@ demo: .venv/ready ## Watch a pipeline pass megabytes of HTML, on a PostgreSQL of
 test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is installed)
 	$(BIN)/pytest -n 4
 
+test-faults: .venv/ready ## Kill, stop, cut and fill up whatever can be: see docs/faults.md
+	$(BIN)/pytest -n 4 tests/faults
+
+test-faults-short: .venv/ready ## Those that take little time
+	$(BIN)/pytest -n 4 -m "not slow_fault" tests/faults
+
 lint: .venv/ready ## Style, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,7 +44,7 @@ types: .venv/ready ## Static types
 psycopg: .venv/ready ## Run the connection's tests on the oldest and newest psycopg, binary and Python
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/psycopg_matrix.sh
 
-check: lint types test psycopg ## All that CI does
+check: lint types test test-faults-short psycopg ## All that CI does
 
 bench: .venv/ready ## Measure: see docs/benchmarks.md
 	$(BIN)/python -m tests.bench

@@ -21,7 +21,10 @@ class Proxy:
         self._refuse = refuse
         self.silent = False  # swallow everything, in both directions
         self.delay = 0.0  # seconds that what clients send takes, but for their first words
+        self.truncate = False  # pass half of what comes next in each session, then close it
         self.conninfo = ""
+        self._sessions: set[trio.CancelScope] = set()
+        self._silenced: set[trio.CancelScope] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -38,9 +41,20 @@ class Proxy:
             return
         server = await self._connect()
         async with server, client, trio.open_nursery() as nursery:
+            self._sessions.add(nursery.cancel_scope)
             await server.send_all(first)
             for source, sink in ((client, server), (server, client)):
                 nursery.start_soon(partial(self._pass_on, source, sink, nursery.cancel_scope))
+        self._sessions.remove(nursery.cancel_scope)
+
+    def silence(self) -> None:
+        """Swallow from now on what is said in the sessions there are."""
+        self._silenced |= self._sessions
+
+    def cut(self) -> None:
+        """Close all sessions."""
+        for session in self._sessions:
+            session.cancel()
 
     async def _connect(self) -> trio.SocketStream:
         host, port = str(self._target["host"]), int(self._target.get("port") or 5432)
@@ -54,9 +68,15 @@ class Proxy:
         try:
             async for data in source:
                 await trio.sleep(self.delay)
-                if not self.silent:
+                if self.truncate:
+                    await sink.send_all(data[: len(data) // 2])
+                    break
+                if not self._is_silent(both):
                     await sink.send_all(data)
         except trio.BrokenResourceError:
             pass
-        if not self.silent:  # else the other side is not to know
+        if not self._is_silent(both):  # else the other side is not to know
             both.cancel()
+
+    def _is_silent(self, session: trio.CancelScope) -> bool:
+        return self.silent or session in self._silenced
