@@ -1,5 +1,6 @@
 """Processes that are killed, and what is true afterwards whatever has happened."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,16 +20,26 @@ ROOT = Path(__file__).parents[2]
 Victim = Callable[..., "subprocess.Popen[str]"]
 
 
+def missing(what: str) -> None:
+    """Skip, or fail where all is required that the tests could use."""
+    if os.environ.get("PGFLOW_TEST_REQUIRE"):
+        pytest.fail(f"{what} is required and not installed")
+    pytest.skip(f"{what} is not installed")
+
+
 @pytest.fixture
 def victim(database: str) -> Iterator[Victim]:
     """Starts a worker in a process of its own, and returns when it is ready."""
     with ExitStack() as stack:
 
-        def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
+        def start(
+            dsn: str = database, *options: str, environment: dict[str, str] | None = None
+        ) -> "subprocess.Popen[str]":
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-m", "tests.faults.victim", dsn, *options],
                     cwd=ROOT,
+                    env=os.environ | (environment or {}),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

@@ -1,6 +1,5 @@
 """PgBouncer in transaction mode before a server, as Debian installs it."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -10,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..integration.own_server import account, free_port
+from .conftest import missing
 
 PROGRAM = "/usr/sbin/pgbouncer"
 START_TIMEOUT = 20.0
@@ -38,9 +37,7 @@ logfile = {folder}/log
 def pooler(conninfo: str, more: str = "") -> Iterator[str]:
     """Run PgBouncer for the block; yields the conninfo of the same database behind it."""
     if not Path(PROGRAM).exists():
-        if os.environ.get("PGFLOW_TEST_REQUIRE"):
-            pytest.fail("pgbouncer is required and not installed")
-        pytest.skip("pgbouncer is not installed")
+        missing("pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix="pgflow_pooler_"))
     given, own = conninfo_to_dict(conninfo), free_port()
     ini = folder / "ini"
