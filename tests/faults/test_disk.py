@@ -1,0 +1,83 @@
+"""A disk that is full."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from pgflow_events import Flow, Settings
+
+from ..conftest import migrated_database
+from ..integration.observing import logged, rows
+from ..integration.own_server import OwnServer, account, own_folder, running
+from .soundness import assert_sound
+
+MIB = 1024 * 1024
+SIZE, ROOM = 160 * MIB, 4 * MIB
+RUNS = 20
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Let the folder, which the server's account is to own, be a disk of its own."""
+    folder.mkdir()
+    options = f"size={SIZE},mode=0700,uid={account() or os.geteuid()}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "pgflow_faults", folder]
+    mounted = subprocess.run(mount, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"to make a small disk takes the right to mount: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def server():
+    """Its tables are on a small disk, and its log is on another."""
+    with own_folder() as folder, small_disk(folder / "data"):
+        server = OwnServer(folder)
+        server.create(f"--waldir={folder / 'wal'}")
+        with running(server):
+            yield server
+
+
+@pytest.fixture
+def database(server):
+    with migrated_database(server.conninfo) as made:
+        yield made
+
+
+def fill(folder: Path) -> Path:
+    """Leave but a little room on the disk of this folder."""
+    filler, disk = folder / "filler", os.statvfs(folder)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - ROOM)
+    return filler
+
+
+async def test_a_worker_waits_for_room_and_goes_on(server, database, client, work, caplog):
+    flow = Flow("flow", timeout=600)
+    full = trio.Event()
+
+    @flow.step(slug="noise")
+    async def noise():
+        await full.wait()
+        return os.urandom(MIB)
+
+    flow.step(noise, slug="length")(len)
+    await work(flow, settings=Settings(slots=5))
+    runs = await client.start_many(flow, [None] * RUNS)
+    filler = fill(server.folder / "data")
+    full.set()
+    await logged(caplog, "No space left on device")
+    assert [await run.status() for run in runs].count("completed") < RUNS
+    filler.unlink()
+    for run in runs:
+        assert await run.result() == {"length": MIB}
+    assert set(await rows(database, "select attempts_count from pgflow.step_tasks")) == {(1,)}
+    await assert_sound(database)

@@ -1,0 +1,158 @@
+"""Sessions that the server ends or refuses, and answers that are lost."""
+
+import random
+from contextlib import suppress
+
+import psycopg
+import pytest
+import trio
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgflow_events import Worker, connect
+
+from ..conftest import migrated_database
+from ..integration.load import Load
+from ..integration.observing import execute, logged, rows, until
+from ..integration.own_server import own_server
+from .breakpoint import Breakpoint
+from .soundness import assert_sound
+from .victim import PAGE, Rescuer
+
+MOST = 16  # connections
+# One of the others, chosen by a number from 0 to 1.
+TERMINATE_ONE = """
+select pg_terminate_backend(pid) from (
+  select pid, row_number() over (order by pid) as n, count(*) over () as all
+  from pg_stat_activity
+  where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+) s where n = 1 + floor(%s * s.all)
+"""
+TERMINATE_OTHERS = """
+select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+where datname = current_database() and application_name <> 'ours'
+"""
+TERMINATE_ALL = """
+select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+where datname = %s and pid <> pg_backend_pid()
+"""
+ALLOW = "alter database {} allow_connections {}"
+
+
+@pytest.mark.parametrize(
+    "runs", [60, pytest.param(600, marks=[pytest.mark.slow_fault, pytest.mark.timeout(180)])]
+)
+async def test_sessions_that_end_at_random_under_load_lose_nothing(database, nursery, runs):
+    load, chance = Load("flow", runs), random.Random(5)
+    for _ in range(2):
+        await nursery.start(Worker([load.flow], database, hooks=()).run)
+
+    async def trouble() -> None:
+        for attempts in range(5, 3 * runs, 5):
+            await load.reach(attempts)
+            await rows(database, TERMINATE_ONE, chance.random())
+
+    async with connect(database) as client:
+        await load.complete(client, database, trouble)
+    await assert_sound(database)
+
+
+@pytest.fixture
+def narrow_database():
+    """Of a server that lets few in."""
+    limits = {"max_connections": str(MOST), "superuser_reserved_connections": "0"}
+    with own_server(settings=limits) as server, migrated_database(server.conninfo) as made:
+        yield made
+
+
+def take_all(conninfo: str) -> list[psycopg.Connection]:
+    """Take the connections that others have, and those that are left."""
+    ours = make_conninfo(conninfo, application_name="ours")
+    taken = [psycopg.connect(ours, autocommit=True)]
+    while len(taken) < MOST:  # others may be sooner
+        taken[0].execute(TERMINATE_OTHERS)
+        with suppress(psycopg.OperationalError):
+            taken.append(psycopg.connect(ours))
+    return taken
+
+
+async def test_where_no_connection_is_left_a_worker_says_so_and_goes_on(
+    narrow_database, nursery, caplog
+):
+    load = Load("flow", 20)
+    await nursery.start(Worker([load.flow], narrow_database, hooks=()).run)
+
+    async def trouble() -> None:
+        await load.reach(20)
+        taken = await trio.to_thread.run_sync(take_all, narrow_database)
+        await logged(caplog, "too many clients")
+        for connection in taken:
+            connection.close()
+
+    async with connect(narrow_database) as client:
+        await load.complete(client, narrow_database, trouble)
+    await assert_sound(narrow_database)
+
+
+async def test_a_database_that_lets_nobody_in_for_a_while_gets_its_answers_afterwards(
+    own_database, server_of_ours, nursery, caplog
+):
+    load = Load("flow", 20)
+    await nursery.start(Worker([load.flow], own_database, hooks=()).run)
+    name = conninfo_to_dict(own_database)["dbname"]
+
+    async def has_tried_often() -> bool:
+        return caplog.text.count("is not currently accepting connections") >= 15
+
+    async def trouble() -> None:
+        await load.reach(20)
+        await execute(server_of_ours.conninfo, ALLOW.format(name, "false"))
+        await rows(server_of_ours.conninfo, TERMINATE_ALL, name)
+        await until(has_tried_often)
+        await execute(server_of_ours.conninfo, ALLOW.format(name, "true"))
+
+    async with connect(own_database) as client:
+        await load.complete(client, own_database, trouble)
+    await assert_sound(own_database)
+
+
+async def test_where_the_answer_to_a_claim_is_lost_it_costs_an_attempt_and_its_time(
+    client, database, nursery
+):
+    point = Breakpoint(database, "pgflow.claim_tasks", "committed")
+    await nursery.start(point.run)
+    worker = Rescuer(point.conninfo, timeout=1)
+    await worker.define()
+    run = await client.start("pages", None)
+    await nursery.start(worker.run)
+    await point.reached.wait()
+    point.drop()
+    assert await run.result() == {"length": len(PAGE)}
+    assert worker.begun == ["page 2", "length 1"]
+    await assert_sound(database)
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
+async def test_a_call_that_others_got_in_the_way_of_is_made_again(database, nursery, sqlstate):
+    load = Load("flow", 40)
+    await execute(
+        database,
+        "create sequence pgflow.trouble",
+        f"""
+        create function pgflow.get_in_the_way() returns trigger language plpgsql as $$
+        begin
+          if nextval('pgflow.trouble') % 3 = 0 then
+            raise exception 'others got in the way' using errcode = '{sqlstate}';
+          end if;
+          return null;
+        end $$
+        """,
+        """
+        create trigger get_in_the_way after update on pgflow.step_tasks
+        for each statement execute function pgflow.get_in_the_way()
+        """,
+    )
+    await nursery.start(Worker([load.flow], database, hooks=()).run)
+    async with connect(database) as client:
+        await load.complete(client, database)
+    assert set(load.attempts.values()) == {1}
+    await assert_sound(database)
