@@ -1,0 +1,131 @@
+"""Notifications that are lost, and a queue of them that is full."""
+
+from contextlib import suppress
+
+import psycopg
+import pytest
+import trio
+
+from pgflow_events import Settings, Worker, connect, worker
+from pgflow_events import client as client_module
+
+from ..conftest import migrated_database
+from ..integration.liveness_scenes import Gate
+from ..integration.observing import execute, logged, rows
+from ..integration.own_server import own_server, until
+from ..integration.proxy import Proxy
+from .soundness import assert_sound
+
+SOON = Settings(check_interval=0.5)
+FULL = "too many notifications in the NOTIFY queue"
+# A page of the queue.
+FILL = "select pg_notify('stuck', repeat('x', 7990))"
+
+
+async def test_where_all_notifications_are_lost_a_net_catches_what_waits(
+    client, database, work, monkeypatch
+):
+    monkeypatch.setattr(client_module, "NET", 0.5)
+    gate = Gate()
+    gate.open.set()
+    await work(gate.flow, settings=SOON)
+    await execute(
+        database,
+        "alter table pgflow.step_tasks disable trigger user",
+        "alter table pgflow.runs disable trigger user",
+        "create or replace function pgflow.notify_owed(owed_tasks text[], owed_runs text[])"
+        " returns void language plpgsql as 'begin end'",
+    )
+    for _ in range(3):
+        run = await client.start(gate.flow, None)
+        with trio.fail_after(3):
+            assert await run.result() == {"step": 1}
+
+
+async def test_a_listener_that_is_cut_and_not_told_is_found_out_by_its_check(
+    client, database, nursery, monkeypatch, caplog
+):
+    monkeypatch.setattr(worker, "HEARING", 0.5)
+    proxy, gate = Proxy(database), Gate()
+    await nursery.start(proxy.run)
+    gate.open.set()
+    settings = Settings(check_interval=0.5, listen_dsn=proxy.conninfo, grace=1)
+    await nursery.start(Worker([gate.flow], database, settings=settings).run)
+    assert await (await client.start(gate.flow, None)).result() == {"step": 1}
+    proxy.silence()
+    run = await client.start(gate.flow, None)
+    with trio.fail_after(5):
+        assert await run.result() == {"step": 1}
+    await logged(caplog, "a notification was not heard")
+    caplog.clear()
+    with trio.fail_after(5):  # by a new one
+        assert await (await client.start(gate.flow, None)).result() == {"step": 1}
+    await assert_sound(database)
+
+
+@pytest.fixture
+def narrow_database():
+    """Of a server whose queue of notifications is small."""
+    with (
+        own_server(settings={"max_notify_queue_pages": "64"}) as server,
+        migrated_database(server.conninfo) as made,
+    ):
+        yield made
+
+
+def fill(conninfo: str) -> psycopg.Connection:
+    """Fill the queue, of which the session that is returned has read nothing."""
+    stuck = psycopg.connect(conninfo)
+    stuck.execute("listen stuck")
+    stuck.commit()
+    stuck.execute("select")  # it does not read while it is in a transaction
+    with (
+        psycopg.connect(conninfo, autocommit=True) as filler,
+        pytest.raises(psycopg.OperationalError, match=FULL),
+    ):
+        fill_up(filler)
+    return stuck
+
+
+def fill_up(filler: psycopg.Connection) -> None:
+    while True:
+        filler.execute(FILL)
+
+
+async def test_a_full_queue_of_notifications_is_told_of_and_healed(
+    narrow_database, nursery, caplog
+):
+    gate = Gate()
+    await nursery.start(Worker([gate.flow], narrow_database, settings=SOON).run)
+    async with connect(narrow_database) as client:
+        before = await client.start(gate.flow, None)
+        await gate.running.wait()
+        stuck = await trio.to_thread.run_sync(fill, narrow_database)
+        # Who would notify at the commit is told.
+        with pytest.raises(psycopg.OperationalError, match=FULL):
+            await client.start(gate.flow, None)
+        # What runs is completed all the same, and its worker says what is wrong.
+        gate.open.set()
+
+        async def is_completed() -> bool:
+            return await before.status() == "completed"
+
+        await until(is_completed, within=20)
+        await logged(caplog, FULL)
+        stuck.close()
+
+        async def starts() -> bool:
+            with suppress(psycopg.OperationalError):
+                await client.start(gate.flow, None)
+                return True
+            return False
+
+        await until(starts, within=30)  # the worker's check has freed what nobody reads any more
+        assert await (await client.start(gate.flow, None)).result() == {"step": 1}
+        assert await before.result() == {"step": 1}
+        await until(lambda: has_ended(narrow_database), within=20)
+    await assert_sound(narrow_database)
+
+
+async def has_ended(dsn: str) -> bool:
+    return not await rows(dsn, "select from pgflow.runs where status = 'started'")
