@@ -67,7 +67,7 @@ async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
     client, database, victim, rescuer, nursery, *, step
 ):
     run = await client.start("pages", None)
-    process = victim(database, step)
+    process = victim(database, f"hang {step}")
     await printed(process, f"{step} 1")
     await nursery.start(rescuer.run)
     await whole(database)

@@ -42,7 +42,7 @@ async def test_its_handler_that_goes_on_late_changes_nothing(client, database, v
     rescuer = Rescuer(database, timeout=1)
     await rescuer.define()
     run = await client.start("pages", None)
-    process = victim(database, "length", "1")
+    process = victim(database, "hang length", "1")
     await printed(process, "length 1")
     process.send_signal(signal.SIGSTOP)
     await nursery.start(rescuer.run)

@@ -1,8 +1,10 @@
 """A worker in a process of its own, there to be killed, and one that goes on for it."""
 
 import logging
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -10,6 +12,8 @@ import trio
 from pgflow_events import Context, Flow, Settings, Worker, queries
 from pgflow_events.connection import Connection
 
+GIB = 1024**3
+BLOCKED = 5.0  # seconds
 PAGE = "<p>a long page, " * 20_000
 
 # What one was not told of, it shall not find out by itself.
@@ -58,13 +62,33 @@ async def printed(process: "subprocess.Popen[str]", text: str) -> None:
         assert line, "it has ended"
 
 
-async def main(dsn: str, hang: str = "", seconds: str = "600") -> None:
-    """Work, and hang in this step. An attempt may take so many seconds."""
+async def grab() -> None:
+    """Ask for more memory than this process may have."""
+    bytearray(8 * GIB)
+
+
+async def block() -> None:
+    """Do what a handler that is awaited should not."""
+    time.sleep(BLOCKED)  # noqa: ASYNC251
+
+
+MISDEEDS = {"hang": trio.sleep_forever, "grab": grab, "block": block}
+
+
+async def main(dsn: str, misdeed: str = "", seconds: str = "600") -> None:
+    """Work, with attempts of so many seconds.
+
+    Args:
+        dsn: Where.
+        misdeed: What to do at the first attempt of a step, such as ``hang page``.
+        seconds: The timeout of the flow.
+    """
+    deed, _, step = misdeed.partition(" ")
 
     async def note(context: Context) -> None:
         print(context.step, context.attempt, flush=True)  # noqa: T201
-        if context.step == hang:
-            await trio.sleep_forever()
+        if (context.step, context.attempt) == (step, 1):
+            await MISDEEDS[deed]()
 
     worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=ONLY_WHEN_TOLD)
     async with trio.open_nursery() as nursery:
@@ -74,4 +98,5 @@ async def main(dsn: str, hang: str = "", seconds: str = "600") -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    resource.setrlimit(resource.RLIMIT_AS, (4 * GIB, 4 * GIB))
     trio.run(main, *sys.argv[1:])
