@@ -1,13 +1,15 @@
 """Notifications that are lost, and a queue of them that is full."""
 
+import signal
 from contextlib import suppress
 
 import psycopg
 import pytest
 import trio
 
-from pgflow_events import Settings, Worker, connect, worker
+from pgflow_events import Settings, Worker, connect, summaries, worker
 from pgflow_events import client as client_module
+from pgflow_events.connection import Connection
 
 from ..conftest import migrated_database
 from ..integration.liveness_scenes import Gate
@@ -15,11 +17,21 @@ from ..integration.observing import execute, logged, rows
 from ..integration.own_server import own_server, until
 from ..integration.proxy import Proxy
 from .soundness import assert_sound
+from .victim import PAGE, Rescuer, printed
 
 SOON = Settings(check_interval=0.5)
 FULL = "too many notifications in the NOTIFY queue"
 # A page of the queue.
 FILL = "select pg_notify('stuck', repeat('x', 7990))"
+# All that workers hear of each other, and more of it than a socket takes.
+FLOOD = """
+select count(pg_notify(pgflow.channel('workers', ''), repeat('x', 7000) || i))
+from generate_series(1, 100) i
+"""
+STUCK = """
+select pid from pg_stat_activity
+where datname = current_database() and wait_event = 'ClientWrite' and backend_xmin is not null
+"""
 
 
 async def test_where_all_notifications_are_lost_a_net_catches_what_waits(
@@ -129,3 +141,32 @@ async def test_a_full_queue_of_notifications_is_told_of_and_healed(
 
 async def has_ended(dsn: str) -> bool:
     return not await rows(dsn, "select from pgflow.runs where status = 'started'")
+
+
+async def test_a_stopped_listener_that_holds_up_vacuum_is_told_of_and_goes_on(
+    client, database, victim
+):
+    await Rescuer(database).define()
+    process = victim(database)
+    await printed(process, "ready")
+    process.send_signal(signal.SIGSTOP)
+    async with await Connection.connect(database) as connection:
+
+        async def stands_still() -> bool:
+            await connection.execute(FLOOD)
+            return bool(await rows(database, STUCK))
+
+        await until(stands_still)
+        assert (await summaries.oldest_transaction(connection)).pid in {
+            pid for (pid,) in await rows(database, STUCK)
+        }
+        process.send_signal(signal.SIGCONT)
+        run = await client.start("pages", None)
+        assert await run.result() == {"length": len(PAGE)}
+        assert await rows(database, STUCK) == []
+
+        async def holds_nothing_up() -> bool:
+            return await summaries.oldest_transaction(connection) is None
+
+        await until(holds_nothing_up)
+    await assert_sound(database)

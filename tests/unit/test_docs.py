@@ -46,6 +46,28 @@ def test_make_targets_that_are_named_exist(doc):
     )
 
 
+@pytest.mark.parametrize("doc", DOCS, ids=str)
+def test_tests_that_are_named_exist(doc):
+    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", (ROOT / doc).read_text())
+    assert [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+    ] == []
+
+
+def test_every_fault_that_is_tried_is_told_of():
+    told = (ROOT / "docs" / "faults.md").read_text()
+    tests = [file for file in files("tests/faults/*.py") if file.name.startswith("test_")]
+    tried = [
+        f"{file.relative_to(ROOT).as_posix()}::{name}"
+        for file in tests
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    ]
+    assert tried
+    assert [test for test in tried if f"`{test}`" not in told] == []
+
+
 def test_the_example_of_the_readme_is_the_example():
     code = re.search(
         r"```python\nfrom pgflow_events import Flow\n\n\n(.*?)```", readme(), re.DOTALL
