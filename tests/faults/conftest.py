@@ -28,12 +28,12 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture
-def victim(database: str) -> Iterator[Victim]:
-    """Starts a worker in a process of its own, and returns when it is ready."""
+def victim() -> Iterator[Victim]:
+    """Starts a worker in a process of its own."""
     with ExitStack() as stack:
 
         def start(
-            dsn: str = database, *options: str, environment: dict[str, str] | None = None
+            dsn: str, *options: str, environment: dict[str, str] | None = None
         ) -> "subprocess.Popen[str]":
             process = stack.enter_context(
                 subprocess.Popen(

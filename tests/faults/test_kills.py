@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from ..integration.liveness_scenes import whole
+from ..integration.observing import rows
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
@@ -77,3 +78,38 @@ async def test_a_task_whose_handler_is_killed_runs_elsewhere_at_once(
         assert await run.result() == {"length": len(PAGE)}
     assert rescuer.begun[0] == f"{step} 2"
     await assert_sound(database)
+
+
+async def test_who_is_killed_while_it_makes_good_for_another_has_a_peer_that_does_both(
+    client, database, victim, rescuer, nursery
+):
+    burying = Breakpoint(database, "pgflow.bury_worker", "done")
+    await nursery.start(burying.run)
+    run = await client.start("pages", None)
+    first = victim(database, "hang page")
+    await printed(first, "page 1")
+    second = victim(burying.conninfo)
+    await printed(second, "ready")
+    third = await behind(database, first, second)
+    await nursery.start(third.run)
+    await whole(database)
+    first.kill()
+    await burying.reached.wait()
+    second.kill()
+    second.wait()
+    burying.drop()
+    with trio.fail_after(5):
+        assert await run.result() == {"length": len(PAGE)}
+    assert third.begun == ["page 2", "length 1"]
+    await assert_sound(database)
+
+
+async def behind(database, first, second) -> Rescuer:
+    """A worker that comes after the first in the ring: so the second goes on watching the first."""
+    seats = await rows(database, "select pid, worker_id from pgflow.worker_seats")
+    ids = dict(seats)
+    one, two = ids[first.pid], ids[second.pid]
+    while True:
+        worker = Rescuer(database, grace=0.5)
+        if (one < worker.id < two) or (two < one and not two < worker.id < one):
+            return worker

@@ -9,7 +9,7 @@ from ..integration.liveness_scenes import whole
 from ..integration.observing import logged, rows
 from .pooler import pooler
 from .soundness import assert_sound
-from .victim import PAGE, pages
+from .victim import PAGE, Rescuer, pages, printed
 
 CONFIGURATIONS = {
     "as it comes": "",
@@ -72,4 +72,20 @@ async def test_without_it_worker_and_client_say_so_poll_and_do_all(
     assert caplog.text.count("this worker will not notice if a peer dies") == 3
     assert caplog.text.count("notifications do not arrive") <= 3
     assert await rows(own_database, LEFT_BEHIND) == []
+    await assert_sound(own_database)
+
+
+async def test_a_worker_that_is_killed_behind_it_is_noticed(pooled, own_database, victim, nursery):
+    rescuer = Rescuer(own_database)
+    await rescuer.define()
+    async with connect(pooled, listen_dsn=own_database) as client:
+        run = await client.start("pages", None)
+        process = victim(pooled, "hang page", "600", own_database)
+        await printed(process, "page 1")
+        await nursery.start(rescuer.run)
+        await whole(own_database)
+        process.kill()
+        with trio.fail_after(5):
+            assert await run.result() == {"length": len(PAGE)}
+    assert rescuer.begun == ["page 2", "length 1"]
     await assert_sound(own_database)

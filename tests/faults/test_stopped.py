@@ -2,10 +2,11 @@
 
 import signal
 
+import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from ..integration.observing import rows, until
+from ..integration.observing import execute, rows, until
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
@@ -15,11 +16,24 @@ IN_TRANSACTION = "select from pg_stat_activity where state like 'idle in transac
 SHORT = "-c idle_in_transaction_session_timeout=500ms"
 
 
+@pytest.fixture
+async def rescuer(database):
+    """A worker, not begun, whose handlers wait; its flow is defined."""
+    worker = Rescuer(database, hold=True)
+    await worker.define()
+    return worker
+
+
+async def take_over(rescuer: Rescuer, database: str, nursery: trio.Nursery) -> None:
+    """Let it begin what the stopped one has no time left for."""
+    await execute(database, "update pgflow.flows set opt_timeout = 600")
+    await nursery.start(rescuer.run)
+    await rescuer.has_begun.wait()
+
+
 async def test_what_it_completes_late_is_refused_and_the_others_result_stands(
-    client, database, victim, nursery
+    client, database, victim, rescuer, nursery
 ):
-    rescuer = Rescuer(database, timeout=1)
-    await rescuer.define()
     # What it has sent by now stays on its way until it is continued.
     point = Breakpoint(database, COMPLETE, "asked")
     await nursery.start(point.run)
@@ -27,30 +41,31 @@ async def test_what_it_completes_late_is_refused_and_the_others_result_stands(
     process = victim(point.conninfo, "", "1")
     await point.reached.wait()
     process.send_signal(signal.SIGSTOP)
-    await nursery.start(rescuer.run)
-    assert await run.result() == {"length": len(PAGE)}
-    assert rescuer.begun == ["page 2", "length 1"]
-    before = await rows(database, "select * from pgflow.step_tasks order by step_slug")
+    await take_over(rescuer, database, nursery)
     point.go_on()
     process.send_signal(signal.SIGCONT)
     await said(process, "too late: pages.page")
-    assert await rows(database, "select * from pgflow.step_tasks order by step_slug") == before
+    rescuer.go_on.set()
+    assert await run.result() == {"length": len(PAGE)}
+    assert rescuer.begun[0] == "page 2"
+    (page,) = await rows(database, "select * from pgflow.step_tasks where step_slug = 'page'")
+    assert (page.attempts_count, page.worker_id) == (2, rescuer.id)
     await assert_sound(database)
 
 
-async def test_its_handler_that_goes_on_late_changes_nothing(client, database, victim, nursery):
-    rescuer = Rescuer(database, timeout=1)
-    await rescuer.define()
+async def test_its_handler_that_goes_on_late_changes_nothing(
+    client, database, victim, rescuer, nursery
+):
     run = await client.start("pages", None)
-    process = victim(database, "hang length", "1")
-    await printed(process, "length 1")
+    process = victim(database, "hang page", "1")
+    await printed(process, "page 1")
     process.send_signal(signal.SIGSTOP)
-    await nursery.start(rescuer.run)
-    assert await run.result() == {"length": len(PAGE)}
+    await take_over(rescuer, database, nursery)
     process.send_signal(signal.SIGCONT)
-    await said(process, "too late: pages.length")
+    await said(process, "too late: pages.page")
+    rescuer.go_on.set()
     assert await run.result() == {"length": len(PAGE)}
-    assert rescuer.begun == ["length 2"]
+    assert rescuer.begun[0] == "page 2"
     await assert_sound(database)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trio
 
@@ -17,7 +18,8 @@ BLOCKED = 5.0  # seconds
 PAGE = "<p>a long page, " * 20_000
 
 # What one was not told of, it shall not find out by itself.
-ONLY_WHEN_TOLD = Settings(slots=1, check_interval=3600, grace=3600, cache_budget=0)
+HOUR = 3600
+ONLY_WHEN_TOLD = Settings(slots=1, check_interval=HOUR, grace=HOUR, cache_budget=0)
 
 Note = Callable[[Context], Awaitable[None]]
 
@@ -40,15 +42,27 @@ def pages(note: Note, **options) -> Flow:
 
 
 class Rescuer(Worker):
-    """Runs the same flow in this process, and notes what it begins."""
+    """Runs the same flow in this process, and notes what it begins.
 
-    def __init__(self, dsn: str, **options) -> None:
+    Args:
+        dsn: Where.
+        hold: Whether its handlers wait to be told to go on.
+        grace: Seconds it must be there to believe in a death that it has not seen.
+        **options: Of the flow.
+    """
+
+    def __init__(self, dsn: str, *, hold: bool = False, grace: float = HOUR, **options) -> None:
         self.begun: list[str] = []
+        self.has_begun, self.go_on = trio.Event(), trio.Event()
+        if not hold:
+            self.go_on.set()
         self._flow = pages(self._note, **options)
-        super().__init__([self._flow], dsn, settings=ONLY_WHEN_TOLD)
+        super().__init__([self._flow], dsn, settings=replace(ONLY_WHEN_TOLD, grace=grace))
 
     async def _note(self, context: Context) -> None:
         self.begun.append(f"{context.step} {context.attempt}")
+        self.has_begun.set()
+        await self.go_on.wait()
 
     async def define(self) -> None:
         """Define the flow, before any worker is there."""
@@ -75,13 +89,14 @@ async def block() -> None:
 MISDEEDS = {"hang": trio.sleep_forever, "grab": grab, "block": block}
 
 
-async def main(dsn: str, misdeed: str = "", seconds: str = "600") -> None:
+async def main(dsn: str, misdeed: str = "", seconds: str = "600", listen_dsn: str = "") -> None:
     """Work, with attempts of so many seconds.
 
     Args:
         dsn: Where.
         misdeed: What to do at the first attempt of a step, such as ``hang page``.
         seconds: The timeout of the flow.
+        listen_dsn: Where to listen, if not there.
     """
     deed, _, step = misdeed.partition(" ")
 
@@ -90,7 +105,8 @@ async def main(dsn: str, misdeed: str = "", seconds: str = "600") -> None:
         if (context.step, context.attempt) == (step, 1):
             await MISDEEDS[deed]()
 
-    worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=ONLY_WHEN_TOLD)
+    settings = replace(ONLY_WHEN_TOLD, listen_dsn=listen_dsn or None)
+    worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=settings)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
         print("ready", flush=True)  # noqa: T201
