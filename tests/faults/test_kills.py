@@ -1,5 +1,7 @@
 """A worker that is killed at a named point of a task's life."""
 
+import signal
+
 import pytest
 import trio
 
@@ -10,6 +12,8 @@ from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
 
 READ = "then content end"
+RELEASE = "pgflow.release_tasks"
+OPEN, WRITE, FINISH = "pgflow.open_blob", "pgflow.write_chunk", "pgflow.finish_blob"
 CLAIM, COMPLETE, NOTIFY = "pgflow.claim_tasks", "pgflow.complete_tasks", "pgflow.notify_owed"
 
 # The point (statement, how often it passes before, moment), what the victim has begun by then, and
@@ -28,6 +32,24 @@ POINTS = {
     "before the last answer": (COMPLETE, 1, "committed", ["page 1", "length 1"], []),
     "before it notifies": (NOTIFY, 0, "asked", ["page 1", "length 1"], []),
 }
+# The same, where the page is written in chunks.
+UPLOADS = {
+    "before its upload begins": (OPEN, 0, "asked", ["page 1"], ["page 2", "length 1"]),
+    "after its upload has begun": (OPEN, 0, "committed", ["page 1"], ["page 2", "length 1"]),
+    "before a chunk commits": (WRITE, 1, "done", ["page 1"], ["page 2", "length 1"]),
+    "after a chunk has committed": (WRITE, 1, "committed", ["page 1"], ["page 2", "length 1"]),
+    "before its upload is finished": (FINISH, 0, "asked", ["page 1"], ["page 2", "length 1"]),
+    "before that commits": (FINISH, 0, "done", ["page 1"], ["page 2", "length 1"]),
+    "after that has committed": (FINISH, 0, "committed", ["page 1"], ["length 2"]),
+}
+# One that is told to leave, and is killed meanwhile: what begins elsewhere.
+LEAVING = {
+    "before it gives back": (RELEASE, "asked", "page 2"),
+    "before that commits": (RELEASE, "done", "page 2"),
+    "after that has committed": (RELEASE, "committed", "page 1"),
+    "before it takes leave": ("pgflow.leave_seat", "asked", "page 1"),
+}
+CHUNKED = 30  # pages, of which each is small
 
 
 @pytest.fixture
@@ -38,14 +60,17 @@ async def rescuer(database):
     return worker
 
 
-@pytest.mark.parametrize("point", list(POINTS))
+@pytest.mark.parametrize(
+    "point", [*POINTS, *(pytest.param(point, marks=pytest.mark.slow_fault) for point in UPLOADS)]
+)
 async def test_a_task_goes_on_elsewhere_at_once_and_is_completed_once(
     client, database, victim, rescuer, nursery, *, point
 ):
-    statement, skip, moment, before, after = POINTS[point]
+    statement, skip, moment, before, after = (POINTS | UPLOADS)[point]
+    times = CHUNKED if point in UPLOADS else 1
     breakpoint_ = Breakpoint(database, statement, moment, skip=skip)
     await nursery.start(breakpoint_.run)
-    run = await client.start("pages", None)
+    run = await client.start("pages", times)
     process = victim(breakpoint_.conninfo)
     async with trio.open_nursery() as waiting:
         waiting.start_soon(run.wait)
@@ -59,7 +84,30 @@ async def test_a_task_goes_on_elsewhere_at_once_and_is_completed_once(
             await run.wait()
     assert process.stdout.read().split("\n") == ["ready", *before, ""]
     assert rescuer.begun == after
-    assert await run.result() == {"length": len(PAGE)}
+    assert await run.result() == {"length": times * len(PAGE)}
+    await assert_sound(database)
+
+
+@pytest.mark.parametrize("point", list(LEAVING))
+async def test_what_it_had_when_it_was_killed_while_it_left_runs_elsewhere_at_once(
+    client, database, victim, rescuer, nursery, *, point
+):
+    statement, moment, begun = LEAVING[point]
+    leaving = Breakpoint(database, statement, moment)
+    await nursery.start(leaving.run)
+    run = await client.start("pages", None)
+    process = victim(leaving.conninfo, "hang page")
+    await printed(process, "page 1")
+    process.send_signal(signal.SIGTERM)
+    await leaving.reached.wait()
+    await nursery.start(rescuer.run)
+    await whole(database)
+    process.kill()
+    process.wait()
+    leaving.drop()
+    with trio.fail_after(5):
+        assert await run.result() == {"length": len(PAGE)}
+    assert rescuer.begun == [begun, "length 1"]
     await assert_sound(database)
 
 

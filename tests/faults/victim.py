@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -25,13 +26,16 @@ Note = Callable[[Context], Awaitable[None]]
 
 
 def pages(note: Note, **options) -> Flow:
-    """A step whose output is a blob, and one that reads it; each tells of its attempts."""
+    """A step whose output is a blob, and one that reads it; each tells of its attempts.
+
+    The input of a run says how long the page is.
+    """
     flow = Flow("pages", **{"timeout": 600, "max_attempts": 5, "base_delay": 0, **options})
 
-    @flow.step(flow.context)
-    async def page(context: Context) -> str:
+    @flow.step(flow.context, flow.input)
+    async def page(context: Context, times: int | None) -> str:
         await note(context)
-        return PAGE
+        return PAGE * (times or 1)
 
     @flow.step(flow.context, page)
     async def length(context: Context, text: str) -> int:
@@ -105,10 +109,10 @@ async def main(dsn: str, misdeed: str = "", seconds: str = "600", listen_dsn: st
         if (context.step, context.attempt) == (step, 1):
             await MISDEEDS[deed]()
 
-    settings = replace(ONLY_WHEN_TOLD, listen_dsn=listen_dsn or None)
+    settings = replace(ONLY_WHEN_TOLD, listen_dsn=listen_dsn or None, stop_timeout=0.1)
     worker = Worker([pages(note, timeout=int(seconds))], dsn, settings=settings)
     async with trio.open_nursery() as nursery:
-        await nursery.start(worker.run)
+        await nursery.start(partial(worker.run, signals=True))
         print("ready", flush=True)  # noqa: T201
 
 
