@@ -61,6 +61,7 @@ class Listener:
         self._conninfo, self._connect_kwargs = conninfo, connect_kwargs
         self._on_notify, self._on_connect, self._on_listen = on_notify, on_connect, on_listen
         self._conn: Connection[TupleRow] | None = None
+        self._proven: Connection[TupleRow] | None = None
         self._heard = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
@@ -121,8 +122,8 @@ class Listener:
             patience: Seconds that the notification may take to arrive.
 
         Returns:
-            Whether it arrived; ``False`` at once while there is no connection. Through a pooler
-            another connection would be no better, and this one is kept.
+            Whether it arrived; ``False`` at once while there is no connection. If none has ever
+            arrived through a pooler, another connection would be no better: this one is kept.
         """
         conn = self._conn
         if conn is None or conn.closed:
@@ -133,8 +134,9 @@ class Listener:
         await notify(self._check_channel)
         with trio.move_on_after(patience):
             await heard.wait()
+            self._proven = conn
             return True
-        if conn.is_pooled:
+        if conn.is_pooled and conn is not self._proven:
             return False
         logger.warning("a notification was not heard within %g s: reconnecting", patience)
         await conn.close()

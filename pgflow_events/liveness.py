@@ -72,7 +72,7 @@ class Liveness:
         A lock would stay behind in the session that a pooler lends for a transaction: a worker
         that takes no seat is not watched, and has the timeouts of its tasks.
         """
-        if connection.is_pooled:
+        if self._is_in_doubt(connection):
             return
         host = socket.gethostname()
         try:
@@ -87,6 +87,10 @@ class Liveness:
         """
         if not (self._is_pooled or connection.is_pooled):
             await seats.hold_worker_lock(connection, self._id)
+
+    def _is_in_doubt(self, connection: Connection[TupleRow]) -> bool:
+        """Whether this session may not keep a lock. A DSN to listen at is one where it does."""
+        return connection.is_pooled and not self._is_pooled
 
     def look(self) -> None:
         """Somebody may have come or gone."""
@@ -163,7 +167,7 @@ class Liveness:
         return await seats.await_seat(connection, peer.seat, patience)
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
-        if connection.is_pooled:
+        if self._is_in_doubt(connection):
             raise psycopg.ProgrammingError(POOLED)
         self._connected_at, self._seen = trio.current_time(), None
         await connection.execute(NO_TIMEOUTS)

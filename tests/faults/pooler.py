@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a server, as Debian installs it."""
+"""PgBouncer before a server, as Debian installs it."""
 
 import shutil
 import subprocess
@@ -17,6 +17,12 @@ from .conftest import missing
 
 PROGRAM = "/usr/sbin/pgbouncer"
 START_TIMEOUT = 20.0
+# It lends a session of the server for a transaction, or for as long as its client stays.
+TRANSACTIONS = """
+pool_mode = transaction
+default_pool_size = 5
+"""
+SESSIONS = "pool_mode = session"
 SETTINGS = """
 [databases]
 * = host={host} port={port} user={user}
@@ -26,15 +32,13 @@ listen_addr = 127.0.0.1
 listen_port = {own}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
-default_pool_size = 5
 logfile = {folder}/log
-{more}
+{settings}
 """
 
 
 @contextmanager
-def pooler(conninfo: str, more: str = "") -> Iterator[str]:
+def pooler(conninfo: str, settings: str = TRANSACTIONS) -> Iterator[str]:
     """Run PgBouncer for the block; yields the conninfo of the same database behind it."""
     if not Path(PROGRAM).exists():
         missing("pgbouncer")
@@ -48,7 +52,7 @@ def pooler(conninfo: str, more: str = "") -> Iterator[str]:
             user=given["user"],
             own=own,
             folder=folder,
-            more=more,
+            settings=settings,
         )
     )
     if user := account():

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode between workers, clients and the server."""
+"""PgBouncer between workers, clients and the server: mostly in transaction mode."""
 
 import pytest
 import trio
@@ -7,13 +7,13 @@ from pgflow_events import Settings, Worker, connect
 
 from ..integration.liveness_scenes import whole
 from ..integration.observing import logged, rows
-from .pooler import pooler
+from .pooler import SESSIONS, TRANSACTIONS, pooler
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, pages, printed
 
 CONFIGURATIONS = {
-    "as it comes": "",
-    "with options ignored": "ignore_startup_parameters = options",
+    "as it comes": TRANSACTIONS,
+    "with options ignored": f"{TRANSACTIONS}ignore_startup_parameters = options",
 }
 # Of the sessions that the pooler lends: none may keep anything for its next client.
 LEFT_BEHIND = """
@@ -76,16 +76,26 @@ async def test_without_it_worker_and_client_say_so_poll_and_do_all(
 
 
 async def test_a_worker_that_is_killed_behind_it_is_noticed(pooled, own_database, victim, nursery):
-    rescuer = Rescuer(own_database)
+    await kill_and_rescue(pooled, own_database, victim, nursery)
+
+
+async def test_one_that_lends_sessions_will_do_to_listen_at(own_database, victim, nursery):
+    with pooler(own_database, SESSIONS) as pooled:
+        await kill_and_rescue(pooled, pooled, victim, nursery)
+
+
+async def kill_and_rescue(pooled: str, listen_dsn: str, victim, nursery: trio.Nursery) -> None:
+    """Kill a worker, and see that another one notices."""
+    rescuer = Rescuer(pooled, listen_dsn=listen_dsn)
     await rescuer.define()
-    async with connect(pooled, listen_dsn=own_database) as client:
+    async with connect(pooled, listen_dsn=listen_dsn) as client:
         run = await client.start("pages", None)
-        process = victim(pooled, "hang page", "600", own_database)
+        process = victim(pooled, "hang page", "600", listen_dsn)
         await printed(process, "page 1")
         await nursery.start(rescuer.run)
-        await whole(own_database)
+        await whole(pooled)
         process.kill()
         with trio.fail_after(5):
             assert await run.result() == {"length": len(PAGE)}
     assert rescuer.begun == ["page 2", "length 1"]
-    await assert_sound(own_database)
+    await assert_sound(pooled)

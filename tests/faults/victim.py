@@ -51,17 +51,27 @@ class Rescuer(Worker):
     Args:
         dsn: Where.
         hold: Whether its handlers wait to be told to go on.
+        listen_dsn: Where to listen, if not there.
         grace: Seconds it must be there to believe in a death that it has not seen.
         **options: Of the flow.
     """
 
-    def __init__(self, dsn: str, *, hold: bool = False, grace: float = HOUR, **options) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        hold: bool = False,
+        listen_dsn: str | None = None,
+        grace: float = HOUR,
+        **options,
+    ) -> None:
         self.begun: list[str] = []
         self.has_begun, self.go_on = trio.Event(), trio.Event()
         if not hold:
             self.go_on.set()
         self._flow = pages(self._note, **options)
-        super().__init__([self._flow], dsn, settings=replace(ONLY_WHEN_TOLD, grace=grace))
+        settings = replace(ONLY_WHEN_TOLD, listen_dsn=listen_dsn, grace=grace)
+        super().__init__([self._flow], dsn, settings=settings)
 
     async def _note(self, context: Context) -> None:
         self.begun.append(f"{context.step} {context.attempt}")
