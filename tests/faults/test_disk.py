@@ -1,6 +1,7 @@
-"""A disk that is full."""
+"""A disk that is full, and one that is slow."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +10,19 @@ from pathlib import Path
 import pytest
 import trio
 
-from pgflow_events import Flow, Settings
+from pgflow_events import Flow, Settings, Worker, connect
 
 from ..conftest import migrated_database
+from ..integration.load import Load
 from ..integration.observing import logged, rows
 from ..integration.own_server import OwnServer, account, own_folder, running
+from .conftest import missing
 from .soundness import assert_sound
 
 MIB = 1024 * 1024
 SIZE, ROOM = 160 * MIB, 4 * MIB
 RUNS = 20
+SLOW_FSYNC = Path(__file__).parents[1] / "bench" / "slow_fsync.c"
 
 
 @contextmanager
@@ -81,3 +85,33 @@ async def test_a_worker_waits_for_room_and_goes_on(server, database, client, wor
         assert await run.result() == {"length": MIB}
     assert set(await rows(database, "select attempts_count from pgflow.step_tasks")) == {(1,)}
     await assert_sound(database)
+
+
+@pytest.fixture
+def slow_database():
+    """Of a server that waits for its disk for 50 ms at each commit."""
+    if not shutil.which("cc"):
+        missing("a C compiler")
+    with own_folder() as folder:
+        library = folder / "slow_fsync.so"
+        command = ["cc", "-shared", "-fPIC", "-o", library, SLOW_FSYNC, "-ldl"]
+        subprocess.run(command, check=True)
+        server = OwnServer(folder, settings={"fsync": "on"})
+        server.create()
+        with running(server), migrated_database(server.conninfo) as made:
+            server.stop()
+            server.environment |= {"LD_PRELOAD": str(library), "BENCH_FSYNC_US": "50000"}
+            server.start()
+            yield made
+
+
+async def test_on_a_slow_disk_no_attempt_is_made_twice(slow_database, nursery):
+    load = Load("flow", RUNS)
+    for _ in range(2):
+        await nursery.start(Worker([load.flow], slow_database, hooks=()).run)
+    async with connect(slow_database) as client:
+        began = trio.current_time()
+        await load.complete(client, slow_database)
+        assert trio.current_time() - began > 4 * 0.05  # a start, and a commit for each step
+    assert set(load.attempts.values()) == {1}
+    await assert_sound(slow_database)
