@@ -1,11 +1,13 @@
 """The calls of the SQL core: one function for each, of the same name."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.types.json import Jsonb
@@ -13,6 +15,8 @@ from psycopg.types.numeric import Int4, Int8
 
 from blobstore import Inline, Stored
 from pgflow_events.connection import Connection
+
+log = logging.getLogger("pgflow_events.queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +235,9 @@ async def start_flows(
     flow_slug: str,
     inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
-) -> None:
+) -> AsyncCursor[TupleRow]:
     """Start a run for each input; those that are blobs are to be saved in the same transaction."""
-    await connection.execute(
+    return await connection.execute(
         "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
         [
             flow_slug,
@@ -249,13 +253,23 @@ async def start_flows_and_notify(
 ) -> None:
     """Start a run for each input, and wake the workers right after: in one round trip.
 
-    To notify in the commit would hold a lock of the whole server until it is on the disk.
+    To notify in the commit would hold a lock of the whole server until it is on the disk. Should
+    that alone be refused, as it is when the queue of notifications is full, the runs have started
+    all the same, and workers come upon them by themselves.
     """
-    async with connection.pipeline():
-        await connection.execute("select set_config('pgflow.notify', 'off', true)")
-        await start_flows(connection, flow_slug, inputs, run_ids)
-        connection.end_transaction()
-        await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
+    started = notified = None
+    try:
+        async with connection.pipeline():
+            await connection.execute("select set_config('pgflow.notify', 'off', true)")
+            started = await start_flows(connection, flow_slug, inputs, run_ids)
+            connection.end_transaction()
+            notified = await connection.execute(
+                "select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug]
+            )
+    except psycopg.OperationalError as error:
+        if not (started and started.pgresult and notified and notified.pgresult):
+            raise
+        log.warning("could not wake the workers of %s: %s", flow_slug, error.__context__ or error)
 
 
 async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:

@@ -2,12 +2,13 @@
 
 import signal
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 import pytest
 import trio
 
-from pgflow_events import Settings, Worker, connect, summaries, worker
+from pgflow_events import Run, Settings, Worker, connect, summaries, upkeep
 from pgflow_events import client as client_module
 from pgflow_events.connection import Connection
 
@@ -57,7 +58,7 @@ async def test_where_all_notifications_are_lost_a_net_catches_what_waits(
 async def test_a_listener_that_is_cut_and_not_told_is_found_out_by_its_check(
     client, database, nursery, monkeypatch, caplog
 ):
-    monkeypatch.setattr(worker, "HEARING", 0.5)
+    monkeypatch.setattr(upkeep, "HEARING", 0.5)
     proxy, gate = Proxy(database), Gate()
     await nursery.start(proxy.run)
     gate.open.set()
@@ -113,34 +114,34 @@ async def test_a_full_queue_of_notifications_is_told_of_and_healed(
         before = await client.start(gate.flow, None)
         await gate.running.wait()
         stuck = await trio.to_thread.run_sync(fill, narrow_database)
-        # Who would notify at the commit is told.
+        # Who notifies in the commit is refused, as SQL callers are.
         with pytest.raises(psycopg.OperationalError, match=FULL):
-            await client.start(gate.flow, None)
-        # What runs is completed all the same, and its worker says what is wrong.
+            await rows(narrow_database, "select pgflow.start_flow('rescue', '0')")
+        # A client says that nobody was woken, and has started the run all the same.
+        meanwhile = await client.start(gate.flow, None)
+        assert f"could not wake the workers of rescue: {FULL}" in caplog.text
+        # What runs is completed, and its worker says what is wrong.
         gate.open.set()
-
-        async def is_completed() -> bool:
-            return await before.status() == "completed"
-
-        await until(is_completed, within=20)
-        await logged(caplog, FULL)
+        await until(partial(has_completed, before), within=20)
+        await logged(caplog, f"the database does not answer, trying again: {FULL}")
         stuck.close()
-
-        async def starts() -> bool:
-            with suppress(psycopg.OperationalError):
-                await client.start(gate.flow, None)
-                return True
-            return False
-
-        await until(starts, within=30)  # the worker's check has freed what nobody reads any more
+        # The worker's check frees what nobody reads any more.
+        await until(partial(can_notify, narrow_database), within=30)
         assert await (await client.start(gate.flow, None)).result() == {"step": 1}
+        assert await meanwhile.result() == {"step": 1}
         assert await before.result() == {"step": 1}
-        await until(lambda: has_ended(narrow_database), within=20)
     await assert_sound(narrow_database)
 
 
-async def has_ended(dsn: str) -> bool:
-    return not await rows(dsn, "select from pgflow.runs where status = 'started'")
+async def has_completed(run: Run) -> bool:
+    return await run.status() == "completed"
+
+
+async def can_notify(dsn: str) -> bool:
+    with suppress(psycopg.OperationalError):
+        await rows(dsn, "select pg_notify('anything', '')")
+        return True
+    return False
 
 
 async def test_a_stopped_listener_that_holds_up_vacuum_is_told_of_and_goes_on(
