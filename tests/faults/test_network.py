@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from pgflow_events import Settings, Worker, connect, worker
+from pgflow_events import Settings, Worker, connect, upkeep
 
 from ..integration.load import Load
 from ..integration.observing import logged
@@ -26,7 +26,7 @@ async def proxy(database, nursery):
 @pytest.fixture
 async def load(proxy, nursery, monkeypatch):
     """Runs, and two workers that are impatient."""
-    monkeypatch.setattr(worker, "HEARING", PATIENCE)
+    monkeypatch.setattr(upkeep, "HEARING", PATIENCE)
     load = Load("flow", RUNS)
     settings = Settings(call_timeout=PATIENCE, check_interval=PATIENCE, grace=1)
     for _ in range(2):

@@ -40,9 +40,8 @@ async def complete(client, runs: int = 40, rounds: int = 5) -> None:
     """Start runs, several times, and see them complete."""
     for _ in range(rounds):
         started = await client.start_many("pages", [None] * runs)
-        with trio.fail_after(20):
-            for run in started:
-                assert await run.result() == {"length": len(PAGE)}
+        for run in started:
+            assert await run.result() == {"length": len(PAGE)}
 
 
 async def test_with_a_dsn_to_listen_at_all_is_as_without_a_pooler(
@@ -54,7 +53,7 @@ async def test_with_a_dsn_to_listen_at_all_is_as_without_a_pooler(
         await nursery.start(worker.run)
     await whole(own_database, *workers)
     async with connect(pooled, listen_dsn=own_database) as client:
-        with trio.fail_after(15):
+        with trio.fail_after(40):
             await complete(client)
     assert caplog.text == ""
     await assert_sound(own_database)

@@ -13,6 +13,7 @@ from .victim import PAGE, Rescuer, printed
 
 COMPLETE = "pgflow.complete_tasks"
 IN_TRANSACTION = "select from pg_stat_activity where state like 'idle in transaction%%'"
+LONG = 30  # pages: what is written in chunks is finished in a transaction of several statements
 SHORT = "-c idle_in_transaction_session_timeout=500ms"
 
 
@@ -75,7 +76,7 @@ async def test_a_commit_that_the_server_gave_up_meanwhile_is_made_again(
     await Rescuer(database).define()
     point = Breakpoint(make_conninfo(database, options=SHORT), "COMMIT", "asked")
     await nursery.start(point.run)
-    run = await client.start("pages", None)
+    run = await client.start("pages", LONG)
     process = victim(point.conninfo)
     await point.reached.wait()
     process.send_signal(signal.SIGSTOP)
@@ -86,7 +87,7 @@ async def test_a_commit_that_the_server_gave_up_meanwhile_is_made_again(
     await until(is_given_up)
     point.go_on()
     process.send_signal(signal.SIGCONT)
-    assert await run.result() == {"length": len(PAGE)}
+    assert await run.result() == {"length": LONG * len(PAGE)}
     assert set(await rows(database, "select attempts_count from pgflow.step_tasks")) == {(1,)}
     await assert_sound(database)
 
