@@ -80,6 +80,8 @@ class Session:
         self._prepared: dict[bytes, bytes] = {}
         self._bound = b""
         self._matched = False
+        self._pending = 0
+        """Statements under way: in a pipeline there may be several."""
         self._executed = trio.Event()
 
     async def requests(self) -> None:
@@ -87,6 +89,7 @@ class Session:
         messages = Messages(from_client=True)
         async for data in self._client:
             for kind, body in messages.read(data):
+                self._pending += kind in (b"E", b"Q")
                 if self._executes(kind, body):
                     if not await self._execute(kind, body):
                         return
@@ -121,7 +124,8 @@ class Session:
         messages = Messages(from_client=False)
         async for data in self._server:
             for kind, body in messages.read(data):
-                if self._matched and kind == b"C":
+                self._pending = 0 if kind == b"Z" else self._pending - (kind == b"C")
+                if self._matched and not self._pending:
                     self._executed.set()
                 is_commit = self._matched and kind == b"Z" and body == b"I"
                 if is_commit and self._point.moment == "committed":
