@@ -5,6 +5,7 @@ migrate at once and a failure leaves the database as it was.
 """
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,9 @@ from pgflow_events.errors import DatabaseTooNew, MigrationError
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
 LOCK = 7_032_116_204_071_391_102
+TRIES = 5
+
+log = logging.getLogger("pgflow_events.migrations")
 
 BOOKKEEPING = """
 create schema if not exists pgflow;
@@ -83,6 +87,19 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
         MigrationError: pgmq cannot be had, the roles cannot be made, or an applied migration was
             edited.
     """
+    left = TRIES
+    while True:
+        try:
+            return await migrate_once(connection, roles=roles)
+        except psycopg.errors.DeadlockDetected:
+            # Workers take the same tables in another order: by now they have got them.
+            if not (left := left - 1):
+                raise
+            log.warning("workers were in the way: trying again")
+
+
+async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
+    """Try it, in one transaction."""
     async with connection.transaction():
         # What others may have put into the schema public is not to be taken for PostgreSQL's own.
         await connection.execute("set local search_path = pg_catalog, pg_temp")

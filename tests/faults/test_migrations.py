@@ -1,23 +1,38 @@
 """A database that is migrated while workers and clients use it."""
 
 import shutil
+from functools import partial
 
+import psycopg
 import pytest
 import trio
+from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Worker, migrations
 from pgflow_events.errors import DatabaseTooNew
 from pgflow_events.migrations import migrate_now
 
 from ..integration.load import Load
-from ..integration.observing import rows
+from ..integration.observing import rows, until
 from .soundness import assert_sound
 
+WAITS = "select from pg_locks where not granted and relation = 'pgflow.output_blobs'::regclass"
 NEXT = """
 alter table pgflow.runs add column weight integer not null default 1;
 alter table pgflow.step_tasks add column weight integer not null default 1;
 alter table pgflow.output_blobs add column weight integer;
 """
+
+
+@pytest.fixture
+def newer(tmp_path):
+    """The SQL of a release to come."""
+    folder = tmp_path / "sql"
+    shutil.copytree(migrations.sql_folder(), folder)
+    (folder / "migrations" / "9999_weights.sql").write_text(NEXT)
+    for function in (folder / "functions").glob("*.sql"):
+        function.write_text(function.read_text().replace("\nas $$\n", "\nas $$\n-- newer\n"))
+    return folder
 
 
 @pytest.fixture
@@ -44,14 +59,8 @@ async def test_functions_that_are_replaced_under_load_fail_and_lose_nothing(
 
 
 async def test_workers_go_on_while_a_newer_release_migrates_and_none_starts_after_it(
-    database, load, client, caplog, *, tmp_path, monkeypatch
+    database, load, client, caplog, *, newer, monkeypatch
 ):
-    newer = tmp_path / "sql"
-    shutil.copytree(migrations.sql_folder(), newer)
-    (newer / "migrations" / "9999_weights.sql").write_text(NEXT)
-    for function in (newer / "functions").glob("*.sql"):
-        function.write_text(function.read_text().replace("\nas $$\n", "\nas $$\n-- newer\n"))
-
     async def trouble() -> None:
         await load.reach(60)
         with monkeypatch.context() as patch:
@@ -65,3 +74,31 @@ async def test_workers_go_on_while_a_newer_release_migrates_and_none_starts_afte
     with pytest.raises(DatabaseTooNew):
         await Worker([load.flow], database).run()
     await assert_sound(database)
+
+
+async def test_a_migration_that_a_worker_is_in_the_way_of_is_made_again(
+    database, newer, monkeypatch, nursery
+):
+    monkeypatch.setattr(migrations, "sql_folder", lambda: newer)
+    # The server looks for deadlocks once, when the first of them has waited for so long.
+    hasty = make_conninfo(database, options="-c deadlock_timeout=2s")
+    with psycopg.connect(database) as worker:
+        worker.execute("set deadlock_timeout = '1h'")
+        worker.execute("lock table pgflow.output_blobs in row exclusive mode")
+        migrated = trio.Event()
+
+        async def migrate() -> None:
+            await trio.to_thread.run_sync(migrate_now, hasty)
+            migrated.set()
+
+        nursery.start_soon(migrate)
+        await until(partial(waits, database))
+        lock = "lock table pgflow.runs in row share mode"
+        await trio.to_thread.run_sync(worker.execute, lock)
+        assert not migrated.is_set()
+    await migrated.wait()
+
+
+async def waits(dsn: str) -> bool:
+    """Whether somebody waits for the table of blobs."""
+    return bool(await rows(dsn, WAITS))
