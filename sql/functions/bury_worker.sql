@@ -1,5 +1,5 @@
 -- Makes good for a worker whose seat is free, if that is because it died: what it has claimed and not
--- settled can be claimed at once, and those are woken whom it may have left without their
+-- settled says so and can be claimed at once, and those are woken whom it may have left without their
 -- notifications, between a commit and notify_owed(). Returns whether it was dead.
 --
 -- It lives if another of its sessions does: each holds the worker's lock. The last ones of a dead
@@ -9,10 +9,12 @@ returns boolean
 language plpgsql
 set search_path = ''
 set lock_timeout = '2s'
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  slugs text[];
+  dead record;
 begin
   -- What a crash of the server undoes here is done again, or the timeouts do it.
   perform set_config('synchronous_commit', 'off', true);
@@ -23,12 +25,24 @@ begin
   end;
   delete from pgflow.worker_seats w
   where w.worker_id = bury_worker.worker_id and w.seat = bury_worker.seat
-  returning w.flow_slugs into slugs;
+  returning w.flow_slugs, w.host, w.pid into dead;
   if not found then
     return false;
   end if;
-  perform pgflow.free_tasks(bury_worker.worker_id, slugs);
-  perform pgflow.notify_owed(slugs, slugs);
+  update pgflow.step_tasks t
+  set error_message = format(
+    'attempt %s was lost: its worker died (process %s on %s)', t.attempts_count, dead.pid, dead.host
+  )
+  where t.ctid = any(array(
+    select u.ctid from pgflow.worker_tasks(bury_worker.worker_id, dead.flow_slugs) w
+    cross join lateral (
+      select u.ctid from pgflow.step_tasks u
+      where u.run_id = w.run_id and u.step_slug = w.step_slug and u.task_index = w.task_index
+      limit 1 for no key update skip locked
+    ) u
+  ));
+  perform pgflow.free_tasks(bury_worker.worker_id, dead.flow_slugs);
+  perform pgflow.notify_owed(dead.flow_slugs, dead.flow_slugs);
   perform pg_notify(pgflow.channel('workers', ''), '');
   return true;
 end

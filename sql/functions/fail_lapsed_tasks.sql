@@ -26,11 +26,19 @@ begin
     array_agg(l.run_id) as run_ids, array_agg(l.step_slug) as step_slugs,
     array_agg(l.task_index) as task_indexes, array_agg(l.attempt) as attempts,
     array_agg(
-      format('attempt %s gave no answer within its %s seconds', l.attempt, l.timeout)
+      -- What bury_worker() wrote there knows more.
+      case when starts_with(t.error_message, format('attempt %s was lost: ', l.attempt))
+        then t.error_message
+        else format('attempt %s gave no answer within its %s seconds', l.attempt, l.timeout) end
     ) as error_messages,
     count(*)::integer as n
   into lapsed
-  from pgflow.lapsed_tasks(flow_slugs) l where l.run_id = any(free);
+  from pgflow.lapsed_tasks(flow_slugs) l
+  cross join lateral (
+    select t.error_message from pgflow.step_tasks t
+    where t.run_id = l.run_id and t.step_slug = l.step_slug and t.task_index = l.task_index limit 1
+  ) t
+  where l.run_id = any(free);
 
   perform set_config('pgflow.notify', 'on', true);
   perform pgflow.settle_tasks(

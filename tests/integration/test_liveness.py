@@ -49,7 +49,8 @@ async def test_a_task_whose_worker_is_killed_at_its_last_attempt_fails_at_once(
     await work(gate.flow, settings=HOUR)
     await whole(database)
     process.kill()
-    with pytest.raises(RunFailed, match="attempt 1 gave no answer"):
+    said = rf"attempt 1 was lost: its worker died \(process {process.pid} on "
+    with pytest.raises(RunFailed, match=said):
         await run.result()
 
 

@@ -68,6 +68,21 @@ def test_a_dead_worker_leaves_its_tasks_visible_and_their_attempts_counted(claim
     assert sorted(task.attempts_count for task in tasks) == [1, 2, 2]
 
 
+def test_a_task_says_that_its_worker_died_also_if_that_was_its_last_attempt(core):
+    core.flow("a", max_attempts=2)
+    run = core.start()
+    for attempt in (1, 2):
+        number = seat(core)
+        core.claim()
+        give_up(core, number)
+        assert bury(core, WORKER, number)
+        said = f"attempt {attempt} was lost: its worker died (process 1 on host)"
+        assert core.task(run, "a").error_message == said
+    assert core.claim().tasks == []
+    task = core.task(run, "a")
+    assert (task.status, task.error_message) == ("failed", said)
+
+
 def test_what_others_have_claimed_stays_theirs(claimed):
     claimed.rows(
         "update pgflow.step_tasks set worker_id = %s where message_id = 1 returning 1", OTHER
