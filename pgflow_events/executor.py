@@ -5,21 +5,23 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
 import orjson
 import trio
 
-from blobstore import Blob, BlobError, Blobs, BlobUnavailable, Loaded, Owner
+from blobstore import Blob, Blobs, Loaded, Owner
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
+from pgflow_events.failures import look_at
 from pgflow_events.flow import Context, Flow, Node, Step
 from pgflow_events.queries import ClaimedTask, Outcome
 from pgflow_events.telemetry import Hook, TaskEvent
 
-LONGEST_ERROR = 8000  # characters of an error that are kept
-MOST_MEMBERS = 100  # of a group that are looked at to describe it
+# Seconds past its timeout a handler may be, until its attempt is failed without it; soon enough to
+# say so before the attempt lapses, 2 seconds after the timeout.
+PATIENCE = 0.7
+TICK = 0.5  # seconds between two looks for such handlers
 
 log = logging.getLogger("pgflow_events.handlers")
 
@@ -52,6 +54,9 @@ class Executor:
         self._resources = resources
         self._hooks = hooks
         self._running: dict[object, ClaimedTask] = {}
+        # The attempts without an outcome, and since when, by the address of the task.
+        self._open: dict[int, tuple[ClaimedTask, float]] = {}
+        self._begun = trio.Event()
 
     @property
     def running(self) -> list[ClaimedTask]:
@@ -64,6 +69,8 @@ class Executor:
         Their timeouts count from here: what loads slowly is the attempt's own time.
         """
         claimed = trio.current_time()
+        self._open.update((id(task), (task, claimed)) for task in tasks)
+        self._begun.set()
         async with trio.open_nursery() as nursery:
             waiting = []
             for task in tasks:
@@ -81,6 +88,25 @@ class Executor:
                     own = loaded.only([ref for ref, _ in refs])
                     nursery.start_soon(self.execute, task, own, claimed)
                 loaded.release()
+        # What has no outcome was cancelled, and not by us.
+        for task in [task for task in tasks if id(task) in self._open]:
+            await self._fail(task, PgflowError("a handler cancelled the nursery it ran in"))
+
+    async def give_up_late(self) -> None:
+        """Fail the attempts whose handlers do not heed their timeout, until cancelled.
+
+        Like those in threads they are left to end by themselves, and their slots are free.
+        """
+        while True:
+            await self._begun.wait()
+            while self._open:
+                await trio.sleep(TICK)
+                late = trio.current_time() - PATIENCE
+                for task, claimed in list(self._open.values()):
+                    if claimed + task.timeout < late:
+                        log.error("%s does not heed its timeout: it is given up", task)
+                        await self._fail(task, HandlerTimeout(f"{too_long(task)} and goes on"))
+            self._begun = trio.Event()
 
     def _refs(self, task: ClaimedTask) -> list[tuple[UUID, Node[Any]]]:
         """The blobs that the handler asks for, and the nodes that ask."""
@@ -95,28 +121,29 @@ class Executor:
 
     async def execute(self, task: ClaimedTask, loaded: Loaded | None, claimed: float) -> None:
         """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
-        outcome, failure = await self._attempt(task, loaded, claimed + task.timeout)
-        self._report(task, trio.current_time() - claimed, failure)
-        await self._settle(outcome)
-
-    async def _attempt(
-        self, task: ClaimedTask, loaded: Loaded | None, deadline: float
-    ) -> tuple[Outcome, BaseException | None]:
         try:
-            return await self._succeed_by(deadline, task, loaded), None
+            outcome = await self._succeed_by(claimed + task.timeout, task, loaded)
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # What was raised on the way out of our own cancellation is nobody's failure.
             await trio.lowlevel.checkpoint_if_cancelled()
-            return Outcome(task, None, describe(error), is_permanent(error)), error
+            await self._fail(task, error)
+        else:
+            if self._end(task):
+                await self._settle(outcome)
+
+    async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
+        failure = await look_at(error)
+        if self._end(task, error, failure.traceback):
+            await self._settle(Outcome(task, None, failure.text, failure.permanent))
 
     async def _succeed_by(
         self, deadline: float, task: ClaimedTask, loaded: Loaded | None
     ) -> Outcome:
         with trio.move_on_at(deadline) as scope:
             return await self._succeed(task, loaded, scope)
-        if trio.current_time() < scope.deadline:
+        if trio.current_time() < deadline:
             raise PgflowError("the handler cancelled its own scope")
-        raise HandlerTimeout(f"the handler took longer than its timeout of {task.timeout} s")
+        raise HandlerTimeout(too_long(task))
 
     async def _succeed(
         self, task: ClaimedTask, loaded: Loaded | None, scope: trio.CancelScope
@@ -152,15 +179,19 @@ class Executor:
         if step.is_stream:
             return step.handler(*arguments)
         # A thread cannot be stopped: past its timeout it is left to end by itself.
-        return await trio.to_thread.run_sync(
+        (output,) = await trio.to_thread.run_sync(
             partial(self._call_in_thread, step, arguments, task),
             abandon_on_cancel=True,
             limiter=self._threads,
         )
+        return output
 
-    def _call_in_thread(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
+    def _call_in_thread(
+        self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask
+    ) -> tuple[Any]:
         with self._note(task):
-            return step.handler(*arguments)
+            # Wrapped, as trio has words of its own for a coroutine: with all arguments in them.
+            return (step.handler(*arguments),)
 
     @contextmanager
     def _note(self, task: ClaimedTask) -> Iterator[None]:
@@ -198,22 +229,30 @@ class Executor:
             resources=self._resources,
         )
 
-    def _report(self, task: ClaimedTask, seconds: float, error: BaseException | None) -> None:
+    def _end(
+        self, task: ClaimedTask, error: BaseException | None = None, traceback: str = ""
+    ) -> bool:
+        """Report the end of an attempt. False if it had one before: it was given up."""
+        if id(task) not in self._open:
+            return False
+        _, claimed = self._open.pop(id(task))
         event = TaskEvent(
             task.flow_slug,
             task.step_slug,
             task.run_id,
             task.task_index,
             task.attempt,
-            "failed" if error else "completed",
-            seconds,
+            "completed" if error is None else "failed",
+            trio.current_time() - claimed,
             error,
+            traceback,
         )
         for hook in self._hooks:
             try:
                 hook(event)
             except Exception:
                 log.exception("a hook raised an error")
+        return True
 
 
 def threshold(step: Step[Any]) -> int | None:
@@ -231,41 +270,6 @@ def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
     return inputs
 
 
-def members(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, and in the groups in it: too deep for a recursion, maybe."""
-    nested = [error]
-    while nested:
-        member = nested.pop()
-        if isinstance(member, BaseExceptionGroup):
-            nested.extend(reversed(member.exceptions))
-        else:
-            yield member
-
-
-def is_permanent(error: BaseException) -> bool:
-    """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
-    return any(
-        isinstance(member, PermanentError | BlobError) and not isinstance(member, BlobUnavailable)
-        for member in members(error)
-    )
-
-
-def describe(error: BaseException) -> str:
-    """An error as it is stored: its type and text, those of a group's members too.
-
-    A text cannot hold U+0000 and lone surrogates in PostgreSQL, and should not hold megabytes.
-    """
-    text = headline(error)
-    if isinstance(error, BaseExceptionGroup):
-        text += f" [{'; '.join(map(headline, islice(members(error), MOST_MEMBERS)))}]"
-    storable = text[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return storable.encode("utf-8", "replace").decode()
-
-
-def headline(error: BaseException) -> str:
-    """The type and text of one error."""
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}"[:LONGEST_ERROR]
-    except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
-        return f"{name} (its text raised {type(fault).__name__})"
+def too_long(task: ClaimedTask) -> str:
+    """What is said of a handler that was cancelled at its timeout."""
+    return f"the handler took longer than its timeout of {task.timeout} s"

@@ -3,13 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from traceback import format_exception
 from typing import Literal
 from uuid import UUID
 
 log = logging.getLogger("pgflow_events.tasks")
-
-LONGEST_TRACEBACK = 20_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +22,9 @@ class TaskEvent:
     seconds: float
     """From the claim to the encoded output, the handler's time included."""
     error: BaseException | None = None
+    """What the handler raised, as it is: to ask for its text may take any time, or raise."""
+    traceback: str = ""
+    """That of the error, as text, without the middle if it is long."""
 
 
 Hook = Callable[[TaskEvent], None]
@@ -34,7 +34,7 @@ Hook = Callable[[TaskEvent], None]
 def log_task(event: TaskEvent) -> None:
     """The default hook: failures at level warning with their traceback, the rest at debug."""
     log.log(
-        logging.WARNING if event.error else logging.DEBUG,
+        logging.WARNING if event.traceback else logging.DEBUG,
         "%s.%s of run %s %s in %.3f s (attempt %d)%s",
         event.flow_slug,
         event.step_slug,
@@ -42,14 +42,5 @@ def log_task(event: TaskEvent) -> None:
         event.outcome,
         event.seconds,
         event.attempt,
-        f"\n{loggable(event.error)}" if event.error else "",
+        event.traceback and f"\n{event.traceback}",
     )
-
-
-def loggable(error: BaseException) -> str:
-    """Its traceback, without the middle if it is long: a page may stand in an error's message."""
-    text = "".join(format_exception(error)).rstrip()
-    if len(text) > LONGEST_TRACEBACK:
-        half = LONGEST_TRACEBACK // 2
-        text = f"{text[:half]}\n[…]\n{text[-half:]}"
-    return text.encode("utf-8", "replace").decode()

@@ -152,6 +152,7 @@ class Worker:
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
                 roles.start_soon(self._liveness.run, self._calls)
+                roles.start_soon(self._executor.give_up_late)
                 roles.start_soon(keep_house, self._calls, self._blobs, self._slugs, self._settings)
                 roles.start_soon(self._fail_lapsed)
                 if signals:

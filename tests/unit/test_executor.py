@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 import trio
+import trio.testing
 
 from blobstore import (
     Blob,
@@ -26,7 +27,8 @@ from blobstore import (
 from blobstore.codec import Payload
 from blobstore.rows import BlobRow
 from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEvent
-from pgflow_events.executor import LONGEST_ERROR, Executor, describe
+from pgflow_events.executor import Executor
+from pgflow_events.failures import LONGEST_ERROR, describe
 from pgflow_events.queries import ClaimedTask, Outcome
 
 PAGE_ID = UUID(int=1)
@@ -101,6 +103,12 @@ class Rig:
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """Does not jump while an error is looked at, in a thread."""
+    return trio.testing.MockClock(autojump_threshold=0.2)
 
 
 def raising(error: BaseException, plain: bool) -> Callable[[Context], Any]:
@@ -393,6 +401,69 @@ async def test_plain_handlers_that_hang_are_given_up_and_keep_no_others_from_a_t
         assert rig.outcomes[-1].output.json == b"false"
     finally:
         enough.set()
+
+
+async def test_a_coroutine_that_is_returned_is_refused_without_a_word_of_the_input(rig):
+    async def coroutine():
+        return 1
+
+    made = coroutine()
+    made.close()
+    outcome = await rig.run(lambda context: made)
+    assert outcome.permanent
+    said = "ValueRefused: $ is of type coroutine; return what awaiting it gives"
+    assert outcome.error == said
+
+
+async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, autojump_clock):
+    ends, given_up = trio.Event(), trio.Event()
+    rig = Rig(lambda event: given_up.set())
+
+    async def handler(context):
+        with trio.CancelScope(shield=True):
+            await ends.wait()
+        return "too late"
+
+    rig.flow.step(rig.flow.context, slug="step")(handler)
+    nursery.start_soon(rig.executor.give_up_late)
+    began = trio.current_time()
+    nursery.start_soon(rig.executor.execute_all, [rig.task(timeout=7)])
+    await given_up.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert 7 < trio.current_time() - began < 9  # while the lease lasts
+    (outcome,) = rig.outcomes
+    said = "HandlerTimeout: the handler took longer than its timeout of 7 s and goes on"
+    assert outcome.error == said
+    assert len(rig.executor.running) == 1
+    ends.set()
+    while rig.executor.running:
+        await trio.testing.wait_all_tasks_blocked()
+    assert rig.outcomes == [outcome]
+    assert len(rig.events) == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_cancels_the_nursery_of_the_tasks_leaves_none_without_an_outcome(rig):
+    @rig.flow.step(slug="cancels")
+    async def cancels():
+        trio.lowlevel.current_task().parent_nursery.cancel_scope.cancel()
+
+    rig.flow.step(slug="sleeps")(trio.sleep_forever)
+    await rig.executor.execute_all([rig.task("cancels"), rig.task("sleeps")])
+    assert {outcome.error for outcome in rig.outcomes} == {
+        "PgflowError: a handler cancelled the nursery it ran in"
+    }
+    assert len(rig.outcomes) == 2
+
+
+async def test_an_error_that_passes_for_false_is_a_failure_all_the_same(rig):
+    class Nothing(Exception):
+        def __bool__(self) -> bool:
+            return False
+
+    outcome = await rig.run(raising(Nothing("x"), plain=False))
+    assert outcome.error == "Nothing: x"
+    assert rig.events[0].outcome == "failed"
 
 
 async def test_cancelled_it_settles_nothing(rig, autojump_clock):

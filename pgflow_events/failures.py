@@ -1,0 +1,139 @@
+"""What is told of an error that a handler raised, whatever the error does when it is asked.
+
+Handlers may raise anything: an error whose text is a page, is never done or raises another error,
+or a group in which each group holds the next one twice. So errors are looked at in a thread, for a
+limited time, and as little as can be is asked of their classes.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from traceback import format_exception, format_tb
+
+import trio
+
+from blobstore import BlobError, BlobUnavailable
+from pgflow_events.errors import PermanentError
+
+PATIENCE = 2.0  # seconds an error may take to tell its text
+LONGEST_ERROR = 8000  # characters of an error that are kept
+LONGEST_TRACEBACK = 20_000  # characters of it that are logged
+MOST_MEMBERS = 100  # of a group that are looked at to describe it
+
+# Not as an attribute, which a metaclass may have replaced.
+_name_of = type.__dict__["__name__"].__get__
+_exceptions_of = BaseExceptionGroup.exceptions.__get__
+
+_threads = trio.CapacityLimiter(math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is told of an error.
+
+    Attributes:
+        text: Its type and text, as it is stored.
+        permanent: Whether another attempt would be in vain.
+        traceback: What is logged.
+    """
+
+    text: str
+    permanent: bool
+    traceback: str
+
+
+async def look_at(error: BaseException) -> Failure:
+    """Find out what is to be told of an error, within some seconds.
+
+    Cancelled at once, with what it has called left to end by itself.
+    """
+    permanent = is_permanent(error)
+
+    def look() -> Failure:
+        text = describe(error)
+        return Failure(text, permanent, loggable(error) or text)
+
+    reason = "took too long"
+    try:
+        with trio.move_on_after(PATIENCE):
+            return await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=_threads)
+    except (RuntimeError, MemoryError):  # no thread can be started
+        reason = "could not be had"
+    text = f"{_name_of(type(error))} (its text {reason})"
+    return Failure(text, permanent, text)
+
+
+def is_group(error: BaseException) -> bool:
+    """Whether it has members."""
+    return issubclass(type(error), BaseExceptionGroup)
+
+
+def walk(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that is in it, if it is a group: too deep for a recursion, maybe.
+
+    What is in several groups comes several times, without its members from the second time on.
+    """
+    nested, seen = [error], set[int]()
+    while nested:
+        member = nested.pop()
+        yield member
+        if is_group(member) and id(member) not in seen:
+            seen.add(id(member))
+            nested.extend(reversed(_exceptions_of(member)))
+
+
+def members(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, and in the groups in it; else the error."""
+    return (member for member in walk(error) if not is_group(member))
+
+
+def is_tangled(error: BaseException) -> bool:
+    """Whether a group is in several others, or several times in one: each would be printed."""
+    groups = [id(member) for member in walk(error) if is_group(member)]
+    return len(groups) > len(set(groups))
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
+    return any(
+        issubclass(kind, PermanentError | BlobError) and not issubclass(kind, BlobUnavailable)
+        for kind in map(type, members(error))
+    )
+
+
+def describe(error: BaseException) -> str:
+    """An error as it is stored: its type and text, those of a group's members too.
+
+    A text cannot hold U+0000 and lone surrogates in PostgreSQL, and should not hold megabytes.
+    """
+    text = headline(error)
+    if is_group(error):
+        text += f" [{'; '.join(map(headline, islice(members(error), MOST_MEMBERS)))}]"
+    storable = text[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return storable.encode("utf-8", "replace").decode()
+
+
+def headline(error: BaseException) -> str:
+    """The type and text of one error."""
+    name = _name_of(type(error))
+    try:
+        return f"{name}: {error}"[:LONGEST_ERROR]
+    except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
+        return f"{name} (its text raised {_name_of(type(fault))})"
+
+
+def loggable(error: BaseException) -> str:
+    """Its traceback, without the middle if it is long: a page may stand in an error's message.
+
+    Empty if it cannot be had.
+    """
+    try:
+        lines = format_tb(error.__traceback__) if is_tangled(error) else format_exception(error)
+    except BaseException:  # noqa: BLE001 - the error's attributes may be anything
+        return ""
+    text = "".join(lines).rstrip()
+    if len(text) > LONGEST_TRACEBACK:
+        half = LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n[…]\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode()

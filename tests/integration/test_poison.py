@@ -1,0 +1,72 @@
+"""Whatever a handler does, its task ends and says why, and the others go on."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from pgflow_events import Flow, RunFailed, Settings
+
+from .observing import rows
+from .poisons import POISONS, Poison, released
+
+TASKS = "select status, attempts_count from pgflow.step_tasks where flow_slug = %s"
+
+
+class Neighbour:
+    """A flow of two steps, one in a thread and one in trio, that go on when they are told to."""
+
+    def __init__(self) -> None:
+        self.flow = Flow("neighbour", max_attempts=1)
+        self.running = trio.Event()
+        self.go_on = threading.Event()
+        self.flow.step(self.flow.input, slug="in_thread")(self._in_thread)
+        self.flow.step(self.flow.input, slug="in_trio")(self._in_trio)
+
+    def _in_thread(self, run: str) -> str:
+        self.go_on.wait()
+        return run
+
+    async def _in_trio(self, run: str) -> str:
+        self.running.set()
+        await trio.to_thread.run_sync(self.go_on.wait, abandon_on_cancel=True)
+        return run
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Neighbour]:
+    made = Neighbour()
+    yield made
+    made.go_on.set()
+
+
+@pytest.fixture(autouse=True)
+def release() -> Iterator[None]:
+    """Lets end what does not heed its cancellation."""
+    released.clear()
+    yield
+    released.set()
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+async def test_its_task_says_why_it_failed_and_the_neighbours_are_untouched(
+    poison: Poison, neighbour, client, work, database
+):
+    flow = Flow("poisoned", base_delay=0, max_attempts=2, timeout=poison.timeout)
+    flow.step(flow.context, slug="step")(poison.handler)
+    # One slot is left to the poison: were it kept, what comes after could not run.
+    await work(flow, neighbour.flow, settings=Settings(slots=3))
+    beside = await client.start(neighbour.flow, "beside")
+    await neighbour.running.wait()
+    with trio.fail_after(20), pytest.raises(RunFailed, match=f"step 'step': {poison.says}"):
+        await (await client.start(flow, None)).result()
+    neighbour.go_on.set()
+    after = await client.start_many(neighbour.flow, ["after"] * 3)
+    with trio.fail_after(10):
+        assert await beside.result() == {"in_thread": "beside", "in_trio": "beside"}
+        for run in after:
+            assert await run.result() == {"in_thread": "after", "in_trio": "after"}
+    assert await rows(database, TASKS, "neighbour") == 8 * [("completed", 1)]
+    assert await rows(database, TASKS, "poisoned") == [("failed", 1 if poison.permanent else 2)]
+    released.set()
