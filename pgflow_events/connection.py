@@ -14,11 +14,13 @@ What psycopg does not document is used in this file alone; a contract test watch
 """
 
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
+from weakref import WeakSet
 
 import orjson
 import psycopg
@@ -100,6 +102,22 @@ class Transaction(psycopg.AsyncTransaction):
         return swallow
 
 
+_made: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+
+
+def let_go() -> None:
+    """In a process that was forked, close its copies of the sockets, and tell the server nothing.
+
+    A child that outlives its parent would else keep the server from noticing that this one died.
+    """
+    for connection in list(_made):
+        with suppress(psycopg.Error, OSError):
+            os.close(connection.pgconn.socket)
+
+
+os.register_at_fork(after_in_child=let_go)
+
+
 class Connection(psycopg.AsyncConnection[Row]):
     """A connection to PostgreSQL for trio, with autocommit, loading JSON by orjson.
 
@@ -140,6 +158,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         self.lock = ConnectionLock()
         self._aborting = False
         self._rested = 0.0
+        _made.add(self)
         set_json_loads(orjson.loads, context=self)
 
     @classmethod

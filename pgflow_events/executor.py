@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -57,6 +58,7 @@ class Executor:
         # The attempts without an outcome, and since when, by the address of the task.
         self._open: dict[int, tuple[ClaimedTask, float]] = {}
         self._begun = trio.Event()
+        self._pid = os.getpid()
 
     @property
     def running(self) -> list[ClaimedTask]:
@@ -200,6 +202,9 @@ class Executor:
         try:
             yield
         finally:
+            if os.getpid() != self._pid:
+                # A child that a handler has forked came back with it: it is not the worker.
+                os._exit(1)
             del self._running[call]
 
     async def _argument(
