@@ -70,3 +70,19 @@ async def test_its_task_says_why_it_failed_and_the_neighbours_are_untouched(
     assert await rows(database, TASKS, "neighbour") == 8 * [("completed", 1)]
     assert await rows(database, TASKS, "poisoned") == [("failed", 1 if poison.permanent else 2)]
     released.set()
+
+
+async def test_an_input_too_deep_for_python_fails_its_task_for_good(
+    neighbour, client, work, database
+):
+    flow = Flow("poisoned", max_attempts=2)
+    flow.step(flow.input, slug="inline")(lambda run: run)
+    await work(flow, neighbour.flow)
+    neighbour.go_on.set()
+    start = "select run_id from pgflow.start_flow('poisoned', %s)"
+    ((run_id,),) = await rows(database, start, "[" * 2000 + "]" * 2000)
+    run = await client.start(neighbour.flow, "beside")
+    with pytest.raises(RunFailed, match="the input cannot be read|its JSON cannot be read"):
+        await (await client.find(run_id)).result()
+    assert await run.result() == {"in_thread": "beside", "in_trio": "beside"}
+    assert await rows(database, TASKS, "poisoned") == [("failed", 1)]
