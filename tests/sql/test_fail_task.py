@@ -41,6 +41,15 @@ def test_a_task_without_a_delay_is_visible_at_once(core):
     assert [task.attempts_count for task in core.poll()] == [2]
 
 
+def test_a_task_that_is_tried_again_goes_before_younger_ones(core):
+    core.flow("a", base_delay=0)
+    first, second = core.start_many(2)
+    core.poll(1)
+    core.fail(first, "a")
+    assert [task.run_id for task in core.poll(1)] == [first]
+    assert [task.run_id for task in core.poll(1)] == [second]
+
+
 def test_a_steps_own_delay_and_attempts_go_before_its_flows(core):
     core.flow(max_attempts=1, base_delay=1)
     core.step("a", max_attempts=2, base_delay=50)

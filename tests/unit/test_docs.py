@@ -68,6 +68,25 @@ def test_every_fault_that_is_tried_is_told_of():
     assert [test for test in tried if f"`{test}`" not in told] == []
 
 
+def guarantees() -> list[str]:
+    """The sentences of docs/guarantees.md that name a test, or should."""
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    return re.findall(r"^- (.*(?:\n  .*)*)", text, re.MULTILINE)
+
+
+def test_each_guarantee_names_a_test_and_each_test_is_there():
+    there = {
+        name
+        for file in files("tests/**/test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert len(guarantees()) > 40
+    for sentence in guarantees():
+        named = re.findall(r"`(test_\w+)`", sentence)
+        assert named, sentence
+        assert set(named) <= there, sentence
+
+
 def test_the_example_of_the_readme_is_the_example():
     code = re.search(
         r"```python\nfrom pgflow_events import Flow\n\n\n(.*?)```", readme(), re.DOTALL
