@@ -11,7 +11,8 @@
     ├── UnknownRun           no run has this id
     ├── RunFailed            the awaited run has failed
     ├── PermanentError       raised by a handler: fail now, do not try again
-    └── HandlerTimeout       the handler ran longer than its step allows
+    ├── HandlerTimeout       the handler ran longer than its step allows
+    └── HandlerCrashed       the process of a cpu_bound handler ended before the handler did
 
 Errors about values (what a handler returned, a damaged blob) are
 :class:`blobstore.BlobError` and its subclasses.
@@ -64,3 +65,7 @@ class PermanentError(PgflowError):
 
 class HandlerTimeout(PgflowError):
     """The handler ran longer than its step's timeout and was cancelled."""
+
+
+class HandlerCrashed(PgflowError):
+    """The process of a cpu_bound handler has ended, and the handler had not."""

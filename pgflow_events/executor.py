@@ -16,6 +16,7 @@ from blobstore import Blob, Blobs, Loaded, Owner
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
 from pgflow_events.failures import look_at
 from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.processes import Processes
 from pgflow_events.queries import ClaimedTask, Outcome
 from pgflow_events.telemetry import Hook, TaskEvent
 
@@ -52,6 +53,7 @@ class Executor:
         self._settle = settle
         # The slots are the limit. One of this kind would also count the threads that were given up.
         self._threads = trio.CapacityLimiter(math.inf)
+        self._processes = Processes()
         self._resources = resources
         self._hooks = hooks
         self._running: dict[object, ClaimedTask] = {}
@@ -178,6 +180,8 @@ class Executor:
     async def _call(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
         if step.is_async:
             return await step.handler(*arguments)
+        if step.cpu_bound:
+            return await self._processes.call(step.handler, arguments)
         if step.is_stream:
             return step.handler(*arguments)
         # A thread cannot be stopped: past its timeout it is left to end by itself.

@@ -43,25 +43,41 @@ class Failure:
     traceback: str
 
 
+class Failed(Exception):
+    """A handler failed in another process.
+
+    Args:
+        failure: What is told of it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
 async def look_at(error: BaseException) -> Failure:
     """Find out what is to be told of an error, within some seconds.
 
     Cancelled at once, with what it has called left to end by itself.
     """
-    permanent = is_permanent(error)
-
-    def look() -> Failure:
-        text = describe(error)
-        return Failure(text, permanent, loggable(error) or text)
-
+    if type(error) is Failed:
+        return error.failure
     reason = "took too long"
     try:
         with trio.move_on_after(PATIENCE):
-            return await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=_threads)
+            return await trio.to_thread.run_sync(
+                failure_of, error, abandon_on_cancel=True, limiter=_threads
+            )
     except (RuntimeError, MemoryError):  # no thread can be started
         reason = "could not be had"
     text = f"{_name_of(type(error))} (its text {reason})"
-    return Failure(text, permanent, text)
+    return Failure(text, is_permanent(error), text)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is told of an error, however long it takes."""
+    text = describe(error)
+    return Failure(text, is_permanent(error), loggable(error) or text)
 
 
 def is_group(error: BaseException) -> bool:

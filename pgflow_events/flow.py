@@ -28,6 +28,7 @@ from .step import (
     handler_faults,
     node_faults,
     option_faults,
+    process_faults,
     slug_faults,
 )
 
@@ -219,6 +220,7 @@ class Flow(Generic[In]):
         slug: str | None = None,
         media_type: str | None = None,
         by_element: bool = False,
+        cpu_bound: bool = False,
         **options: int | None,
     ) -> StepDecorator[...]:
         """Make the decorated function a step of this flow.
@@ -236,6 +238,9 @@ class Flow(Generic[In]):
             media_type: What its output is, such as ``text/html``, for those who look at it.
             by_element: Whether a list is stored by its elements, so that one of them can be had
                 without the others.
+            cpu_bound: Whether the handler, a plain function at the top of a module, computes, and
+                is called in a process of its own. It takes no context and no handles. Needs the
+                extra ``cpu``.
             **options: The fields of `StepOptions`; None takes the flow's.
 
         Raises:
@@ -248,7 +253,10 @@ class Flow(Generic[In]):
             fault = f"{name} is a function, no node: decorate it with @flow.step(...)"
             _refuse(f"flow {self.slug!r}, step {slug or name!r}", [fault])
         make = functools.partial(
-            StepFunction[..., Any, Any], media_type=media_type, by_element=by_element
+            StepFunction[..., Any, Any],
+            media_type=media_type,
+            by_element=by_element,
+            cpu_bound=cpu_bound,
         )
         define = functools.partial(self._define, make, nodes, slug, StepOptions(**options))
         return StepDecorator(define)
@@ -271,6 +279,8 @@ class Flow(Generic[In]):
         _refuse(f"flow {self.slug!r}, step {name!r}", faults)
         _refuse(f"flow {self.slug!r}, step {name!r}", handle_faults(handler, nodes))
         step = make(self, name, nodes, handler, options)
+        if step.cpu_bound:
+            _refuse(f"flow {self.slug!r}, step {name!r}", process_faults(step))
         # Not the function's own attributes, which could hide those of a step.
         functools.update_wrapper(step, handler, updated=())
         self._steps[name] = step

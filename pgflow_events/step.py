@@ -100,6 +100,7 @@ class StepKeywords(TypedDict, total=False):
     slug: str | None
     media_type: str | None
     by_element: bool
+    cpu_bound: bool
     max_attempts: int | None
     base_delay: int | None
     timeout: int | None
@@ -175,6 +176,7 @@ class Step(ValueNode[T_co]):
         options: What this step sets for itself.
         media_type: What its output is, such as ``text/html``.
         by_element: Whether a list is stored by its elements.
+        cpu_bound: Whether the handler runs in a process of its own.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class Step(ValueNode[T_co]):
         *,
         media_type: str | None = None,
         by_element: bool = False,
+        cpu_bound: bool = False,
     ) -> None:
         super().__init__(flow, slug)
         self.nodes = nodes
@@ -197,6 +200,7 @@ class Step(ValueNode[T_co]):
         self.options = options
         self.media_type = media_type
         self.by_element = by_element
+        self.cpu_bound = cpu_bound
 
 
 class StepFunction(Step[T_co], Generic[P, Called_co, T_co]):
@@ -300,6 +304,17 @@ def handle_faults(handler: Callable[..., Any], nodes: tuple[Node[Any], ...]) -> 
             annotation = Blob if re.match(r"(\w+\.)*Blob\b", annotation) else None
         if annotation is Blob and not node.takes_handle:
             yield f"parameter {parameter.name!r} takes a Blob: name {node.slug}.blob to give it one"
+
+
+def process_faults(step: Step[Any]) -> Iterator[str]:
+    """Say why the handler of this step cannot be called in another process."""
+    if not inspect.isfunction(step.handler) or "<" in step.handler.__qualname__:
+        yield "a cpu_bound handler is a function at the top of a module, where its process finds it"
+    if step.is_async or step.is_stream:
+        yield "a cpu_bound handler is a plain function: there is no trio in its process"
+    for node in step.nodes:
+        if node.takes_handle or node is node.flow.context:
+            yield f"{node!r} gives a cpu_bound handler what is of no use in its process"
 
 
 def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:

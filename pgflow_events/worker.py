@@ -23,6 +23,7 @@ from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
 from pgflow_events.migrations import check_schema
 from pgflow_events.pool import Pool
+from pgflow_events.processes import check_installed
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
 from pgflow_events.settings import Settings
 from pgflow_events.shutdown import Shutdown
@@ -65,6 +66,7 @@ class Worker:
     ) -> None:
         if twice := [slug for slug, n in Counter(flow.slug for flow in flows).items() if n > 1]:
             raise DefinitionError(f"flow {twice[0]!r} is given twice")
+        check_installed(step for flow in flows for step in flow.steps.values())
         self.id = uuid4()
         self._flows = flows
         self._slugs = deque(flow.slug for flow in flows)

@@ -124,3 +124,12 @@ async def fork_and_ask(context: object, run: dict) -> str:
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[run["sleep"]])
     child.start()
     return await ask(context, run)
+
+
+crunch = Flow("crunch", max_attempts=2, base_delay=0)
+
+
+@crunch.step(crunch.input, cpu_bound=True)
+def square(run: int) -> int:
+    """Compute in a process of its own, or let it crash."""
+    return run * run if run else os.abort()

@@ -147,3 +147,14 @@ def test_a_child_that_a_handler_has_forked_does_not_keep_its_death_a_secret(work
     process.kill()
     until(lambda: "its worker died" in (task(db, run_id).error_message or ""))
     asking.close()
+
+
+def test_a_step_of_a_script_computes_in_a_process_of_its_own_which_may_crash(worker, db):
+    process = worker(MORTAL)
+    runs = [start(db, "crunch", number) for number in (0, 7)]
+    for run_id in runs:
+        until(lambda run_id=run_id: task(db, run_id).status != "queued")
+    said = "HandlerCrashed: the process of the handler was ended by SIGABRT"
+    assert task(db, runs[0]) == ("failed", 2, None, said)
+    assert task(db, runs[1]) == ("completed", 1, 49, None)
+    assert end(process)[0] == 0

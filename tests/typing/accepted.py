@@ -230,6 +230,11 @@ def elements_result(text: str) -> list[bytes]:
     return [text.encode()]
 
 
+@kinds.step(kinds.input, cpu_bound=True)
+def computed_result(text: str) -> int:
+    return len(text)
+
+
 @kinds.step(stream_result, async_path_result, handle_result)
 async def takes_values(one: bytes, other: bytes, words: list[str]) -> int:
     return len(one) + len(other) + len(words)

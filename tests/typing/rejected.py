@@ -399,6 +399,7 @@ async def handle_of_a_handle(words: Blob[list[str]]) -> int:
 
 analyze.step(website, media_type=1)  # rejected: a media type is a str
 analyze.step(website, by_element="yes")  # rejected: yes or no
+analyze.step(website, cpu_bound="yes")  # rejected: yes or no
 analyze.step(website, keep_output="1d")  # rejected: seconds are a number
 Flow("x", keep_output=1.5)  # rejected: whole seconds
 

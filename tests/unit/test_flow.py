@@ -197,6 +197,49 @@ def test_a_value_and_its_handle_are_not_given_together() -> None:
     assert "is given twice" in text
 
 
+def count(text: str) -> int:
+    return len(text)
+
+
+async def count_later(text: str) -> int:
+    return len(text)
+
+
+def test_a_step_may_compute_in_a_process() -> None:
+    flow = Flow("site")
+    assert flow.step(flow.input, cpu_bound=True)(count).cpu_bound
+    assert not flow.step(flow.input, slug="here")(count).cpu_bound
+
+
+def within() -> Callable[[str], int]:
+    def inner(text: str) -> int:
+        return len(text)
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("handler", "node", "said"),
+    [
+        (lambda text: text, "input", "is a function at the top of a module"),
+        (within(), "input", "is a function at the top of a module"),
+        (functools.partial(count), "input", "is a function at the top of a module"),
+        (count_later, "input", "is a plain function"),
+        (count, "context", "<node site.context> gives a cpu_bound handler what is of no use"),
+        (count, "blob", "<node site.run> gives a cpu_bound handler what is of no use"),
+    ],
+    ids=["lambda", "inner", "partial", "async", "context", "handle"],
+)
+def test_what_cannot_be_called_in_a_process_is_refused(
+    handler: Callable[..., Any], node: str, said: str
+) -> None:
+    flow = Flow("site")
+    given = flow.input.blob if node == "blob" else getattr(flow, node)
+    text = refused(lambda: flow.step(given, slug="step", cpu_bound=True)(handler), step="step")
+    assert said in text
+    assert not flow.steps
+
+
 def test_the_handle_of_a_node_of_another_flow_is_refused() -> None:
     _, page = site()
     other = Flow("other")
