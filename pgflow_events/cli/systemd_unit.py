@@ -46,7 +46,7 @@ KillMode=mixed
 TimeoutStopSec={stop_timeout:g}s
 
 # Handlers may write in $STATE_DIRECTORY and /tmp, and talk to any host.
-StateDirectory=pgflow
+StateDirectory={state}
 UMask=0077
 {sandbox}
 [Install]
@@ -57,12 +57,11 @@ ORDER = """\
 After=network-online.target postgresql.service
 Wants=network-online.target
 """
-# What a service manager of a user's does not support.
+# What a service manager of a user's does not do, whatever a unit says.
 SYSTEM_SANDBOX = """\
 DynamicUser=yes
 User=pgflow
 ProcSubset=pid
-ProtectControlGroups=yes
 ProtectHome=yes
 ProtectProc=invisible
 RemoveIPC=yes
@@ -81,6 +80,7 @@ PrivateMounts=yes
 PrivateTmp=yes
 PrivateUsers=yes
 ProtectClock=yes
+ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
@@ -158,6 +158,7 @@ FOR_SYSTEM = {
     "folder": "/etc/systemd/system",
     "systemctl": "systemctl",
     "owner": "root",
+    "state": "pgflow",
     "order": ORDER,
     "sandbox": SYSTEM_SANDBOX + SANDBOX,
     "target": "multi-user.target",
@@ -166,6 +167,7 @@ FOR_USER = {
     "folder": "~/.config/systemd/user",
     "systemctl": "systemctl --user",
     "owner": "you",
+    "state": "pgflow-worker",  # before systemd 254 it is beside the DSN, in ~/.config
     "order": "",
     "sandbox": USER_SANDBOX + SANDBOX,
     "target": "default.target",

@@ -264,7 +264,7 @@ def analyze(*arguments: str, folder: Path, user: bool) -> str:
     return answer.stdout
 
 
-@pytest.mark.parametrize(("option", "most"), [("--system", 1.5), ("--user", 2.0)])
+@pytest.mark.parametrize(("option", "most"), [("--system", 1.1), ("--user", 1.7)])
 def test_systemd_finds_no_fault_with_the_unit_and_little_to_gain(cli, tmp_path, option, most):
     file, user = tmp_path / "worker@.service", option == "--user"
     file.write_text(unit(cli, "app:flow", option, "--directory", "/opt/app"))

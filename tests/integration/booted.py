@@ -19,6 +19,7 @@ SYSTEMD = Path("/lib/systemd/systemd")
 GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 CHECKOUT = Path(__file__).parents[2]
 TARGET = "booted.target"
+NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child")
 
 BOOT = """
 set -e
@@ -64,6 +65,9 @@ exec /opt/python/bin/python3 -m pgflow_events "$@"
 """
 
 
+TRIAL = "mount --make-rprivate / && mount -t cgroup2 none /sys/fs/cgroup"
+
+
 def what_is_missing() -> str | None:
     """Say why none can be booted here."""
     if os.geteuid() != 0:
@@ -72,7 +76,10 @@ def what_is_missing() -> str | None:
         return "systemd, unshare or nsenter is not installed"
     if not any((group / "cgroup.procs").exists() for group in GROUPS):
         return "there is no unified hierarchy of control groups"
-    return None
+    trial = subprocess.run(
+        ["unshare", *NAMESPACES, "sh", "-c", TRIAL], capture_output=True, text=True, check=False
+    )
+    return f"no namespaces: {trial.stderr}" if trial.returncode else None
 
 
 class Booted:
@@ -98,11 +105,10 @@ class Booted:
         self._group.mkdir()
         lead, follow = os.openpty()
         arguments = [self.root, sys.base_prefix, site_packages(), CHECKOUT, os.ttyname(follow)]
-        kinds = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
         with (self.root / "console").open("wb") as console:
             self._console = subprocess.Popen(["cat"], stdin=lead, stdout=console, stderr=console)
             self.process = subprocess.Popen(
-                ["unshare", *kinds, "sh", "-c", BOOT, "sh", *arguments, SYSTEMD, TARGET],
+                ["unshare", *NAMESPACES, "sh", "-c", BOOT, "sh", *arguments, SYSTEMD, TARGET],
                 preexec_fn=self._enter_group,  # noqa: PLW1509 - nothing but a write to a file
                 stdin=follow,
                 stdout=follow,

@@ -4,6 +4,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,24 +27,36 @@ TimeoutStopSec=1
 RestartSec=100ms
 """
 
-pytestmark = pytest.mark.skipif(what_is_missing() is not None, reason=str(what_is_missing()))
+
+@pytest.fixture
+def machine(tmp_path):
+    """One that has the example's files, and is not booted yet."""
+    if missing := what_is_missing():
+        pytest.skip(missing)
+    with booted(tmp_path) as made:
+        made.write("/opt/pages/flows.py", (EXAMPLE / "flows.py").read_text())
+        made.write("/opt/pages/page.html", "<p>")
+        yield made
 
 
 @pytest.fixture
-def systemd(tmp_path, server_of_ours, dsn):
-    with booted(tmp_path) as made:
-        made.write("/etc/pgflow/dsn", make_conninfo(server_of_ours.tcp, dbname="flows"), 0o600)
-        made.write("/opt/pages/flows.py", (EXAMPLE / "flows.py").read_text())
-        made.write("/opt/pages/page.html", "<p>")
-        unit = (EXAMPLE / "pages@.service").read_text()
-        made.write("/etc/systemd/system/pages@.service", unit)
-        made.write("/etc/systemd/system/pages@.service.d/impatient.conf", IMPATIENT)
-        made.write(
-            f"/etc/systemd/system/{TARGET}",
-            f"[Unit]\nWants={' '.join(UNITS)}\nRequires=systemd-journald.service\n",
-        )
-        made.boot()
-        yield made
+def service_dsn(server_of_ours, dsn) -> str:
+    """The database, by TCP: a service has a `/tmp` of its own."""
+    return make_conninfo(server_of_ours.tcp, dbname="flows")
+
+
+@pytest.fixture
+def systemd(machine, service_dsn):
+    machine.write("/etc/pgflow/dsn", service_dsn, 0o600)
+    unit = (EXAMPLE / "pages@.service").read_text()
+    machine.write("/etc/systemd/system/pages@.service", unit)
+    machine.write("/etc/systemd/system/pages@.service.d/impatient.conf", IMPATIENT)
+    machine.write(
+        f"/etc/systemd/system/{TARGET}",
+        f"[Unit]\nWants={' '.join(UNITS)}\nRequires=systemd-journald.service\n",
+    )
+    machine.boot()
+    return machine
 
 
 def is_active(systemd: Booted, unit: str) -> bool:
@@ -143,3 +157,56 @@ def journal(systemd: Booted, unit: str) -> list[tuple[str, str]]:
     entries = [entry for entry in map(json.loads, lines) if "_SYSTEMD_UNIT" in entry]
     told = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in entries]
     return [(n, json.loads(text)["message"]) for n, text in told if text.startswith("{")]
+
+
+HOME = "/var/lib/somebody"
+# The manager of a user. It is given what a machine has when its first services have started.
+MANAGER = f"""\
+[Service]
+Type=notify
+User=games
+Delegate=yes
+Environment=HOME={HOME} XDG_RUNTIME_DIR=/run/user/5
+RuntimeDirectory=user/5
+ExecStartPre=+/bin/mkdir -p /run/systemd/unit-root
+ExecStartPre=+/bin/chown -R games {HOME}
+ExecStart=/lib/systemd/systemd --user --unit={TARGET}
+"""
+AS_USER = ["setpriv", "--reuid=games", "--clear-groups", "env", "XDG_RUNTIME_DIR=/run/user/5"]
+
+
+def test_the_unit_of_a_user_works_under_the_users_manager(machine, service_dsn, dsn):
+    command = [sys.executable, "-m", "pgflow_events", "systemd-unit", "flows.py", "--user"]
+    unit = subprocess.run(
+        [*command, "--directory", "/opt/pages"], capture_output=True, text=True, check=True
+    ).stdout
+    unit = re.sub("ExecStart=.* worker", "ExecStart=/opt/pages/venv/bin/pgflow-events worker", unit)
+    machine.write(f"{HOME}/.config/pgflow/dsn", service_dsn, 0o600)
+    machine.write(f"{HOME}/.config/systemd/user/pages@.service", unit)
+    machine.write(f"{HOME}/.config/systemd/user/{TARGET}", f"[Unit]\nWants={UNITS[0]}\n")
+    machine.write("/etc/systemd/system/manager.service", MANAGER)
+    machine.write(
+        f"/etc/systemd/system/{TARGET}",
+        "[Unit]\nWants=manager.service\nRequires=systemd-journald.service\n",
+    )
+    machine.boot()
+
+    def show(name: str) -> str:
+        ask = ["systemctl", "--user", "show", "--property", name, "--value", UNITS[0]]
+        return machine.run(*AS_USER, *ask).strip()
+
+    machine.until(lambda: show("ActiveState") == "active")
+    with psycopg.connect(dsn, autocommit=True) as db:
+        start = "select run_id from pgflow.start_flow('measure_pages', %s)"
+        url = "file:///opt/pages/page.html"
+        db.execute(start, [json.dumps({"url": url})])
+        notes = f"{HOME}/.config/pgflow-worker/sizes.txt"
+        machine.until(lambda: f"3 {url}" in machine.run("cat", notes))
+    status = machine.run("cat", f"/proc/{show('MainPID')}/status")
+    assert "\nUid:\t5\t" in status
+    assert "\nNoNewPrivs:\t1" in status
+    mounts = machine.run("cat", f"/proc/{show('MainPID')}/mountinfo")
+    for read_only in ("/sys/fs/cgroup", "/opt"):
+        assert [line for line in mounts.splitlines() if f" {read_only} ro," in line], read_only
+    machine.run(*AS_USER, "systemctl", "--user", "stop", UNITS[0])
+    assert (show("ActiveState"), show("Result")) == ("inactive", "success")
