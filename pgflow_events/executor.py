@@ -108,9 +108,16 @@ class Executor:
                 late = trio.current_time() - PATIENCE
                 for task, claimed in list(self._open.values()):
                     if claimed + task.timeout < late:
-                        log.error("%s does not heed its timeout: it is given up", task)
-                        await self._fail(task, HandlerTimeout(f"{too_long(task)} and goes on"))
+                        await self._give_up(task)
             self._begun = trio.Event()
+
+    async def _give_up(self, task: ClaimedTask) -> None:
+        if any(running is task for running in self._running.values()):
+            log.error("%s does not heed its timeout: it is given up", task)
+            await self._fail(task, HandlerTimeout(f"{too_long(task)} and goes on"))
+        else:
+            reason = f"the input was not loaded within the timeout of {task.timeout} s"
+            await self._fail(task, HandlerTimeout(reason))
 
     def _refs(self, task: ClaimedTask) -> list[tuple[UUID, Node[Any]]]:
         """The blobs that the handler asks for, and the nodes that ask."""

@@ -443,6 +443,32 @@ async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, aut
     nursery.cancel_scope.cancel()
 
 
+async def test_a_task_whose_input_does_not_come_is_given_up_and_never_called(
+    nursery, autojump_clock
+):
+    given_up, called = trio.Event(), []
+    rig = Rig(lambda event: given_up.set())
+
+    @rig.flow.step(slug="page")
+    def page():
+        return None
+
+    @rig.flow.step(page, slug="step")
+    async def step(page):
+        called.append(page)
+
+    rig.blobs.open = trio.Event()
+    nursery.start_soon(rig.executor.give_up_late)
+    nursery.start_soon(rig.executor.execute_all, [rig.task(refs={"page": str(PAGE_ID)}, timeout=7)])
+    await given_up.wait()
+    rig.blobs.open.set()
+    await trio.testing.wait_all_tasks_blocked()
+    (outcome,) = rig.outcomes
+    assert outcome.error == "HandlerTimeout: the input was not loaded within the timeout of 7 s"
+    assert called == []
+    nursery.cancel_scope.cancel()
+
+
 async def test_who_cancels_the_nursery_of_the_tasks_leaves_none_without_an_outcome(rig):
     @rig.flow.step(slug="cancels")
     async def cancels():
