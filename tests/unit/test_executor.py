@@ -581,6 +581,16 @@ def test_an_error_is_stored_as_its_type_and_text(error, text):
     assert describe(error) == text
 
 
+async def test_where_no_thread_can_be_started_an_error_is_told_by_its_type(rig, monkeypatch):
+    async def run_sync(*args, **options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    outcome = await rig.run(raising(PermanentError("x"), plain=False))
+    assert outcome.error == "PermanentError (its text could not be had)"
+    assert outcome.permanent
+
+
 def test_the_members_of_a_wide_group_take_no_more_room_than_an_error():
     group = ExceptionGroup("wide", [ValueError("x" * 1000) for _ in range(10_000)])
     assert len(describe(group)) == LONGEST_ERROR
