@@ -235,9 +235,9 @@ async def start_flows(
     flow_slug: str,
     inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
-) -> AsyncCursor[TupleRow]:
+) -> None:
     """Start a run for each input; those that are blobs are to be saved in the same transaction."""
-    return await connection.execute(
+    await connection.execute(
         "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
         [
             flow_slug,
@@ -257,17 +257,17 @@ async def start_flows_and_notify(
     that alone be refused, as it is when the queue of notifications is full, the runs have started
     all the same, and workers come upon them by themselves.
     """
-    started = notified = None
     try:
         async with connection.pipeline():
             await connection.execute("select set_config('pgflow.notify', 'off', true)")
-            started = await start_flows(connection, flow_slug, inputs, run_ids)
+            await start_flows(connection, flow_slug, inputs, run_ids)
             connection.end_transaction()
-            notified = await connection.execute(
+            await connection.execute(
                 "select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug]
             )
     except psycopg.OperationalError as error:
-        if not (started and started.pgresult and notified and notified.pgresult):
+        # Which of the two commits has failed, the error does not tell.
+        if connection.closed or not run_ids or not await find_run(connection, run_ids[0]):
             raise
         log.warning("could not wake the workers of %s: %s", flow_slug, error.__context__ or error)
 

@@ -58,6 +58,23 @@ async def test_workers_are_woken_after_the_commit_of_a_start_and_not_in_it(clien
         await execute(database, "select pgflow.start_flow('flow', '1')")
 
 
+REFUSING = """
+create function refuse() returns trigger language plpgsql as
+$$ begin raise sqlstate '{}' using message = 'refused at the commit'; end $$;
+create constraint trigger refuse after insert on pgflow.runs
+deferrable initially deferred for each row execute function refuse()
+"""
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "40001", "P0001"])
+async def test_a_start_whose_commit_fails_is_an_error(client, work, database, sqlstate):
+    await work(echo())
+    await execute(database, REFUSING.format(sqlstate))
+    with pytest.raises(psycopg.Error):
+        await client.start("flow", "small")
+    assert await rows(database, "select from pgflow.runs") == []
+
+
 async def test_a_run_that_is_not_in_the_database_is_unknown(client):
     run_id = uuid4()
     with pytest.raises(UnknownRun, match=f"there is no run {run_id}"):
