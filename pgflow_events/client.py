@@ -1,5 +1,6 @@
 """Starts runs and waits for them."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, overload
@@ -20,6 +21,8 @@ from pgflow_events.pool import Pool
 from pgflow_events.queries import RunRow, TaskRow
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
 from pgflow_events.step import BlobNode
+
+log = logging.getLogger("pgflow_events.client")
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -145,20 +148,37 @@ class Client:
             if not (inline := await self._blobs.inline(value, threshold=threshold)):
                 break
             small.append(inline)
-        async with self._pool.connection() as connection:
-            if len(small) == len(inputs):
-                await queries.start_flows_and_notify(connection, slug, small, run_ids)
-                return
-            async with connection.transaction():
-                values = [
-                    await self._blobs.encode(
-                        value, Owner(run_id), threshold=threshold, connection=connection
-                    )
-                    for run_id, value in zip(run_ids, inputs, strict=True)
-                ]
-                blobs = [value for value in values if isinstance(value, Stored)]
-                await self._blobs.save(connection, blobs)
-                await queries.start_flows(connection, slug, values, run_ids)
+        if len(small) == len(inputs):
+            await self._start_small(slug, run_ids, small)
+            return
+        async with self._pool.connection() as connection, connection.transaction():
+            values = [
+                await self._blobs.encode(
+                    value, Owner(run_id), threshold=threshold, connection=connection
+                )
+                for run_id, value in zip(run_ids, inputs, strict=True)
+            ]
+            blobs = [value for value in values if isinstance(value, Stored)]
+            await self._blobs.save(connection, blobs)
+            await queries.start_flows(connection, slug, values, run_ids)
+
+    async def _start_small(
+        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline]
+    ) -> None:
+        try:
+            async with self._pool.connection() as connection:
+                await queries.start_flows_and_notify(connection, slug, inputs, run_ids)
+        except psycopg.OperationalError as error:
+            if not await self._have_started(run_ids):
+                raise
+            log.warning("could not wake the workers of %s: %s", slug, error.__context__ or error)
+
+    async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
+        try:
+            async with self._pool.connection() as connection:
+                return any([await queries.find_run(connection, run_id) for run_id in run_ids[:1]])
+        except psycopg.OperationalError:
+            return False
 
     async def find(self, run_id: UUID) -> "Run":
         """The run of this id.

@@ -1,6 +1,5 @@
 """The calls of the SQL core: one function for each, of the same name."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,6 @@ from psycopg.types.numeric import Int4, Int8
 
 from blobstore import Inline, Stored
 from pgflow_events.connection import Connection
-
-log = logging.getLogger("pgflow_events.queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +250,10 @@ async def start_flows_and_notify(
 ) -> None:
     """Start a run for each input, and wake the workers right after: in one round trip.
 
-    To notify in the commit would hold a lock of the whole server until it is on the disk. Should
-    that alone be refused, as it is when the queue of notifications is full, the runs have started
-    all the same, and workers come upon them by themselves.
+    To notify in the commit would hold a lock of the whole server until it is on the disk.
+
+    Raises:
+        psycopg.OperationalError: One of the two commits has failed, or both, or nobody knows.
     """
     try:
         async with connection.pipeline():
@@ -265,11 +263,9 @@ async def start_flows_and_notify(
             await connection.execute(
                 "select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug]
             )
-    except psycopg.OperationalError as error:
-        # Which of the two commits has failed, the error does not tell.
-        if connection.closed or not run_ids or not await find_run(connection, run_ids[0]):
-            raise
-        log.warning("could not wake the workers of %s: %s", flow_slug, error.__context__ or error)
+    except psycopg.OperationalError:
+        await connection.close()  # psycopg has lost count of its answers
+        raise
 
 
 async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
