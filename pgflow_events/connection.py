@@ -14,13 +14,11 @@ What psycopg does not document is used in this file alone; a contract test watch
 """
 
 import logging
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
-from weakref import WeakSet
 
 import orjson
 import psycopg
@@ -30,7 +28,6 @@ from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import (
     conninfo_attempts,
-    conninfo_to_dict,
     make_conninfo,
     timeout_from_conninfo,
 )
@@ -38,6 +35,8 @@ from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
 
+from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment
+from pgflow_events.forks import keep_from_children
 from pgflow_events.waiting import (
     WRITE,
     ConnectionLock,
@@ -56,28 +55,6 @@ Args = TypeVarTuple("Args")
 ACTIVE = pq.TransactionStatus.ACTIVE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
-
-
-GARBLED = (
-    "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
-    " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
-)
-
-
-def is_garbled(conninfo: str) -> bool:
-    """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
-    try:
-        params = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
-        return True
-    # With "/" or "@" in a password, a part of it passes for the port or the host.
-    port, host = str(params.get("port", "")), str(params.get("host", ""))
-    return bool(set(port) - set("0123456789,")) or "@" in host[1:]
-
-
-def libpq_environment() -> ConnDict:
-    """Read the connection parameters given by PGHOST and the like, or by PGSERVICE."""
-    return {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
 
 
 class Transaction(psycopg.AsyncTransaction):
@@ -100,22 +77,6 @@ class Transaction(psycopg.AsyncTransaction):
         if exc_val is None and self.status is self.Status.FAILED:
             raise errors.OperationalError("the connection was closed before the commit")
         return swallow
-
-
-_made: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
-
-
-def let_go() -> None:
-    """In a process that was forked, close its copies of the sockets, and tell the server nothing.
-
-    A child that outlives its parent would else keep the server from noticing that this one died.
-    """
-    for connection in list(_made):
-        with suppress(psycopg.Error, OSError):
-            os.close(connection.pgconn.socket)
-
-
-os.register_at_fork(after_in_child=let_go)
 
 
 class Connection(psycopg.AsyncConnection[Row]):
@@ -158,7 +119,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         self.lock = ConnectionLock()
         self._aborting = False
         self._rested = 0.0
-        _made.add(self)
+        keep_from_children(self)
         set_json_loads(orjson.loads, context=self)
 
     @classmethod

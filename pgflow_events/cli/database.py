@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import click
 import trio
 
-from pgflow_events.connection import GARBLED, Connection, is_garbled
+from pgflow_events.connection import Connection
+from pgflow_events.dsn import GARBLED, is_garbled
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import DatabaseTooNew, MigrationError, SettingsError
 from pgflow_events.migrations import check_schema, migrate

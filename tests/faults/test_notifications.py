@@ -8,8 +8,7 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import Run, Settings, Worker, connect, summaries, upkeep
-from pgflow_events import client as client_module
+from pgflow_events import Run, Settings, Worker, connect, summaries, upkeep, watch
 from pgflow_events.connection import Connection
 
 from ..conftest import migrated_database
@@ -38,7 +37,7 @@ where datname = current_database() and wait_event = 'ClientWrite' and backend_xm
 async def test_where_all_notifications_are_lost_a_net_catches_what_waits(
     client, database, work, monkeypatch
 ):
-    monkeypatch.setattr(client_module, "NET", 0.5)
+    monkeypatch.setattr(watch, "NET", 0.5)
     gate = Gate()
     gate.open.set()
     await work(gate.flow, settings=SOON)
