@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-faults-short check lint types psycopg bench bench-peers fmt clean
+.PHONY: help demo test test-faults test-faults-short torture torture-short check lint types psycopg bench bench-peers fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 19
@@ -44,7 +44,13 @@ types: .venv/ready ## Static types
 psycopg: .venv/ready ## Run the connection's tests on the oldest and newest psycopg, binary and Python
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/psycopg_matrix.sh
 
-check: lint types test test-faults-short psycopg ## All that CI does
+torture: .venv/ready ## Kill, stop and crash what there is for ten minutes; TORTURE_SEED=7 does it again
+	$(BIN)/python -m tests.torture --seconds 600 $(TORTURE_SEED:%=--seed %)
+
+torture-short: .venv/ready ## The same for a minute in all, with three seeds
+	$(BIN)/python -m tests.torture --seconds 11 --seed 1 --seed 2 --seed 3
+
+check: lint types test test-faults-short torture-short psycopg ## All that CI does
 
 bench: .venv/ready ## Measure: see docs/benchmarks.md
 	$(BIN)/python -m tests.bench
