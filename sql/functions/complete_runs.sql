@@ -51,8 +51,9 @@ begin
     cross join lateral (
       select
         u.ctid, d.n, u.has_blobs or d.has_blobs as has_blobs,
-        u.remaining_steps = d.n and u.status = 'started' as ends
-      from pgflow.runs u where u.run_id = d.run_id limit 1
+        u.remaining_steps = d.n as ends
+      -- What comes too late, with a blob even, changes nothing of a run that has ended.
+      from pgflow.runs u where u.run_id = d.run_id and u.status = 'started' limit 1
     ) u
     where r.ctid = u.ctid and (u.n > 0 or u.ends or r.has_blobs <> u.has_blobs)
     returning r.flow_slug, r.run_id, r.has_blobs, u.ends

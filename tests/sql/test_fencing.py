@@ -121,3 +121,28 @@ def test_the_seeds_call_names_no_attempt_and_completes_whichever_it_is(core):
     run = claimed_twice(core)
     assert core.complete(run, "a", 1).status == "completed"
     assert core.settle(Outcome(run, "a", attempt=1)).refused == [1]
+
+
+def test_a_late_blob_leaves_a_run_that_has_completed_as_it_is(core):
+    core.flow("a", base_delay=0)
+    run = core.start()
+    core.claim()
+    core.lapse()
+    core.claim()
+    core.settle(Outcome(run, "a", attempt=2, output=2))
+    before = core.run(run)
+    assert (before.status, before.output) == ("completed", {"a": 2})
+    late = Outcome(run, "a", attempt=1, blob=core.blob(run, "a"))
+    assert core.settle(late).refused == [1]
+    assert core.run(run) == before
+    assert core.blobs() == set()
+
+
+def test_a_late_blob_leaves_a_run_that_has_failed_as_it_is(core):
+    core.flow("a", "b", base_delay=0)
+    run = core.start()
+    core.claim()
+    core.settle(Outcome(run, "a", error="boom", permanent=True))
+    before = core.run(run)
+    assert core.settle(Outcome(run, "b", blob=core.blob(run, "b"))).refused == [1]
+    assert core.run(run) == before
