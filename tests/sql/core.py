@@ -51,8 +51,9 @@ class Claim:
 class Core:
     """The SQL core on a connection whose rows are named tuples."""
 
-    def __init__(self, db: psycopg.Connection[Any]) -> None:
+    def __init__(self, db: psycopg.Connection[Any], worker: UUID = WORKER) -> None:
         self.db = db
+        self.worker = worker
 
     def rows(self, query: str, *params: Any) -> list[Any]:
         return self.db.execute(query, params or None).fetchall()
@@ -105,7 +106,7 @@ class Core:
         self, qty: int = 10, flows: tuple[str, ...] = ("f",), max_bytes: int | None = None
     ) -> Claim:
         """Claim as a worker does, which fails what has lapsed and claims again."""
-        claim = self._claim(CLAIM, list(flows), qty, WORKER, max_bytes)
+        claim = self._claim(CLAIM, list(flows), qty, self.worker, max_bytes)
         if claim.lapsed and self.value("select pgflow.fail_lapsed_tasks(%s)", list(flows)):
             return claim if claim.tasks else self.claim(qty, flows, max_bytes)
         return claim
@@ -130,7 +131,7 @@ class Core:
             [o.permanent for o in outcomes],
             list(flows),
             qty,
-            WORKER,
+            self.worker,
             max_bytes,
         )
 
