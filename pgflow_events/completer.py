@@ -106,7 +106,8 @@ class Completer:
             reason = error.diag.message_primary or str(error)
             log.error("cannot store the output of %s: %s", name(batch[0]), reason)
             failed = f"the output cannot be stored: {reason.replace(chr(0), '')}"
-            permanent = not is_upload(batch[0])
+            # The server's own faults, such as a damaged index, may be mended by the next attempt.
+            permanent = not (is_upload(batch[0]) or isinstance(error, psycopg.InternalError))
             await self._commit([replace(batch[0], output=None, error=failed, permanent=permanent)])
         else:
             reason = error.diag.message_primary or str(error)

@@ -12,6 +12,26 @@ from .observing import logged, rows
 PAGE = "<p>" * 10_000
 
 
+async def test_an_output_that_meets_a_fault_of_the_server_has_another_attempt(
+    client, work, database, monkeypatch
+):
+    flow = Flow("flow", base_delay=0, max_attempts=2)
+    complete = queries.complete_tasks
+
+    async def fail(connection, outcomes, *args, **options):
+        if any(outcome.output and outcome.task.attempt == 1 for outcome in outcomes):
+            raise psycopg.errors.IndexCorrupted("a page is damaged")
+        return await complete(connection, outcomes, *args, **options)
+
+    flow.step(flow.input, slug="step")(lambda value: value)
+    monkeypatch.setattr(queries, "complete_tasks", fail)
+    await work(flow)
+    run = await client.start(flow, 1)
+    assert await run.result() == {"step": 1}
+    (task,) = await rows(database, "select attempts_count from pgflow.step_tasks")
+    assert task.attempts_count == 2
+
+
 async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good_and_no_other(
     client, work, database, monkeypatch
 ):
