@@ -56,7 +56,7 @@ async def total(context: Context, given: Given, *numbers: int) -> int:
 
 
 # A chain, one step of which runs in a thread, and another waits before it is tried again.
-chain = make("torture_chain", timeout=1)
+chain = make("torture_chain", timeout=2)
 
 
 @chain.step(chain.context, chain.input)
