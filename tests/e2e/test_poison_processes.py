@@ -52,7 +52,7 @@ def task(db: psycopg.Connection, run_id: UUID) -> tuple:
 
 def until(happened) -> None:
     """Return when it has happened: for what tells nobody."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)

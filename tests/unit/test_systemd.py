@@ -199,7 +199,7 @@ async def test_a_manager_that_was_busy_hears_of_the_readiness_later(nursery, aut
         worker = Worker(manager)
         worker.claimed.set()
         nursery.start_soon(worker.service.run)
-        await trio.sleep(10)
+        await trio.sleep(10.5)  # between two tries
         manager.heard()
         await trio.sleep(1)
         assert manager.heard() == [b"READY=1", b"WATCHDOG=1\nSTATUS=idle"]
