@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,12 @@ RestartSec=100ms
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine():
     """One that has the example's files, and is not booted yet."""
     if missing := what_is_missing():
         pytest.skip(missing)
-    with booted(tmp_path) as made:
+    # Not in memory: systemd makes a /dev of its own, and what is in this one is gone.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, booted(Path(folder)) as made:
         made.write("/opt/pages/flows.py", (EXAMPLE / "flows.py").read_text())
         made.write("/opt/pages/page.html", "<p>")
         yield made
