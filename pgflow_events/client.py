@@ -171,11 +171,13 @@ class Client:
             log.warning("could not wake the workers of %s: %s", slug, error.__context__ or error)
 
     async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
+        """Whether the runs are there, which all start in one commit; False if nobody can tell."""
         try:
             async with self._pool.connection() as connection:
-                return any([await queries.find_run(connection, run_id) for run_id in run_ids[:1]])
+                found = await queries.find_run(connection, run_ids[0]) if run_ids else None
         except psycopg.OperationalError:
             return False
+        return found is not None
 
     async def find(self, run_id: UUID) -> "Run":
         """The run of this id.
