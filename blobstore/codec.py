@@ -63,18 +63,23 @@ class Payload:
             ValueTooLarge: More bytes than `cap`.
         """
         check_size(len(self.data), cap)  # characters first: no gigabyte is read to be refused
-        if isinstance(self.data, bytes):
-            return len(self.data)
-        try:
-            size = sum(map(len, utf8.pieces(self.data)))
-        except UnicodeEncodeError:
-            raise refusal(self.data) from None
+        size = sum(map(len, self.pieces()))
         check_size(size, cap)
         return size
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes that are stored, from the beginning at each call."""
-        return utf8.pieces(self.data) if isinstance(self.data, str) else iter((self.data,))
+        """The bytes that are stored, from the beginning at each call.
+
+        Raises:
+            ValueRefused: A text with a lone surrogate.
+        """
+        if isinstance(self.data, bytes):
+            yield self.data
+            return
+        try:
+            yield from utf8.pieces(self.data)
+        except UnicodeEncodeError:
+            raise refusal(self.data) from None
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
         """The same in chunks of `size` bytes, the last one shorter."""
@@ -84,7 +89,7 @@ class Payload:
         return (view[start : start + size] for start in range(0, len(view), size))
 
     def sha256(self) -> bytes:
-        """The digest of what is stored."""
+        """The digest of what is stored; raises as :meth:`pieces` does."""
         digest = sha256()
         for piece in self.pieces():
             digest.update(piece)

@@ -88,28 +88,27 @@ class Encoder:
             payload, size, digest = form
             total += size
             check_size(small + total, self._depot.cap)
-            if digest not in elements:
-                elements[digest] = await self._pack(payload, size)
+            # Equal elements are stored once, but where it would tell that they are equal.
+            name = chunk_part(place) if self._depot.keys else payload.kind.encode() + digest
+            if name not in elements:
+                job = partial(self._pack, payload, size)
+                elements[name] = digested(*await self._depot.work(size > HEAVY, job), digest)
             frame.append(None)
-            order.append(digest)
-        whole = orjson.dumps(frame)
-        check_size(len(whole), self._depot.cap)
-        head = await self._pack(Payload("list", whole), len(whole))
-        ids = [elements[digest].id if digest else None for digest in order]
-        head = replace(head, elements=ids)
+            order.append(name)
+        whole = Payload("list", orjson.dumps(frame))
+        size = whole.size(self._depot.cap)
+        packed = await self._depot.work(size > HEAVY, partial(self._pack, whole, size))
+        ids = [elements[name].id if name else None for name in order]
+        head = replace(digested(*packed, whole.sha256()), elements=ids)
         return Stored(head.id, (head, *elements.values()))
 
     async def _element(
         self, place: int, value: object, threshold: int
     ) -> Inline | tuple[Payload, int, bytes]:
-        """An element if it is small, else its bytes, their number and what tells it from others."""
+        """An element if it is small, else its bytes, their number and their digest."""
 
         def prepare(form: Payload) -> tuple[Payload, int, bytes]:
-            size = form.size(min(self._depot.cap, ELEMENT_CAP))
-            # Equal elements are stored once, but where it would tell that they are equal.
-            secret = self._depot.keys is not None
-            digest = chunk_part(place) if secret else form.kind.encode() + form.sha256()
-            return form, size, digest
+            return form, form.size(min(self._depot.cap, ELEMENT_CAP)), form.sha256()
 
         try:
             form = await self._serialize(value, threshold)
@@ -126,17 +125,34 @@ class Encoder:
         return await self._depot.work(is_wide(value), job)
 
     async def _store(self, form: Payload) -> Stored:
-        heavy = len(form.data) > HEAVY
-        size = await self._depot.work(heavy, partial(form.size, self._depot.cap))
-        if not self._is_large(size):
-            row = await self._pack(form, size)
+        row = await self._row(form)
+        if row is not None:
             stored = Stored(row.id, (row,))
         else:
+            size = await self._depot.work(True, partial(form.size, self._depot.cap))
             objects = self._depot.objects if self._is_object(size) else None
             chunks = drawn(form.chunks(self._depot.chunk_size), self._depot.work)
             stored = await self._upload(form.kind, chunks, objects)
         self._depot.cache.put(stored.id, form)
         return stored
+
+    async def _row(self, form: Payload) -> BlobRow | None:
+        """The row of a blob that stands in one; None for what is larger."""
+
+        def pack_small() -> tuple[BlobRow, Seal] | None:
+            size = form.size(self._depot.cap)
+            return None if self._is_large(size) else self._pack(form, size)
+
+        if self._is_large(len(form.data)):  # a character is a byte or more
+            return None
+        if len(form.data) <= HEAVY:
+            packed, digest = pack_small(), form.sha256()
+        else:  # a digest takes half as long as compressing, on another core
+            packed, digest = await beside(
+                partial(self._depot.work, True, pack_small),
+                partial(self._depot.work, True, form.sha256),
+            )
+        return digested(*packed, digest) if packed else None
 
     def _is_object(self, size: int) -> bool:
         return self._depot.objects is not None and size >= self._depot.object_threshold
@@ -182,30 +198,22 @@ class Encoder:
         )
         return row, seal
 
-    async def _pack(self, form: Payload, size: int) -> BlobRow:
+    def _pack(self, form: Payload, size: int) -> tuple[BlobRow, Seal]:
+        """The row of a blob, but for the digest, and what is to seal that."""
         draft, seal = self._draft(form.kind)
         dictionary = self._depot.dictionary(self._owner, size)
-
-        def fill() -> BlobRow:
-            codec, packed = pack(form, size, dictionary)
-            used = dictionary.id if dictionary and codec == "zstd" else None
-            content = seal.seal(packed, CONTENT)
-            return replace(draft, codec=codec, dictionary_id=used, content=content)
-
-        if size > HEAVY:  # a digest takes half as long as compressing, on another core
-            row, digest = await beside(
-                partial(self._depot.work, True, fill), partial(self._depot.work, True, form.sha256)
-            )
-        else:
-            row, digest = fill(), form.sha256()
-        head = next(form.pieces(), b"")
-        return replace(
-            row,
+        codec, packed = pack(form, size, dictionary)
+        content = seal.seal(packed, CONTENT)
+        row = replace(
+            draft,
+            codec=codec,
+            dictionary_id=dictionary.id if dictionary and codec == "zstd" else None,
+            content=content,
             raw_size=size,
-            stored_size=len(row.content or b""),
-            sha256=seal.seal(digest, DIGEST),
-            preview=None if seal.closed else preview_of(form.kind, head),
+            stored_size=len(content),
+            preview=None if seal.closed else preview_of(form.kind, next(form.pieces(), b"")),
         )
+        return row, seal
 
     async def _upload(
         self, kind: str, chunks: AsyncGenerator[Bytes, None], objects: BlobStore | None
@@ -228,6 +236,11 @@ class Encoder:
                     raise
                 raise lost(row) from None
         return Stored(row.id, upload=upload)
+
+
+def digested(row: BlobRow, seal: Seal, digest: bytes) -> BlobRow:
+    """A row with the digest of its bytes."""
+    return replace(row, sha256=seal.seal(digest, DIGEST))
 
 
 def lost(row: BlobRow) -> BlobUnavailable:
