@@ -26,8 +26,9 @@ as $$
 declare
   notify text := current_setting('pgflow.notify', true);
   settled record;
-  handed_over integer;
-  handed_bytes bigint;
+  handed_over integer := 0;
+  handed_bytes bigint := 0::bigint;
+  owed_flows text[]; -- with tasks queued that nobody was handed
 begin
   perform set_config('pgflow.notify', 'off', true);
   settled := pgflow.settle_tasks(
@@ -35,22 +36,31 @@ begin
     qty, worker_id, max_bytes
   );
 
-  return query
-  select
-    t, null::double precision, null::integer[], null::text[], null::text[], null::bigint, null::boolean
-  from (
-    select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
-    where q.claimed group by q.flow_slug
-  ) q
-  cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
-  select count(*)::integer, coalesce(sum(q.input_bytes), 0)::bigint into handed_over, handed_bytes
-  from unnest(settled.queued) q where q.claimed;
+  owed_flows := settled.owed_flows;
+  if settled.queued <> '{}' then
+    return query
+    select
+      t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
+      null::boolean
+    from (
+      select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
+      where q.claimed group by q.flow_slug
+    ) q
+    cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
+
+    select
+      count(*) filter (where q.claimed)::integer,
+      coalesce(sum(q.input_bytes) filter (where q.claimed), 0)::bigint,
+      owed_flows || array_agg(distinct q.flow_slug) filter (where not q.claimed)
+    into handed_over, handed_bytes, owed_flows
+    from unnest(settled.queued) q;
+  end if;
 
   return query
   select
     t.task, t.next_due,
     case when t.task is null then settled.refused end,
-    case when t.task is null then settled.owed_flows end,
+    case when t.task is null then owed_flows end,
     case when t.task is null then settled.ended_flows end,
     t.next_bytes, t.lapsed
   from pgflow.take_tasks(

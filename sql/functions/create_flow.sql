@@ -12,6 +12,7 @@ as $$
 #variable_conflict use_column
 declare
   namesake text;
+  queue text;
   flow pgflow.flows;
 begin
   select f.flow_slug into namesake from pgflow.flows f
@@ -32,8 +33,12 @@ begin
     raise exception 'flow slug "%" has % characters: the name of its queue may have at most 47',
       create_flow.flow_slug, length(create_flow.flow_slug) using errcode = 'name_too_long';
   end if;
-  if to_regclass(format('pgmq.%I', pgmq.format_table_name(create_flow.flow_slug, 'q'))) is null then
+  queue := pgmq.format_table_name(create_flow.flow_slug, 'q');
+  if to_regclass(format('pgmq.%I', queue)) is null then
     perform pgmq.create(create_flow.flow_slug);
+    perform pgflow.make_queue_functions(create_flow.flow_slug);
+  elsif to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null then
+    perform pgflow.make_queue_functions(create_flow.flow_slug);
   end if;
 
   select * into strict flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;

@@ -25,28 +25,10 @@ declare
   snapshot pg_snapshot := pg_current_snapshot();
   floor bigint := pgflow.queue_floor(queue);
   first_id bigint;
-  seen integer := 0;
-  id bigint;
-  visible_at timestamptz;
-  claims integer;
+  seen integer;
 begin
-  reappeared := false;
-  -- A loop, since a query that aggregates is planned for twice as long.
-  for id, visible_at, claims in
-    execute format(
-      'select msg_id, vt, read_ct from pgmq.%I where msg_id >= $1 order by msg_id limit 100', queue
-    ) using floor
-  loop
-    seen := seen + 1;
-    first_id := coalesce(first_id, id);
-    if visible_at > seen_at then
-      due := least(due, visible_at);
-    elsif not later then
-      due := visible_at;
-      reappeared := claims > 0;
-      exit;
-    end if;
-  end loop;
+  execute format('select * from pgflow_queues.%I($1, $2, $3)', 'look_' || queue)
+  into first_id, seen, due, reappeared using floor, later, seen_at;
   floor := pgflow.raise_queue_floor(queue, coalesce(first_id, last_id + 1), snapshot);
   if seen < 100 or due <= seen_at then
     return;

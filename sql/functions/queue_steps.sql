@@ -22,6 +22,9 @@ declare
   sizes bigint[];
   queued pgflow.queued_task[] := array[]::pgflow.queued_task[];
 begin
+  if steps is null then
+    return queued;
+  end if;
   for flow, runs, slugs, timeouts, sizes in
     with ordered as (
       select
@@ -31,7 +34,7 @@ begin
           then pgflow.input_bytes(t.flow_slug, t.run_id, t.step_slug, o.opt_loads) else 0
         end as input_bytes,
         row_number() over (order by t.n, o.step_index) as n
-      from unnest(queue_steps.steps) as t
+      from unnest(steps) as t
       -- With its limit a look-up stays a look-up.
       cross join lateral (
         select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout, s.opt_loads

@@ -17,25 +17,16 @@ declare
   message_ids bigint[];
   queued pgflow.queued_task[];
 begin
-  -- pgmq.send_batch() has one delay for all of its messages.
   execute format(
-    $sql$
-      with sent as (
-        insert into pgmq.%I (vt, read_ct, message)
-        select
-          clock_timestamp() + make_interval(secs => coalesce(t.timeout + 2.0, 0)),
-          (t.timeout is not null)::integer,
-          jsonb_build_object(
-            'flow_slug', $1, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0
-          )
-        from unnest($2, $3, $4) as t (run_id, step_slug, timeout)
-        returning msg_id
-      )
-      select array_agg(msg_id order by msg_id) from sent
-    $sql$, pgmq.format_table_name(queue_tasks.flow_slug, 'q')
+    'select pgflow_queues.%I($1, $2)', 'send_' || pgmq.format_table_name(queue_tasks.flow_slug, 'q')
   )
   into message_ids
-  using queue_tasks.flow_slug, queue_tasks.run_ids, queue_tasks.step_slugs, queue_tasks.timeouts;
+  using queue_tasks.timeouts, array(
+    select jsonb_build_object(
+      'flow_slug', queue_tasks.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0
+    )
+    from unnest(queue_tasks.run_ids, queue_tasks.step_slugs) as t (run_id, step_slug)
+  );
 
   with inserted as (
     insert into pgflow.step_tasks as t (

@@ -21,7 +21,9 @@ begin
     from unnest(settled) t group by t.flow_slug
   loop
     if done is not null then
-      perform from pgmq.archive(flow, done);
+      execute format(
+        'select pgflow_queues.%I($1)', 'archive_' || pgmq.format_table_name(flow, 'q')
+      ) using done;
     end if;
     if retried is not null then
       -- pgmq.set_vt() takes one message before pgmq 1.8.

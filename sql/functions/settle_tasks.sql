@@ -27,7 +27,7 @@ create or replace function pgflow.settle_tasks(
   max_bytes bigint default null,
   out refused integer[],
   out queued pgflow.queued_task[],
-  out owed_flows text[], -- with tasks queued that nobody was handed
+  out owed_flows text[], -- with tasks queued again
   out ended_flows text[] -- with runs that ended
 )
 language plpgsql
@@ -36,16 +36,13 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  runs uuid[] := array(
-    select i.run_id from unnest(run_ids) with ordinality as i (run_id, n)
-    group by i.run_id order by min(i.n)
-  );
   settled pgflow.settled_task[];
   failing uuid[] := array[]::uuid[];
   counted pgflow.counted_steps;
   with_blobs uuid[] := array[]::uuid[];
 begin
-  perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
+  owed_flows := '{}';
+  perform from pgflow.runs r where r.run_id = any(run_ids) order by r.run_id for no key update;
   -- A claim may be raising their attempts just now: for who names none, what follows must see it.
   if array_position(attempts, null) is not null then
     perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
@@ -64,6 +61,7 @@ begin
     settled := settled || array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     failing := array(select distinct t.run_id from unnest(settled) t where t.status = 'failed');
+    owed_flows := array(select distinct t.flow_slug from unnest(settled) t where t.status = 'queued');
   end if;
   counted := pgflow.count_down(settled, failing);
   if array_remove(output_blob_ids, null) <> '{}' then
@@ -72,7 +70,7 @@ begin
       where i.blob_id is not null
     );
   end if;
-  ended_flows := pgflow.complete_runs(runs, counted.completed, with_blobs);
+  ended_flows := pgflow.complete_runs(run_ids, counted.completed, with_blobs);
   if failing <> '{}' then
     ended_flows := ended_flows || array(select pgflow.fail_runs(failing, settled));
   end if;
@@ -81,11 +79,6 @@ begin
     perform pgflow.discard_unfinished(settled);
   end if;
   queued := pgflow.queue_steps(counted.started, claims, worker_id, max_bytes);
-  owed_flows := array(
-    select q.flow_slug from unnest(queued) q where not q.claimed
-    union
-    select s.flow_slug from unnest(settled) s where s.status = 'queued'
-  );
 
   if cardinality(settled) < cardinality(run_ids) then
     refused := array(

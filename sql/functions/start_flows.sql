@@ -49,12 +49,14 @@ begin
     i.blob_id is not null, steps.n
   from unnest(ids, start_flows.inputs, blob_ids) as i (run_id, input, blob_id);
 
-  perform pgflow.insert_json_blob(
-    i.blob_id, i.run_id, 'run', 0, convert_to(i.input::text, 'UTF8')
-  )
-  from unnest(ids, start_flows.inputs, blob_ids, start_flows.input_blob_ids)
-    as i (run_id, input, blob_id, given)
-  where i.blob_id is not null and i.given is null;
+  if array_remove(blob_ids, null) <> '{}' then
+    perform pgflow.insert_json_blob(
+      i.blob_id, i.run_id, 'run', 0, convert_to(i.input::text, 'UTF8')
+    )
+    from unnest(ids, start_flows.inputs, blob_ids, start_flows.input_blob_ids)
+      as i (run_id, input, blob_id, given)
+    where i.blob_id is not null and i.given is null;
+  end if;
 
   insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps, status, started_at)
   select

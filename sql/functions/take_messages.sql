@@ -26,8 +26,9 @@ declare
   dead bigint[];
 begin
   loop
-    visible := pgflow.lock_visible(queue, qty);
-    if visible is null then
+    execute format('select pgflow_queues.%I($1, $2)', 'lock_' || queue)
+    into visible using pgflow.queue_floor(queue), qty;
+    if visible = '{}' then
       return array[]::bigint[];
     end if;
 
@@ -66,15 +67,7 @@ begin
     from claimed c;
 
     if taken <> '{}' then
-      execute format(
-        $sql$
-          update pgmq.%I
-          set
-            vt = clock_timestamp() + make_interval(secs => ($2)[array_position($1, msg_id)] + 2.0),
-            read_ct = read_ct + 1
-          where msg_id = any($1)
-        $sql$, queue
-      ) using taken, timeouts;
+      execute format('select pgflow_queues.%I($1, $2)', 'hide_' || queue) using taken, timeouts;
     end if;
     exit when cardinality(taken) = cardinality(visible);
 

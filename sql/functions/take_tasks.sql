@@ -25,9 +25,9 @@ declare
   left_bytes bigint := max_bytes;
   head record;
   due timestamptz;
-  next_bytes bigint;
-  lapsed boolean := false;
+  summary pgflow.claim_record;
 begin
+  summary.lapsed := false;
   foreach slug in array flow_slugs loop
     n := n + 1;
     message_ids := '{}';
@@ -40,7 +40,7 @@ begin
         null::boolean
       from pgflow.task_records(slug, message_ids) t;
     end if;
-    if left_bytes is not null and missing > 0 and message_ids <> '{}' then
+    if left_bytes is not null and missing > 0 and message_ids <> '{}' and n < cardinality(dues) then
       left_bytes := left_bytes - (
         select sum(t.input_bytes)::bigint from pgflow.step_tasks t
         where t.flow_slug = slug and t.message_id = any(message_ids)
@@ -49,25 +49,24 @@ begin
     if dues[n] = '-infinity' or message_ids <> '{}' then
       head := pgflow.next_visible(slug);
       dues[n] := head.due;
-      lapsed := lapsed or head.reappeared;
+      summary.lapsed := summary.lapsed or head.reappeared;
     end if;
     due := least(due, dues[n]);
   end loop;
 
   if due <= clock_timestamp() then
-    next_bytes := pgflow.next_bytes(flow_slugs);
+    summary.next_bytes := pgflow.next_bytes(flow_slugs);
     -- It may have to wait for others to end, while something else falls due.
-    if next_bytes > 0 then
+    if summary.next_bytes > 0 then
       due := (select min(d) from unnest(pgflow.look(flow_slugs, later => true)) d);
     end if;
   end if;
-  return query
-  select
-    null::pgflow.step_task_record,
-    -- greatest() would make 0 of null.
-    case when due is not null
-      then greatest(extract(epoch from due - clock_timestamp()), 0)::double precision end,
-    null::integer[], null::text[], null::text[], next_bytes,
-    lapsed and exists (select from pgflow.lapsed_tasks(flow_slugs));
+  if due is not null then -- greatest() would make 0 of null
+    summary.next_due := greatest(extract(epoch from due - clock_timestamp()), 0)::double precision;
+  end if;
+  if summary.lapsed then
+    summary.lapsed := exists (select from pgflow.lapsed_tasks(flow_slugs));
+  end if;
+  return next summary;
 end
 $$;

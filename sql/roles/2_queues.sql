@@ -36,6 +36,7 @@ begin
     raise exception 'there is a queue "%" already: only the owner of the schema may use it for a flow',
       new.flow_slug using errcode = 'insufficient_privilege';
   end if;
+  perform pgflow.make_queue_functions(new.flow_slug);
   perform pgflow.grant_queue(new.flow_slug);
   return null;
 end

@@ -4,10 +4,12 @@ revoke all on all tables in schema pgflow from pgflow_worker, pgflow_client, pgf
 revoke all on all sequences in schema pgflow from pgflow_worker, pgflow_client, pgflow_observer;
 revoke all on all functions in schema pgflow
 from public, pgflow_worker, pgflow_client, pgflow_observer;
-revoke all on schema pgflow, pgmq from pgflow_worker, pgflow_client, pgflow_observer;
+revoke all on schema pgflow, pgflow_queues, pgmq from pgflow_worker, pgflow_client, pgflow_observer;
 
 grant usage on schema pgflow to pgflow_worker, pgflow_client, pgflow_observer;
 grant usage on schema pgmq to pgflow_worker, pgflow_observer;
+-- What is in it has the rights of the caller.
+grant usage on schema pgflow_queues to pgflow_worker;
 
 -- Some functions run with the rights of the owner, and call others: a type of the caller's own, in its
 -- temporary schema, must not come before that of PostgreSQL.
@@ -62,7 +64,8 @@ grant execute on all functions in schema pgflow to pgflow_worker;
 -- Those of who starts runs, and of the owner.
 revoke execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
-pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue
+pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
+pgflow.make_queue_functions
 from pgflow_worker;
 
 -- A client: starts runs, and reads what became of any. It writes blobs, for large inputs.

@@ -86,6 +86,22 @@ def test_functions_and_triggers_are_replaced_each_time(database):
     assert len(triggers) == 2
 
 
+def test_a_flow_whose_queue_has_no_functions_gets_them(database):
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    query(database, "drop function pgflow_queues.send_q_f, pgflow_queues.lock_q_f")
+    migrate_now(database)
+    query(database, "select pgflow.start_flow('f', '1')")
+    (task,) = query(database, "select step_slug from pgflow.poll_for_tasks('f', 1, 1, 0)")
+    assert task.step_slug == "a"
+
+
+def test_a_flow_whose_queue_was_dropped_is_no_hindrance(database):
+    query(database, "select pgflow.create_flow('f'), pgmq.drop_queue('f')")
+    migrate_now(database)
+    query(database, "select pgflow.create_flow('f')")
+    assert query(database, "select count(*) as n from pgmq.q_f")[0].n == 0
+
+
 def test_a_function_that_was_edited_is_recorded_anew(database, folder):
     edited = folder / "functions/channel.sql"
     append(edited, "-- edited\n")
