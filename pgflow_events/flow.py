@@ -14,8 +14,8 @@ from itertools import chain
 from types import FunctionType, MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from .errors import DefinitionError
-from .step import (
+from pgflow_events.errors import DefinitionError
+from pgflow_events.step import (
     Context,
     Node,
     Step,
@@ -24,6 +24,8 @@ from .step import (
     StepKeywords,
     StepOptions,
     ValueNode,
+)
+from pgflow_events.step_faults import (
     handle_faults,
     handler_faults,
     node_faults,
