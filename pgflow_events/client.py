@@ -168,7 +168,7 @@ class Client:
         except psycopg.OperationalError as error:
             if not await self._have_started(run_ids):
                 raise
-            log.warning("could not wake the workers of %s: %s", slug, error.__context__ or error)
+            log.warning("could not wake the workers of %s: %s", slug, error)
 
     async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
         """Whether the runs are there, which all start in one commit; False if nobody can tell."""

@@ -54,6 +54,7 @@ Args = TypeVarTuple("Args")
 
 ACTIVE = pq.TransactionStatus.ACTIVE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
+SYNC: Any = object()  # what waits for the answer to a Sync
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
 
 
@@ -77,6 +78,25 @@ class Transaction(psycopg.AsyncTransaction):
         if exc_val is None and self.status is self.Status.FAILED:
             raise errors.OperationalError("the connection was closed before the commit")
         return swallow
+
+
+class Pipeline(psycopg.AsyncPipeline):
+    """A pipeline that keeps count of its answers where a commit fails.
+
+    That is where a Sync has two answers: why it failed, and its own. psycopg expects one, and then
+    either says that it "cannot exit pipeline mode while busy", or pops from an empty queue.
+    """
+
+    def _enqueue_sync(self) -> None:
+        super()._enqueue_sync()
+        self.result_queue[-1] = SYNC
+
+    def _process_results(self, queued: Any, results: list[pq.abc.PGresult]) -> None:
+        if queued is SYNC:
+            queued = None  # psycopg's for all that has no cursor
+            if results[0].status == pq.ExecStatus.FATAL_ERROR:
+                self.result_queue.appendleft(SYNC)
+        super()._process_results(queued, results)
 
 
 class Connection(psycopg.AsyncConnection[Row]):
@@ -332,6 +352,13 @@ class Connection(psycopg.AsyncConnection[Row]):
         else:
             async with transaction:
                 yield transaction
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """Run a block in a pipeline; what fails in it, its commit too, is raised at its end."""
+        self._pipeline = self._pipeline or Pipeline(self)
+        async with super().pipeline() as pipeline:
+            yield pipeline
 
     def end_transaction(self) -> None:
         """In a pipeline, make a transaction of what was sent, and another one of what comes.

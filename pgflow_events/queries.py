@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.types.json import Jsonb
@@ -255,17 +254,11 @@ async def start_flows_and_notify(
     Raises:
         psycopg.OperationalError: One of the two commits has failed, or both, or nobody knows.
     """
-    try:
-        async with connection.pipeline():
-            await connection.execute("select set_config('pgflow.notify', 'off', true)")
-            await start_flows(connection, flow_slug, inputs, run_ids)
-            connection.end_transaction()
-            await connection.execute(
-                "select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug]
-            )
-    except psycopg.OperationalError:
-        await connection.close()  # psycopg has lost count of its answers
-        raise
+    async with connection.pipeline():
+        await connection.execute("select set_config('pgflow.notify', 'off', true)")
+        await start_flows(connection, flow_slug, inputs, run_ids)
+        connection.end_transaction()
+        await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
 
 
 async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:

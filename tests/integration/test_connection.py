@@ -170,6 +170,21 @@ async def test_a_pipeline_may_be_several_transactions(conn):
     assert len({xid for _, xid in found}) == 2
 
 
+async def test_a_commit_that_fails_in_a_pipeline_says_why(conn):
+    await conn.execute("create table part (of int references item deferrable initially deferred)")
+
+    async def insert_part():
+        async with conn.pipeline():
+            await conn.execute("insert into part values (1)")
+            conn.end_transaction()
+            await conn.execute("insert into item values (2) on conflict do nothing")
+
+    for _ in range(20):  # its answer and the reason come together or one after the other
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            await insert_part()
+    assert await ids(conn) == [2]
+
+
 async def test_there_is_no_transaction_to_end_without_a_pipeline(conn):
     with pytest.raises(psycopg.ProgrammingError, match="no pipeline"):
         conn.end_transaction()

@@ -7,7 +7,7 @@ import trio
 from pgflow_events import Flow, RunFailed, Settings, queries
 from pgflow_events.connection import Connection
 
-from .observing import logged, rows
+from .observing import execute, logged, rows
 
 PAGE = "<p>" * 10_000
 
@@ -61,6 +61,28 @@ async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good
         database, "select attempts_count from pgflow.step_tasks where status = 'failed'"
     )
     assert task.attempts_count == 1
+
+
+DEFERRED = """
+create function refuse() returns trigger language plpgsql as $$
+  begin raise check_violation using message = 'no poison'; end
+$$;
+create constraint trigger refuse after update on pgflow.step_tasks deferrable initially deferred
+for each row when (new.status = 'completed') execute function refuse()
+"""
+
+
+@pytest.mark.parametrize("output", [PAGE, 1], ids=["blob", "inline"])
+async def test_what_the_database_refuses_at_the_end_of_a_commit_is_told_as_it_is(
+    client, work, database, output
+):
+    await execute(database, DEFERRED)
+    flow = Flow("flow", base_delay=0)
+    flow.step(slug="step")(lambda: output)
+    await work(flow)
+    run = await client.start(flow, None)
+    with trio.fail_after(10), pytest.raises(RunFailed, match="cannot be stored: no poison"):
+        await run.result()
 
 
 @pytest.mark.parametrize("output", [PAGE, 1], ids=["blob", "inline"])
