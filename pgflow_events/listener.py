@@ -63,31 +63,28 @@ class Listener:
         self._conn: Connection[TupleRow] | None = None
         self._proven: Connection[TupleRow] | None = None
         self._heard = trio.Event()
+        self._delay = FIRST_DELAY
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
         """Listen until cancelled, and connect again whenever the connection is lost.
 
         Has started when it listens for the first time, however long the server takes to
-        appear. Between attempts it waits 0.1 to 10 seconds, longer each time.
+        appear. Between attempts it waits 0.1 to 10 seconds, longer each time until it listens.
 
         Raises:
             psycopg.OperationalError: Before it has started, if the server refuses us for
                 a reason that will not pass: a wrong password, an unknown database.
         """
-        delay = FIRST_DELAY
         while True:
-            began = trio.current_time()
             try:
                 await self._listen(task_status)
             except (psycopg.OperationalError, psycopg.InternalError) as error:
                 if self._conn is None and REFUSAL.search(str(error)):
                     raise
-                if trio.current_time() - began > LAST_DELAY:  # so it was up for a while
-                    delay = FIRST_DELAY
-                pause = delay * jitter.uniform(0.5, 1.5)
+                pause = self._delay * jitter.uniform(0.5, 1.5)
                 logger.warning("%s; listening again in %.1f s", one_line(error), pause)
             await trio.sleep(pause)
-            delay = min(2 * delay, LAST_DELAY)
+            self._delay = min(2 * self._delay, LAST_DELAY)
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> Never:
         async with await Connection.connect(self._conninfo, **self._connect_kwargs) as conn:
@@ -97,7 +94,7 @@ class Listener:
                 await conn.execute(self._statement)
                 if self._on_listen:
                     await self._on_listen(conn)
-            first, self._conn = self._conn is None, conn
+            first, self._conn, self._delay = self._conn is None, conn, FIRST_DELAY
             self._on_connect()
             if first:
                 task_status.started()

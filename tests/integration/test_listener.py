@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -98,6 +99,15 @@ async def test_a_terminated_backend_is_replaced_and_listens(ear):
     assert await ear.next() == "on_connect"
     await notify(ear.dsn, CHANNEL)
     assert await ear.next() == CHANNEL
+
+
+async def test_a_session_that_ends_again_and_again_is_replaced_as_soon_each_time(ear, caplog):
+    for _ in range(6):
+        await terminate_backends(ear.dsn)
+        assert await ear.next() == "on_connect"
+    pauses = re.findall(r"listening again in (\S+) s", caplog.text)
+    assert len(pauses) == 6
+    assert max(map(float, pauses)) <= 0.2
 
 
 async def test_something_may_be_done_with_the_session_before_it_counts_as_connected(
