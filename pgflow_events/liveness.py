@@ -65,6 +65,8 @@ class Liveness:
         self._connected_at = inf
         self._seen: Seat | None = None
         """The peer that was there during this very connection."""
+        self._absent = set[Seat]()
+        """Those that were not, and may be about to come back until the grace is over."""
 
     async def take_seat(self, connection: Connection[TupleRow]) -> None:
         """Appear among the peers, for as long as this session lasts.
@@ -112,7 +114,7 @@ class Liveness:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._cancel_if_overtaken, nursery.cancel_scope, peer, calls)
                     if peer is None:
-                        await trio.sleep_forever()
+                        await trio.sleep_until(self._grace_ends() if self._absent else inf)
                     else:
                         await self._watch(peer)
                     nursery.cancel_scope.cancel()
@@ -127,7 +129,10 @@ class Liveness:
             log.warning("could not take leave of the other workers: %s", one_line(error))
 
     async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
-        return await seats.next_worker(connection, self._id)
+        if self._grace_is_over():
+            self._absent.clear()
+        peers = await seats.next_workers(connection, self._id)
+        return next((peer for peer in peers if peer not in self._absent), None)
 
     async def _cancel_if_overtaken(
         self, watch: trio.CancelScope, peer: Seat | None, calls: Calls
@@ -137,19 +142,25 @@ class Liveness:
                 watch.cancel()
 
     async def _watch(self, peer: Seat) -> None:
-        """Wait until the seat is free; then bury the peer, if it is dead."""
+        """Wait until the seat is free; then bury the peer, if it is dead and not just absent.
+
+        While another one is absent, ask each second instead: to cut a wait short takes a new
+        connection, with which the grace begins anew.
+        """
         patience, written = 0.0, 0
         while True:
             state, xid = await self._watching.make(partial(self._await_seat, peer, patience))
             if state == "taken":
                 self._seen = peer
+                if self._absent:
+                    return await trio.sleep(RENEWAL)
                 patience = RENEWAL if xid != written else self._settings.check_interval
                 written = xid
             elif state == "freed" or peer == self._seen or self._grace_is_over():
-                break
+                bury = partial(self._bury, peer, self._connected_at)
+                return await self._watching.make(bury)
             else:
-                await trio.sleep_until(self._connected_at + self._settings.grace)
-        await self._watching.make(partial(self._bury, peer, self._connected_at))
+                return self._absent.add(peer)
 
     async def _bury(
         self, peer: Seat, connected_at: float, connection: Connection[TupleRow]
@@ -159,7 +170,10 @@ class Liveness:
             log.warning("worker %s has died: its tasks can be claimed again", peer.worker_id)
 
     def _grace_is_over(self) -> bool:
-        return trio.current_time() >= self._connected_at + self._settings.grace
+        return trio.current_time() >= self._grace_ends()
+
+    def _grace_ends(self) -> float:
+        return self._connected_at + self._settings.grace
 
     async def _await_seat(
         self, peer: Seat, patience: float, connection: Connection[TupleRow]

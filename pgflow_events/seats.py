@@ -65,13 +65,13 @@ async def leave_seat(connection: Connection, worker_id: UUID) -> None:
     await connection.execute("select pgflow.leave_seat(%s)", [worker_id])
 
 
-async def next_worker(connection: Connection, worker_id: UUID) -> Seat | None:
-    """The peer that this worker watches; None if it is alone."""
+async def next_workers(connection: Connection, worker_id: UUID) -> list[Seat]:
+    """The peers of this worker, in the order of the ring: the next one first."""
     cursor = connection.cursor(row_factory=class_row(Seat))
     await cursor.execute(
         "select next_id as worker_id, seat from pgflow.next_worker(%s)", [worker_id]
     )
-    return await cursor.fetchone()
+    return await cursor.fetchall()
 
 
 async def await_seat(connection: Connection, seat: int, patience: float) -> tuple[str, int]:

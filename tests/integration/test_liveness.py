@@ -1,6 +1,7 @@
 """A worker that dies or goes: what it had claimed runs elsewhere at once."""
 
 import time
+from uuid import UUID
 
 import pytest
 import trio
@@ -69,6 +70,38 @@ async def test_a_worker_alone_finds_what_the_last_one_left_when_its_grace_is_ove
     assert gate.attempts == [2]
     assert trio.current_time() - began > SOON.grace
     await whole(database, worker)
+
+
+DIED_UNSEEN = """
+insert into pgflow.worker_seats (worker_id, seat, flow_slugs, host, pid)
+values (%s, nextval('pgflow.seats'), '{}', 'lost', 1) returning 1
+"""
+
+
+@pytest.mark.parametrize("settings", [HOUR, SOON], ids=["absent", "dead"])
+async def test_behind_one_that_may_be_about_to_come_back_a_death_is_noticed_all_the_same(
+    client, database, sleeper, nursery, settings
+):
+    gate = Gate()
+    gate.open.set()
+    process = sleeper()
+    run = await client.start(gate.flow, None)
+    await asleep(process)
+    worker = Worker([gate.flow], database, settings=settings)
+    await rows(database, DIED_UNSEEN, UUID(int=worker.id.int + 1))  # the next in the ring
+    await nursery.start(worker.run)
+
+    async def is_watched() -> bool:
+        return worker._liveness._seen is not None
+
+    await until(is_watched)
+    if settings is SOON:
+        await whole(database)
+    process.kill()
+    with trio.fail_after(10):
+        assert await run.result() == {"step": 2}
+    left = await rows(database, "select from pgflow.worker_seats")
+    assert len(left) == (1 if settings is SOON else 2)
 
 
 async def test_what_a_cancelled_worker_had_claimed_runs_elsewhere_at_once(client, work, database):

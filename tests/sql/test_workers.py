@@ -49,9 +49,12 @@ def test_a_worker_that_connects_again_takes_another_seat_and_keeps_its_start(cor
 
 
 def test_in_the_ring_each_watches_the_next_and_the_last_one_the_first(core):
-    taken = {worker: seat(core, worker) for worker in (THIRD, WORKER, OTHER)}
-    for worker, peer in [(WORKER, OTHER), (OTHER, THIRD), (THIRD, WORKER), (DEAD, WORKER)]:
-        assert core.row("select * from pgflow.next_worker(%s)", worker) == (peer, taken[peer])
+    taken = {worker: seat(core, worker) for worker in (WORKER, OTHER, THIRD)}
+    ring = [WORKER, OTHER, THIRD] * 2
+    for n, worker in enumerate(ring[:3]):
+        peers = [(peer, taken[peer]) for peer in ring[n + 1 : n + 3]]
+        assert core.rows("select * from pgflow.next_worker(%s)", worker) == peers
+    assert core.rows("select * from pgflow.next_worker(%s)", DEAD) == list(taken.items())
 
 
 def test_who_is_alone_watches_nobody(core):
