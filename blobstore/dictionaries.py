@@ -178,10 +178,13 @@ def _prepare(content: bytes) -> zstandard.ZstdCompressionDict:
     """
     prepared = zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_FULLDICT)
     try:
-        prepared.precompute_compress(level=LEVEL)
         zstandard.ZstdDecompressor(dict_data=prepared)
     except zstandard.ZstdError as error:
         raise ValueError(f"{len(content):,} bytes are no zstd dictionary: {error}") from error
+    try:
+        prepared.precompute_compress(level=LEVEL)
+    except zstandard.ZstdError as error:  # what can be read can be written, given half a megabyte
+        raise MemoryError(str(error)) from error
     return prepared
 
 

@@ -80,6 +80,8 @@ async def keep_house(
                 log.warning("%s: let the owner call `pgflow-events prune`", reason)
             except psycopg.Error as error:
                 log.warning("could not tidy up: %s", error.diag.message_primary or error)
+            except MemoryError:
+                log.warning("could not tidy up: there is no memory")
         await trio.sleep(settings.check_interval)
 
 

@@ -6,7 +6,10 @@ import psycopg
 import pytest
 import trio
 
+from blobstore import Blobs
 from pgflow_events import DefinitionError, Flow, Worker
+
+from .observing import logged
 
 PAGE = "<p>" + "long and winding, " * 100_000
 
@@ -62,3 +65,17 @@ async def test_a_server_that_refuses_at_the_start_is_told_at_once(database):
 def test_a_flow_cannot_be_given_twice():
     with pytest.raises(DefinitionError, match="'analyze_website' is given twice"):
         Worker([analyze_website(), analyze_website()])
+
+
+async def test_housekeeping_that_gets_no_memory_does_not_end_the_worker(
+    client, work, caplog, monkeypatch
+):
+    async def use_dictionaries(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Blobs, "use_dictionaries", use_dictionaries)
+    flow = Flow("flow")
+    flow.step(slug="step")(lambda: 1)
+    await work(flow)
+    await logged(caplog, "could not tidy up: there is no memory")
+    assert await (await client.start(flow, None)).result() == {"step": 1}

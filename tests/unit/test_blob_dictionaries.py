@@ -177,6 +177,36 @@ def test_what_is_no_dictionary_is_refused(content):
         Dictionary(7, content)
 
 
+def test_a_dictionary_for_which_there_is_no_memory_is_not_called_damaged():
+    survives(f"""
+        import os
+        from contextlib import suppress
+        from resource import RLIMIT_AS, setrlimit
+        from blobstore.dictionaries import Dictionary
+        content, kib = {CONTENT!r}, 1024
+
+        def prepare(room):
+            with open("/proc/self/statm") as statm:
+                used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            setrlimit(RLIMIT_AS, (used + 64 * 1024 * kib,) * 2)
+            hoard = []
+            for size in (200 * kib, 16 * kib, 4 * kib):
+                with suppress(MemoryError):
+                    while True:
+                        hoard.append(bytearray(size - 100))
+            while room > 0:
+                room -= len(hoard.pop(0))
+            with suppress(MemoryError):
+                Dictionary(7, content)
+
+        for room in range(0, 4000 * kib, 200 * kib):
+            if not (child := os.fork()):
+                prepare(room)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0, room
+    """)
+
+
 def test_a_damaged_dictionary_gives_errors_or_the_same_bytes_and_never_a_crash():
     survives(f"""
         import random
