@@ -84,8 +84,8 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: pgmq cannot be had, the roles cannot be made, or an applied migration was
-            edited.
+        MigrationError: The database is not in UTF8, pgmq cannot be had, the roles cannot be made,
+            or an applied migration was edited.
     """
     left = TRIES
     while True:
@@ -100,6 +100,7 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
 
 async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
     """Try it, in one transaction."""
+    await refuse_encoding(connection)
     async with connection.transaction():
         # What others may have put into the schema public is not to be taken for PostgreSQL's own.
         await connection.execute("set local search_path = pg_catalog, pg_temp")
@@ -139,8 +140,9 @@ async def check_schema(connection: Connection) -> None:
 
     Raises:
         DatabaseTooNew: It was migrated by a newer release.
-        MigrationError: It was never migrated, or by an older release.
+        MigrationError: It was never migrated, or by an older release, or is not in UTF8.
     """
+    await refuse_encoding(connection)
     try:
         recorded = await applied(connection)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -154,6 +156,17 @@ async def check_schema(connection: Connection) -> None:
         raise MigrationError(
             f"the database is not at the release of this package ({len(stale)} SQL files differ,"
             f" {stale[0]} first): run `pgflow-events migrate`"
+        )
+
+
+async def refuse_encoding(connection: Connection) -> None:
+    """Raise unless the database can hold any text."""
+    cursor = await connection.execute("show server_encoding")
+    ((encoding,),) = await cursor.fetchall()
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"the encoding of the database is {encoding}, and must be UTF8:"
+            " create database ... encoding 'UTF8' template template0"
         )
 
 

@@ -74,6 +74,16 @@ async def test_without_autocommit_an_error_in_the_block_rolls_back(conn, empty_d
     assert await ids(conn) == []
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_text_is_sent_as_utf8_whatever_the_surroundings_say(
+    empty_database, monkeypatch, encoding
+):
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    async with await Connection.connect(empty_database) as conn:
+        cursor = await conn.execute("select %s::text || chr(8364)", ["5 €, "])
+        assert await cursor.fetchone() == ("5 €, €",)
+
+
 @pytest.mark.parametrize("name", ["json", "jsonb"])
 @pytest.mark.parametrize("binary", [False, True])
 async def test_json_is_loaded_by_orjson(conn, name, binary):

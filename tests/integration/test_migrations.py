@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import trio
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import namedtuple_row
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from pgflow_events import migrations
@@ -21,6 +24,9 @@ from ..conftest import new_database
 
 PATHS = [file.path for file in sql_files("migrations")]
 TABLES = "select count(*) from pg_class where relnamespace = 'pgflow'::regnamespace"
+
+
+ENCODED = "create database {} template template0 encoding {} locale 'C'"
 
 
 def query(database, text, *params):
@@ -316,4 +322,25 @@ async def test_a_database_without_the_last_migration_does_not_pass_the_check(dat
 async def test_a_database_of_a_newer_release_does_not_pass_the_check(database):
     query(database, "insert into pgflow.schema_files values ('migrations/9999_future.sql', 'x')")
     with pytest.raises(DatabaseTooNew):
+        await check(database)
+
+
+# How its text is encoded
+
+
+@pytest.fixture(params=["SQL_ASCII", "LATIN1"])
+def encoded_database(server, request):
+    name = f"test_{uuid4().hex}"
+    query(server.conninfo, SQL(ENCODED).format(Identifier(name), request.param))
+    yield make_conninfo(server.conninfo, dbname=name), request.param
+    query(server.conninfo, SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+async def test_a_database_in_another_encoding_is_refused_and_not_touched(encoded_database):
+    database, encoding = encoded_database
+    said = f"the encoding of the database is {encoding}, and must be UTF8"
+    with pytest.raises(MigrationError, match=said):
+        await trio.to_thread.run_sync(migrate_now, database)
+    assert schemas(database) == set()
+    with pytest.raises(MigrationError, match=said):
         await check(database)
