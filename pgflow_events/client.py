@@ -11,12 +11,12 @@ import trio
 
 from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
 from blobstore.ids import new_id
-from pgflow_events import queries
+from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.errors import RunFailed, UnknownFlow, UnknownRun
 from pgflow_events.flow import Flow, Step
 from pgflow_events.pool import Pool
-from pgflow_events.queries import RunRow, TaskRow
+from pgflow_events.run_queries import RunRow, TaskRow
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
 from pgflow_events.step import BlobNode
 from pgflow_events.watch import Watch
@@ -157,14 +157,14 @@ class Client:
             ]
             blobs = [value for value in values if isinstance(value, Stored)]
             await self._blobs.save(connection, blobs)
-            await queries.start_flows(connection, slug, values, run_ids)
+            await run_queries.start_flows(connection, slug, values, run_ids)
 
     async def _start_small(
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline]
     ) -> None:
         try:
             async with self._pool.connection() as connection:
-                await queries.start_flows_and_notify(connection, slug, inputs, run_ids)
+                await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids)
         except psycopg.OperationalError as error:
             if not await self._have_started(run_ids):
                 raise
@@ -174,7 +174,7 @@ class Client:
         """Whether the runs are there, which all start in one commit; False if nobody can tell."""
         try:
             async with self._pool.connection() as connection:
-                found = await queries.find_run(connection, run_ids[0]) if run_ids else None
+                found = await run_queries.find_run(connection, run_ids[0]) if run_ids else None
         except psycopg.OperationalError:
             return False
         return found is not None
@@ -270,14 +270,14 @@ class Reader:
 
     async def row(self, run_id: UUID) -> RunRow:
         """The row of a run."""
-        row = await self._calls.make(lambda connection: queries.find_run(connection, run_id))
+        row = await self._calls.make(lambda connection: run_queries.find_run(connection, run_id))
         if row is None:
             raise UnknownRun(f"there is no run {run_id}")
         return row
 
     async def tasks(self, run_id: UUID) -> list[TaskRow]:
         """The tasks of a run, in order of its steps."""
-        return await self._calls.make(lambda connection: queries.find_tasks(connection, run_id))
+        return await self._calls.make(lambda connection: run_queries.find_tasks(connection, run_id))
 
     async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
         """The values of these blobs."""

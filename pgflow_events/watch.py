@@ -5,7 +5,7 @@ from uuid import UUID
 
 import trio
 
-from pgflow_events import queries
+from pgflow_events import queries, run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
@@ -63,11 +63,13 @@ class Watch:
         if connection.is_pooled:  # the lock would stay behind in a session that is lent to others
             self._net = POLL
             return
-        await queries.hold_waiting_lock(connection, self._flow_slug)
+        await run_queries.hold_waiting_lock(connection, self._flow_slug)
 
     async def _tell(self) -> None:
         awaited = list(self._awaited)
-        ended = await self._calls.make(lambda connection: queries.find_ended(connection, awaited))
+        ended = await self._calls.make(
+            lambda connection: run_queries.find_ended(connection, awaited)
+        )
         for run_id in ended:
             with suppress(KeyError):  # nobody waits for it any more
                 self._awaited.pop(run_id).set()

@@ -26,12 +26,8 @@ from pgflow_events.bench.measured import Measured, rate, scaled
 from pgflow_events.connection import Connection
 from pgflow_events.migrations import migrate
 from pgflow_events.programs import Programs, find_binaries
-from pgflow_events.queries import (
-    define_flow,
-    notify_owed,
-    start_flows,
-    start_flows_and_notify,
-)
+from pgflow_events.queries import define_flow, notify_owed
+from pgflow_events.run_queries import start_flows, start_flows_and_notify
 from tests.bench.growth import claim_and_complete
 
 FLOW = "bench_slow_disk"

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 
 from blobstore import Blobs, Owner, Stored
-from pgflow_events import queries
+from pgflow_events import queries, run_queries
 from pgflow_events.connection import Connection
 from pgflow_events.queries import Outcome
 
@@ -27,7 +27,7 @@ async def start(connection: Connection, blobs: Blobs, slug: str, value: object) 
     """A run with this input."""
     run_id = uuid4()
     kept = await blobs.encode(value, Owner(run_id), connection=connection)
-    await queries.start_flows(connection, slug, [kept], [run_id])
+    await run_queries.start_flows(connection, slug, [kept], [run_id])
     if isinstance(kept, Stored):
         await blobs.save(connection, [kept])
     return run_id

@@ -1,0 +1,116 @@
+"""The calls of those who start runs and wait for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from blobstore import Inline, Stored
+from pgflow_events.connection import Connection
+from pgflow_events.queries import blob_id, inline_json
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of ``pgflow.runs``."""
+
+    run_id: UUID
+    flow_slug: str
+    status: str
+    output: dict[str, Any] | None
+    """``{leaf step: its output}``, without what is a blob; None before the run completes."""
+    output_blobs_refs: dict[str, str] | None
+    """The ids of what is a blob, under the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A row of ``pgflow.step_tasks``."""
+
+    step_slug: str
+    status: str
+    error_message: str | None
+    output: Any
+    output_blob_id: UUID | None
+
+
+async def start_flows(
+    connection: Connection,
+    flow_slug: str,
+    inputs: Sequence[Inline | Stored],
+    run_ids: Sequence[UUID],
+) -> None:
+    """Start a run for each input; those that are blobs are to be saved in the same transaction."""
+    await connection.execute(
+        "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
+        [
+            flow_slug,
+            [inline_json(value) for value in inputs],
+            list(run_ids),
+            [blob_id(value) for value in inputs],
+        ],
+    )
+
+
+async def start_flows_and_notify(
+    connection: Connection, flow_slug: str, inputs: Sequence[Inline], run_ids: Sequence[UUID]
+) -> None:
+    """Start a run for each input, and wake the workers right after: in one round trip.
+
+    To notify in the commit would hold a lock of the whole server until it is on the disk.
+
+    Raises:
+        psycopg.OperationalError: One of the two commits has failed, or both, or nobody knows.
+    """
+    async with connection.pipeline():
+        await connection.execute("select set_config('pgflow.notify', 'off', true)")
+        await start_flows(connection, flow_slug, inputs, run_ids)
+        connection.end_transaction()
+        await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
+
+
+async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """The run of this id, if there is one."""
+    cursor = connection.cursor(row_factory=class_row(RunRow))
+    await cursor.execute(
+        "select run_id, flow_slug, status, output, output_blobs_refs"
+        " from pgflow.runs where run_id = %s",
+        [run_id],
+    )
+    return await cursor.fetchone()
+
+
+async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these runs that go on no more, or are not there."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        """
+        select i.run_id from unnest(%s) as i (run_id)
+        where not exists (
+          select from pgflow.runs r where r.run_id = i.run_id and r.status = 'started'
+        )
+        """,
+        [list(run_ids)],
+    )
+    return await cursor.fetchall()
+
+
+async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
+    """The tasks of a run, in order of their steps."""
+    cursor = connection.cursor(row_factory=class_row(TaskRow))
+    await cursor.execute(
+        """
+        select t.step_slug, t.status, t.error_message, t.output, t.output_blob_id
+        from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
+        where t.run_id = %s order by s.step_index, t.task_index
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
+
+
+async def hold_waiting_lock(connection: Connection, flow_slug: str) -> None:
+    """Tell those who end runs of this flow that somebody waits, while the session lives."""
+    await connection.execute("select pg_advisory_lock_shared(pgflow.waiting_key(%s))", [flow_slug])
