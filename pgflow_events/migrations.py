@@ -33,6 +33,13 @@ create table if not exists pgflow.schema_files (
 )
 """
 
+# Of a flow that is being defined just now, too.
+WRITE_QUEUE_FUNCTIONS = """
+lock table pgflow.flows in share mode;
+select pgflow.make_queue_functions(f.flow_slug) from pgflow.flows f
+where to_regclass(format('pgmq.%I', pgmq.format_table_name(f.flow_slug, 'q'))) is not null
+"""
+
 PGMQ_STATE = """
 select
   (select extversion from pg_extension where extname = 'pgmq') as installed,
@@ -120,6 +127,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
             await record(connection, file)
+        await connection.execute(WRITE_QUEUE_FUNCTIONS)
         if roles or has_roles(recorded):
             await make_roles(connection)
     return [file.path for file in new]

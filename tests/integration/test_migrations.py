@@ -230,6 +230,7 @@ def old_database(any_server, monkeypatch, tmp_path):
     with new_database(any_server.conninfo) as conninfo:
         with monkeypatch.context() as patched:
             patched.setattr(migrations, "sql_folder", lambda: old)
+            patched.setattr(migrations, "WRITE_QUEUE_FUNCTIONS", "select")
             migrate_now(conninfo)
         with psycopg.connect(conninfo, row_factory=namedtuple_row) as connection:
             connection.execute(OLD_FLOW)

@@ -1,0 +1,27 @@
+-- Locks up to qty visible messages of a queue that nobody else holds, from the id `first` on.
+create or replace function pgflow.make_queue_lock(queue text)
+returns void
+language plpgsql
+set search_path = ''
+as $make$
+begin
+  execute format($sql$
+    create or replace function pgflow_queues.%I(first bigint, qty integer)
+    returns bigint[]
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+    set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+    as $$
+    begin
+      return array(
+        select msg_id from pgmq.%I where msg_id >= first and vt <= clock_timestamp()
+        order by msg_id limit qty for update skip locked
+      );
+    end
+    $$
+  $sql$, 'lock_' || queue, queue);
+end
+$make$;

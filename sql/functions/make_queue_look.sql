@@ -1,0 +1,43 @@
+-- Looks at the first hundred messages of a queue from the id `first` on, up to one that is visible; of those
+-- that are not, at the earliest. With `later` it passes over visible ones.
+create or replace function pgflow.make_queue_look(queue text)
+returns void
+language plpgsql
+set search_path = ''
+as $make$
+begin
+  execute format($sql$
+    create or replace function pgflow_queues.%I(
+      first bigint, later boolean, seen_at timestamptz,
+      out first_id bigint, out seen integer, out due timestamptz, out reappeared boolean
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+    as $$
+    declare
+      message record;
+    begin
+      seen := 0;
+      reappeared := false;
+      for message in
+        select msg_id, vt, read_ct from pgmq.%I where msg_id >= first order by msg_id limit 100
+      loop
+        seen := seen + 1;
+        first_id := coalesce(first_id, message.msg_id);
+        if message.vt > seen_at then
+          due := least(due, message.vt);
+        elsif not later then
+          due := message.vt;
+          reappeared := message.read_ct > 0;
+          exit;
+        end if;
+      end loop;
+    end
+    $$
+  $sql$, 'look_' || queue, queue);
+end
+$make$;
