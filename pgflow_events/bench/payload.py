@@ -18,13 +18,13 @@ from pgflow_events.client import connect
 from pgflow_events.flow import Flow
 from pgflow_events.worker import Worker
 
-PAGES = 9
-SIZES = (3, 20)
+PAGES = {3: 31, 20: 9}  # how many of so many megabytes
 MB = 1_000_000
 
 Plain = psycopg.Connection[Any]
 Write = Callable[[Plain, UUID, str], None]
 Read = Callable[[Plain, UUID], str]
+Way = tuple[Write, Read, str]
 
 
 async def payload(dsn: str) -> list[Measured]:
@@ -34,28 +34,24 @@ async def payload(dsn: str) -> list[Measured]:
     Beside it, what a jsonb column costs. Stored are bytes in rows, and WAL is what the whole server
     wrote meanwhile.
     """
-    return [await passed(dsn, size) for size in SIZES]
+    return [await passed(dsn, size, scaled(pages)) for size, pages in PAGES.items()]
 
 
-async def passed(dsn: str, size: int) -> Measured:
-    """All three ways for pages of so many megabytes."""
+async def passed(dsn: str, size: int, pages: int) -> Measured:
+    """All three ways for so many pages of so many megabytes."""
     page = await trio.to_thread.run_sync(html, size * MB)
     with psycopg.connect(dsn, autocommit=True) as connection:
         run_sync = trio.to_thread.run_sync
-        ours = await hand_over(dsn, connection, f"bench_payload_{size}", page)
-        floor = await run_sync(
-            by_hand, connection, page, write_zstd, read_zstd, queries.STORED_ZSTD
-        )
-        jsonb = await run_sync(
-            by_hand, connection, page, write_jsonb, read_jsonb, queries.STORED_JSONB
-        )
+        ours = await hand_over(dsn, connection, f"bench_payload_{size}", page, pages)
+        floor = await run_sync(by_hand, connection, page, pages, ZSTD)
+        jsonb = await run_sync(by_hand, connection, page, pages, JSONB)
         connection.execute(queries.CLEAR_PAGES)
     return Measured(
         setting=f"{size} MB", unit="ms", ours=ours, floor=floor, beside={"jsonb": jsonb}
     )
 
 
-async def hand_over(dsn: str, connection: Plain, slug: str, page: str) -> Figures:
+async def hand_over(dsn: str, connection: Plain, slug: str, page: str, pages: int) -> Figures:
     """Through a worker."""
     flow = Flow(slug, input=int)
     ended: list[float] = []
@@ -75,7 +71,7 @@ async def hand_over(dsn: str, connection: Plain, slug: str, page: str) -> Figure
     async with trio.open_nursery() as nursery, connect(dsn) as client:
         await nursery.start(Worker([flow], dsn).run)
         wal = queries.scalar(connection, queries.WAL)
-        for number in range(scaled(PAGES)):
+        for number in range(pages):
             run = await client.start(flow, number)
             await run.output(size)
         wal = queries.scalar(connection, queries.WAL) - wal
@@ -83,11 +79,12 @@ async def hand_over(dsn: str, connection: Plain, slug: str, page: str) -> Figure
     return figures(seconds, queries.scalar(connection, queries.STORED_BLOBS, slug), wal)
 
 
-def by_hand(connection: Plain, page: str, write: Write, read: Read, stored: str) -> Figures:
+def by_hand(connection: Plain, page: str, pages: int, way: Way) -> Figures:
     """Write each page and read it again."""
+    write, read, stored = way
     seconds: list[float] = []
     wal = queries.scalar(connection, queries.WAL)
-    for number in range(scaled(PAGES)):
+    for number in range(pages):
         content, key = f"<!-- {number} -->{page}", uuid4()
         began = time.perf_counter()
         write(connection, key, content)
@@ -127,3 +124,7 @@ def read_jsonb(connection: Plain, key: UUID) -> str:
     rows = connection.execute(queries.READ_JSONB, [key]).fetchall()
     page: str = orjson.loads(rows[0][0])
     return page
+
+
+ZSTD: Way = write_zstd, read_zstd, queries.STORED_ZSTD
+JSONB: Way = write_jsonb, read_jsonb, queries.STORED_JSONB
