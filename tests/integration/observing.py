@@ -20,6 +20,7 @@ where datname = current_database() and query not like '%pg_stat_statements%'
 """
 # What a statement is counted as: the first of these it holds, or its own text.
 KINDS = (
+    "fail_lapsed_tasks",
     "claim_tasks",
     "complete_tasks",
     "notify_owed",
