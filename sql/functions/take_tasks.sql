@@ -39,6 +39,7 @@ begin
         t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
         null::boolean
       from pgflow.task_records(slug, message_ids) t;
+      dues[n] := '-infinity'; -- also if there were but messages without a task, which are gone now
     end if;
     if left_bytes is not null and missing > 0 and message_ids <> '{}' and n < cardinality(dues) then
       left_bytes := left_bytes - (
@@ -46,7 +47,7 @@ begin
         where t.flow_slug = slug and t.message_id = any(message_ids)
       );
     end if;
-    if dues[n] = '-infinity' or message_ids <> '{}' then
+    if dues[n] = '-infinity' then
       head := pgflow.next_visible(slug);
       dues[n] := head.due;
       summary.lapsed := summary.lapsed or head.reappeared;

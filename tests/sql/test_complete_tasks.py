@@ -227,3 +227,13 @@ def test_a_long_chain_is_worked_off_by_completions_alone(core):
         claim = core.settle(Outcome(task.run_id, task.step_slug, output=task.step_slug), qty=1)
     assert core.value("select output from pgflow.runs") == {"s5": "s5"}
     assert claim.owed_runs == ["f"]
+
+
+def test_a_completion_that_comes_upon_messages_without_a_task_says_that_nothing_is_due(core):
+    core.flow("a")
+    done, deleted = core.start_many(2)
+    core.claim(1)
+    core.db.execute("delete from pgflow.step_tasks where run_id = %s", [deleted])
+    claim = core.settle(Outcome(done, "a", output=1), qty=1)
+    assert (claim.tasks, claim.next_due) == ([], None)
+    assert core.queued() == []
