@@ -91,7 +91,7 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: The database is not in UTF8, pgmq cannot be had, the roles cannot be made,
+        MigrationError: The database cannot hold any text, pgmq cannot be had, the roles cannot be made,
             or an applied migration was edited.
     """
     left = TRIES
@@ -148,7 +148,7 @@ async def check_schema(connection: Connection) -> None:
 
     Raises:
         DatabaseTooNew: It was migrated by a newer release.
-        MigrationError: It was never migrated, or by an older release, or is not in UTF8.
+        MigrationError: It was never migrated, or by an older release, or cannot hold any text.
     """
     await refuse_encoding(connection)
     try:
@@ -168,10 +168,10 @@ async def check_schema(connection: Connection) -> None:
 
 
 async def refuse_encoding(connection: Connection) -> None:
-    """Raise unless the database can hold any text."""
+    """Raise unless the database can hold any text; in SQL_ASCII it holds UTF-8 as mere bytes."""
     cursor = await connection.execute("show server_encoding")
     ((encoding,),) = await cursor.fetchall()
-    if encoding != "UTF8":
+    if encoding not in {"UTF8", "SQL_ASCII"}:
         raise MigrationError(
             f"the encoding of the database is {encoding}, and must be UTF8:"
             " create database ... encoding 'UTF8' template template0"

@@ -15,7 +15,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
-from pgflow_events import migrations
+from pgflow_events import Flow, Worker, connect, migrations
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
 from pgflow_events.migrations import check_schema, migrate_now, sql_files
@@ -329,19 +329,32 @@ async def test_a_database_of_a_newer_release_does_not_pass_the_check(database):
 # How its text is encoded
 
 
-@pytest.fixture(params=["SQL_ASCII", "LATIN1"])
+@pytest.fixture
 def encoded_database(server, request):
     name = f"test_{uuid4().hex}"
     query(server.conninfo, SQL(ENCODED).format(Identifier(name), request.param))
-    yield make_conninfo(server.conninfo, dbname=name), request.param
+    yield make_conninfo(server.conninfo, dbname=name)
     query(server.conninfo, SQL("drop database {} with (force)").format(Identifier(name)))
 
 
+@pytest.mark.parametrize("encoded_database", ["LATIN1"], indirect=True)
 async def test_a_database_in_another_encoding_is_refused_and_not_touched(encoded_database):
-    database, encoding = encoded_database
-    said = f"the encoding of the database is {encoding}, and must be UTF8"
+    said = "the encoding of the database is LATIN1, and must be UTF8"
     with pytest.raises(MigrationError, match=said):
-        await trio.to_thread.run_sync(migrate_now, database)
-    assert schemas(database) == set()
+        await trio.to_thread.run_sync(migrate_now, encoded_database)
+    assert schemas(encoded_database) == set()
     with pytest.raises(MigrationError, match=said):
-        await check(database)
+        await check(encoded_database)
+
+
+@pytest.mark.parametrize("encoded_database", ["SQL_ASCII"], indirect=True)
+async def test_a_database_without_an_encoding_holds_any_text(encoded_database):
+    await trio.to_thread.run_sync(migrate_now, encoded_database)
+    await check(encoded_database)
+    flow, text = Flow("f", input=str), "Größe: 5 Ω 😀"
+    flow.step(flow.input, slug="a")(lambda given: f"{given}!")
+    async with trio.open_nursery() as nursery, connect(encoded_database) as client:
+        await nursery.start(Worker([flow], encoded_database).run)
+        run = await client.start(flow, text)
+        assert await run.result() == {"a": f"{text}!"}
+        nursery.cancel_scope.cancel()
