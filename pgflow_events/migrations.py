@@ -91,8 +91,8 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: The database cannot hold any text, pgmq cannot be had, the roles cannot be made,
-            or an applied migration was edited.
+        MigrationError: The database cannot hold any text, pgmq cannot be had, the roles cannot be
+            made, or an applied migration was edited.
     """
     left = TRIES
     while True:
