@@ -1,12 +1,13 @@
 """Whatever a handler does, its task ends and says why, and the others go on."""
 
+import re
 import threading
 from collections.abc import Iterator
 
 import pytest
 import trio
 
-from pgflow_events import Flow, RunFailed, Settings
+from pgflow_events import Client, Flow, RunFailed, Settings
 
 from .observing import rows
 from .poisons import POISONS, Poison, released
@@ -49,18 +50,49 @@ def release() -> Iterator[None]:
     released.set()
 
 
-@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
-async def test_its_task_says_why_it_failed_and_the_neighbours_are_untouched(
-    poison: Poison, neighbour, client, work, database
-):
-    flow = Flow("poisoned", base_delay=0, max_attempts=2, timeout=poison.timeout)
+def poisoned(slug: str, poison: Poison) -> Flow:
+    flow = Flow(slug, base_delay=0, max_attempts=2, timeout=poison.timeout)
     flow.step(flow.context, slug="step")(poison.handler)
-    # One slot is left to the poison: were it kept, what comes after could not run.
-    await work(flow, neighbour.flow, settings=Settings(slots=3))
+    return flow
+
+
+async def what_is_said(client: Client, flow: Flow) -> str:
+    with trio.fail_after(20), pytest.raises(RunFailed) as failed:
+        await (await client.start(flow, None)).result()
+    return str(failed.value)
+
+
+# A worker meets them all, since to start one for each takes longer than the rest: one after the
+# other, but at the same time where they last for seconds and let others run meanwhile.
+LASTING = {name: poison for name, poison in POISONS.items() if poison.lasts}
+BRIEF = {name: poison for name, poison in POISONS.items() if not poison.lasts}
+
+
+@pytest.mark.parametrize("poisons", [BRIEF, LASTING], ids=["in turn", "at once"])
+async def test_each_task_says_why_it_failed_and_the_neighbours_are_untouched(
+    poisons: dict[str, Poison], neighbour, client, work, database
+):
+    flows = {name: poisoned(f"poison_{n}", poisons[name]) for n, name in enumerate(poisons)}
+    at_once = len(poisons) if poisons is LASTING else 1
+    # One slot is left to a poison: were it kept, what comes after could not run.
+    await work(*flows.values(), neighbour.flow, settings=Settings(slots=2 + at_once))
     beside = await client.start(neighbour.flow, "beside")
     await neighbour.running.wait()
-    with trio.fail_after(20), pytest.raises(RunFailed, match=f"step 'step': {poison.says}"):
-        await (await client.start(flow, None)).result()
+    said: dict[str, str] = {}
+    turns = trio.CapacityLimiter(at_once)
+
+    async def meet(name: str) -> None:
+        async with turns:
+            said[name] = await what_is_said(client, flows[name])
+
+    async with trio.open_nursery() as nursery:
+        for name in poisons:
+            nursery.start_soon(meet, name)
+    assert {
+        name: said[name]
+        for name, poison in poisons.items()
+        if not re.search(f"step 'step': {poison.says}", said[name])
+    } == {}
     neighbour.go_on.set()
     after = await client.start_many(neighbour.flow, ["after"] * 3)
     with trio.fail_after(10):
@@ -68,7 +100,9 @@ async def test_its_task_says_why_it_failed_and_the_neighbours_are_untouched(
         for run in after:
             assert await run.result() == {"in_thread": "after", "in_trio": "after"}
     assert await rows(database, TASKS, "neighbour") == 8 * [("completed", 1)]
-    assert await rows(database, TASKS, "poisoned") == [("failed", 1 if poison.permanent else 2)]
+    assert {name: await rows(database, TASKS, flow.slug) for name, flow in flows.items()} == {
+        name: [("failed", 1 if poisons[name].permanent else 2)] for name in flows
+    }
     released.set()
 
 
