@@ -38,9 +38,8 @@ def database(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
         yield made
 
 
-@pytest.fixture
-async def filled(client, work, database):
-    """A database with blobs of every kind."""
+async def fill_with_all(dsn: str) -> None:
+    """Fill a database with blobs of every kind."""
     flow = Flow("flow")
 
     @flow.step(flow.input)
@@ -59,11 +58,27 @@ async def filled(client, work, database):
     async def brief(value):
         return value + "!"
 
-    await work(flow)
-    run = await client.start(flow, PAGE)
-    await run.wait()
-    await retention.forget(caller(database), Pruned())
-    return database
+    async with connect(dsn) as client, trio.open_nursery() as nursery:
+        await nursery.start(Worker([flow], dsn).run)
+        run = await client.start(flow, PAGE)
+        await run.wait()
+        nursery.cancel_scope.cancel()
+    await retention.forget(caller(dsn), Pruned())
+
+
+@pytest.fixture(scope="module")
+def filled_template(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
+    """The name of a database with blobs of every kind, on each server."""
+    with new_database(any_server.conninfo, any_template) as made:
+        trio.run(fill_with_all, made)
+        yield conninfo_to_dict(made)["dbname"]
+
+
+@pytest.fixture
+def filled(any_server: EmbeddedServer, filled_template: str) -> Iterator[str]:
+    """A copy of it, of the test's own."""
+    with new_database(any_server.conninfo, filled_template) as made:
+        yield made
 
 
 async def test_blobs_of_every_kind_are_without_fault(filled):
