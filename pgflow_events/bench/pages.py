@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib import import_module
+from itertools import cycle
 from pydoc import HTMLDoc
 
 MODULES = """
@@ -12,15 +13,20 @@ typing unittest.mock urllib.request xml.dom.minidom zipfile
 
 
 def html(size: int) -> str:
-    """About so many characters of it.
+    """About so many characters of it; 4 MB take some three seconds.
 
-    From 4 MB on the pages come again, too far away for a compressor to notice.
+    From there on the pages come again, too far away for a compressor to notice.
     """
-    whole = site()
-    return (whole * (size // len(whole) + 1))[:size]
+    pages, length = list[str](), 0
+    for name in cycle(MODULES.split()):
+        if length >= size:
+            break
+        pages.append(page(name))
+        length += len(pages[-1])
+    return "".join(pages)[:size]
 
 
 @cache
-def site() -> str:
-    """All pages, one after the other; takes some three seconds."""
-    return "".join(HTMLDoc().docmodule(import_module(name)) for name in MODULES.split())
+def page(module: str) -> str:
+    """The page of one module."""
+    return HTMLDoc().docmodule(import_module(module))

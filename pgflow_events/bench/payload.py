@@ -39,7 +39,7 @@ async def payload(dsn: str) -> list[Measured]:
 
 async def passed(dsn: str, size: int, pages: int) -> Measured:
     """All three ways for so many pages of so many megabytes."""
-    page = await trio.to_thread.run_sync(html, size * MB)
+    page = await trio.to_thread.run_sync(html, scaled(size * MB))
     with psycopg.connect(dsn, autocommit=True) as connection:
         run_sync = trio.to_thread.run_sync
         ours = await hand_over(dsn, connection, f"bench_payload_{size}", page, pages)
