@@ -26,12 +26,12 @@ def marked() -> set[Place]:
     }
 
 
-@pytest.fixture
-def page_on_flows(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def page_on_flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of docs/flows.md, as one module."""
     text = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    module = tmp_path / "page_on_flows.py"
+    module = tmp_path_factory.mktemp("typing") / "page_on_flows.py"
     module.write_text("\n".join(blocks), encoding="utf-8")
     return module
 
@@ -44,10 +44,8 @@ def check(*arguments: str) -> str:
     return checker.stdout
 
 
-def mypy(path: Path, config: pytest.Config) -> dict[Place, str]:
-    assert config.cache is not None
-    cache = config.cache.mkdir("mypy")
-    output = check("mypy", "--strict", "--output=json", f"--cache-dir={cache}", str(path))
+def mypy(cache: Path, *paths: str) -> dict[Place, str]:
+    output = check("mypy", "--strict", "--output=json", f"--cache-dir={cache}", *paths)
     reports: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines() if line]
     return {
         (Path(report["file"]).name, report["line"]): report["message"]
@@ -56,8 +54,8 @@ def mypy(path: Path, config: pytest.Config) -> dict[Place, str]:
     }
 
 
-def pyright(path: Path) -> dict[Place, str]:
-    output = check("pyright", "--outputjson", f"--pythonpath={sys.executable}", str(path))
+def pyright(*paths: str) -> dict[Place, str]:
+    output = check("pyright", "--outputjson", f"--pythonpath={sys.executable}", *paths)
     reports: list[dict[str, Any]] = json.loads(output)["generalDiagnostics"]
     return {
         (Path(report["file"]).name, report["range"]["start"]["line"] + 1): report["message"]
@@ -65,26 +63,25 @@ def pyright(path: Path) -> dict[Place, str]:
     }
 
 
-def assert_refused_exactly_where_marked(errors: dict[Place, str]) -> None:
-    unmarked = {place: error for place, error in errors.items() if place not in marked()}
-    accepted = marked() - errors.keys()
-    assert (unmarked, accepted) == ({}, set())
+# Each checker is started once for all files: most of its time goes to what they import.
+@pytest.fixture(scope="module", params=["mypy", "pyright"])
+def errors(
+    request: pytest.FixtureRequest, page_on_flows: Path, pytestconfig: pytest.Config
+) -> dict[Place, str]:
+    """What each checker refuses."""
+    paths = str(FOLDER), str(page_on_flows)
+    if request.param == "pyright":
+        return pyright(*paths)
+    assert pytestconfig.cache is not None
+    return mypy(pytestconfig.cache.mkdir("mypy"), *paths)
 
 
-def test_mypy_refuses_exactly_the_marked_lines(pytestconfig: pytest.Config) -> None:
-    assert_refused_exactly_where_marked(mypy(FOLDER, pytestconfig))
+def test_the_marked_lines_are_refused(errors: dict[Place, str]) -> None:
+    assert marked() - errors.keys() == set()
 
 
-def test_pyright_refuses_exactly_the_marked_lines() -> None:
-    assert_refused_exactly_where_marked(pyright(FOLDER))
-
-
-def test_mypy_accepts_the_page_on_flows(page_on_flows: Path, pytestconfig: pytest.Config) -> None:
-    assert mypy(page_on_flows, pytestconfig) == {}
-
-
-def test_pyright_accepts_the_page_on_flows(page_on_flows: Path) -> None:
-    assert pyright(page_on_flows) == {}
+def test_all_other_lines_and_the_page_on_flows_are_accepted(errors: dict[Place, str]) -> None:
+    assert {place: error for place, error in errors.items() if place not in marked()} == {}
 
 
 def test_what_the_checkers_accept_can_be_defined() -> None:
