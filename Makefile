@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-faults-short torture torture-short check lint types psycopg bench bench-peers fmt clean
+.PHONY: help demo test test-properties test-faults test-faults-short torture torture-short check lint types psycopg bench bench-peers fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 19
@@ -26,6 +26,9 @@ demo: .venv/ready ## Watch a pipeline pass megabytes of HTML, on a PostgreSQL of
 
 test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is installed)
 	$(BIN)/pytest -n 4
+
+test-properties: .venv/ready ## Try 500 examples of each property that needs no database
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 4 -m hypothesis tests/unit
 
 test-faults: .venv/ready ## Kill, stop, cut and fill up whatever can be: see docs/faults.md
 	$(BIN)/pytest -n 4 tests/faults
@@ -50,7 +53,7 @@ torture: .venv/ready ## Kill, stop and crash what there is for ten minutes; TORT
 torture-short: .venv/ready ## The same for a minute in all, with three seeds
 	$(BIN)/python -m tests.torture --seconds 11 --seed 1 --seed 2 --seed 3
 
-check: lint types test test-faults-short torture-short psycopg ## All that CI does
+check: lint types test test-properties test-faults-short torture-short psycopg ## All that CI does
 
 bench: .venv/ready ## Measure: see docs/benchmarks.md
 	$(BIN)/python -m tests.bench

@@ -53,8 +53,9 @@ plugin.choose_run = lambda config: run
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
-# HYPOTHESIS_PROFILE=default tries the usual hundred examples of each property.
+# HYPOTHESIS_PROFILE=default tries the usual hundred examples of each property; CI tries more.
 settings.register_profile("quick", max_examples=20)
+settings.register_profile("thorough", max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blobstore.dictionaries import MAX_SIZE, MIN_SAMPLES, MIN_SIZE, Dictionary, gain, train
@@ -108,7 +108,6 @@ def test_4000_flipped_bits_are_noticed_or_make_no_difference():
     assert outcomes <= {None, page}
 
 
-@settings(max_examples=500)
 @given(
     frame=st.sampled_from(FRAMES),
     at=st.integers(0, 1000),
@@ -121,7 +120,6 @@ def test_a_mutilated_frame_gives_an_error_or_the_same_bytes(frame, at, cut, put)
     assert opened(mutilated, len(page)) in {None, page}
 
 
-@settings(max_examples=500)
 @given(
     head=st.sampled_from([b"", b"\x28\xb5\x2f\xfd", *(content[:14] for _, content in FRAMES[:3])]),
     tail=st.binary(max_size=400),
