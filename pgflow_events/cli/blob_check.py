@@ -14,7 +14,8 @@ from blobstore import BlobStore, Keys
 from blobstore.store import caller_of
 from pgflow_events import checker
 from pgflow_events.checker import Checked
-from pgflow_events.cli.command import Command, json_option, output_console, print_json
+from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import (
     key_ring,
@@ -23,8 +24,8 @@ from pgflow_events.cli.stores import (
     objects_option,
 )
 from pgflow_events.connection import Connection
-from pgflow_events.display import duration, printable
 from pgflow_events.migrations import check_schema
+from pgflow_events.texts import duration, printable
 
 NEWS = 2.0  # seconds between two lines that say how far it is
 

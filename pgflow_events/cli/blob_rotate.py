@@ -11,10 +11,10 @@ from pgflow_events.cli.command import Command, Failure, json_option, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option
 from pgflow_events.connection import Connection
-from pgflow_events.display import printable
 from pgflow_events.errors import SettingsError
 from pgflow_events.rotation import BATCH, Rotated
 from pgflow_events.rotation import rotate as rotate_blobs
+from pgflow_events.texts import printable
 
 
 @click.command(cls=Command, examples=("pgflow-events blob rotate --keys keys",))

@@ -9,17 +9,18 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_events.cli.command import Command, json_option, output_console, print_json
+from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
 from pgflow_events.connection import Connection
-from pgflow_events.display import duration, printable
 from pgflow_events.inventory import (
     SizeClass,
     StepInventory,
     may_read_values,
     take_inventory,
 )
+from pgflow_events.texts import duration, printable
 
 COLUMNS = (
     "FLOW", "STEP", "INLINE", "BLOBS", "RAW", "STORED", "RATIO", "COPIES", "LARGEST", "NEWEST",

@@ -7,11 +7,10 @@ from typing import Any
 import click
 import orjson
 import psycopg
-from rich.console import Console
 
 from blobstore import BlobError
-from pgflow_events.display import printable
 from pgflow_events.errors import PgflowError
+from pgflow_events.texts import printable
 
 INTERRUPTED = 130  # what shells make of SIGINT
 
@@ -105,11 +104,3 @@ def as_base64(value: Any) -> dict[str, str]:
     if not isinstance(value, bytes):
         raise TypeError
     return {"base64": b64encode(value).decode()}
-
-
-def output_console() -> Console:
-    """The standard output; a line is never wrapped for a reader that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    return console

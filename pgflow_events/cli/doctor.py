@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_events import queries, summaries
-from pgflow_events.cli.command import Command, json_option, output_console, print_json, reason
+from pgflow_events.cli.command import Command, json_option, print_json, reason
+from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.connection import Connection
-from pgflow_events.display import duration
 from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema, pgmq_state
+from pgflow_events.texts import duration
 
 OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from blobstore.store import caller_of
 from pgflow_events import retention
-from pgflow_events.cli.command import INTERRUPTED, Command, json_option, output_console, print_json
+from pgflow_events.cli.command import INTERRUPTED, Command, json_option, print_json
+from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
 from pgflow_events.connection import Connection

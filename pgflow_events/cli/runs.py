@@ -3,7 +3,8 @@
 import click
 import trio
 
-from pgflow_events.cli.command import Command, json_option, output_console, print_json
+from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.display import runs_table

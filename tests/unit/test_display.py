@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from pgflow_events.display import duration, one_line, run_tree, runs_table, value
+from pgflow_events.display import run_tree, runs_table, value
 from pgflow_events.summaries import RunSummary, StepSummary
+from pgflow_events.texts import duration, one_line
 
 NOW = datetime.now(UTC)
 
