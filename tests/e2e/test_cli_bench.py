@@ -58,7 +58,7 @@ def test_each_scenario_can_be_measured_and_leaves_nothing(cli, database, scenari
 
 
 def test_an_idle_worker_takes_next_to_no_cpu(cli, database):
-    (idle,) = json.loads(cli("bench", "idle", "--json", "--scale", "0.1").stdout)
+    (idle,) = json.loads(cli("bench", "idle", "--json", *TINY).stdout)
     assert 0 <= idle["ours"]["CPU %"] < 50
     assert left(database) == NOTHING
 

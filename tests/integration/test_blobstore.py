@@ -3,7 +3,6 @@
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -27,6 +26,7 @@ from blobstore import (
     codec,
 )
 from pgflow_events.connection import Connection
+from pgflow_events.pool import Pool
 
 T = TypeVar("T")
 
@@ -46,12 +46,9 @@ json_values = st.recursive(
 class Database:
     """A database with one flow, and connections to make calls on."""
 
-    def __init__(self, conninfo: str) -> None:
-        self.conninfo = conninfo
+    def __init__(self, pool: Pool) -> None:
+        self.lend = pool.connection
         self.calls = 0
-
-    def lend(self) -> AbstractAsyncContextManager[Connection]:
-        return lending(self.conninfo)
 
     async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         self.calls += 1
@@ -91,19 +88,13 @@ class Database:
         return await (await self.blobs(**options).load([blob_id])).get(blob_id)
 
 
-@asynccontextmanager
-async def lending(conninfo: str) -> AsyncIterator[Connection]:
-    async with await Connection.connect(conninfo) as connection:
-        yield connection
-
-
 @pytest.fixture
-async def store(database: str) -> Database:
-    made = Database(database)
-    async with made.lend() as connection:
-        await connection.execute("select pgflow.create_flow('pages')")
-        await connection.execute("select pgflow.add_step('pages', 'fetch')")
-    return made
+async def store(database: str) -> AsyncIterator[Database]:
+    async with Pool(database) as pool:
+        made = Database(pool)
+        await made.query("select pgflow.create_flow('pages')")
+        await made.query("select pgflow.add_step('pages', 'fetch')")
+        yield made
 
 
 def without_order(value: Any) -> str:
