@@ -184,7 +184,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         if is_garbled(conninfo):
             raise psycopg.ProgrammingError(GARBLED)
         params = await super()._get_connection_params(conninfo, **kwargs)
-        defaults = {k: v for k, v in cls.defaults.items() if k not in libpq_environment()}
+        given = libpq_environment()
+        defaults = {k: v for k, v in cls.defaults.items() if k not in given}
         # Another one, as PGCLIENTENCODING may name, cannot hold all that is said here.
         return defaults | params | {"client_encoding": "utf8"}
 
