@@ -186,7 +186,7 @@ def test_a_dictionary_for_which_there_is_no_memory_is_not_called_damaged():
         def prepare(room):
             with open("/proc/self/statm") as statm:
                 used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            setrlimit(RLIMIT_AS, (used + 64 * 1024 * kib,) * 2)
+            setrlimit(RLIMIT_AS, (used + 16 * 1024 * kib,) * 2)
             hoard = []
             for size in (200 * kib, 16 * kib, 4 * kib):
                 with suppress(MemoryError):
