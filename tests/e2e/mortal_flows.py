@@ -17,7 +17,8 @@ from pgflow_events import Context, Flow
 
 mortal = Flow("mortal", max_attempts=2, base_delay=0)
 once = Flow("once", max_attempts=1)
-spoil = Flow("spoil", max_attempts=1, timeout=1)
+spoil = Flow("spoil", max_attempts=1)
+block = Flow("block", max_attempts=1, timeout=1)
 
 once.step(once.context, once.input)(ask)
 
@@ -103,7 +104,6 @@ SPOILS: dict[str, Callable[[], None]] = {
         allocate,
     )
 }
-SPOILS["block"] = lambda: time.sleep(2.5)
 
 
 @spoil.step(spoil.input)
@@ -111,6 +111,13 @@ async def spoil_in_trio(how: str) -> str:
     SPOILS[how]()
     await trio.lowlevel.checkpoint()
     return "done"
+
+
+@block.step(block.input)
+async def block_trio(how: str) -> None:
+    """Go on past the timeout without letting others run."""
+    time.sleep(2.5)  # noqa: ASYNC251
+    await trio.lowlevel.checkpoint()
 
 
 heir = Flow("heir", timeout=600)

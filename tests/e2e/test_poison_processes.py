@@ -123,7 +123,7 @@ def test_what_a_handler_does_to_its_process_does_not_harm_the_others(how, worker
     asking, _ = door.accept()
     if how == "allocate":
         resource.prlimit(process.pid, resource.RLIMIT_AS, (4 << 30, 4 << 30))
-    run_id = start(db, "spoil", how)
+    run_id = start(db, "block" if how == "block" else "spoil", how)
     until(lambda: task(db, run_id).status != "queued")
     assert task(db, run_id).status == SPOILS[how]
     asking.send(b"beside")
