@@ -63,6 +63,9 @@ class Liveness:
         self._watching = Calls(self._pool, settings.check_interval + settings.call_timeout)
         self._hint, self._hints = trio.open_memory_channel[None](1)
         self._connected_at = inf
+        self._overtaken = trio.Event()
+        self._waiting: Connection[TupleRow] | None = None
+        self._cutting = trio.Lock()
         self._seen: Seat | None = None
         """The peer that was there during this very connection."""
         self._absent = set[Seat]()
@@ -111,12 +114,14 @@ class Liveness:
         async with self._pool:
             while True:
                 peer = await self._watching.make(self._next)
+                self._overtaken = trio.Event()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._cancel_if_overtaken, nursery.cancel_scope, peer, calls)
-                    if peer is None:
-                        await trio.sleep_until(self._grace_ends() if self._absent else inf)
-                    else:
+                    nursery.start_soon(self._look_out, peer, calls)
+                    if peer:
                         await self._watch(peer)
+                    else:
+                        with trio.move_on_at(self._grace_ends() if self._absent else inf):
+                            await self._overtaken.wait()
                     nursery.cancel_scope.cancel()
 
     async def leave(self, calls: Calls, patience: float) -> None:
@@ -134,33 +139,49 @@ class Liveness:
         peers = await seats.next_workers(connection, self._id)
         return next((peer for peer in peers if peer not in self._absent), None)
 
-    async def _cancel_if_overtaken(
-        self, watch: trio.CancelScope, peer: Seat | None, calls: Calls
-    ) -> None:
+    async def _look_out(self, peer: Seat | None, calls: Calls) -> None:
+        """End the watch as soon as another peer is the next one."""
         async for _ in self._hints:
             if await calls.make(self._next) != peer:
-                watch.cancel()
+                self._overtaken.set()
+                await self._cut_short()
+
+    async def _cut_short(self) -> None:
+        """Have the server end the wait, and not the session: it may be all that shows that we live.
+
+        A request that overtakes its query ends nothing, and is repeated.
+        """
+        while (session := self._waiting) is not None:
+            async with self._cutting:
+                if session is self._waiting:  # still, since the lock takes a moment
+                    with suppress(psycopg.Error):
+                        await session.cancel_safe()
+            await trio.sleep(0.1)
 
     async def _watch(self, peer: Seat) -> None:
-        """Wait until the seat is free; then bury the peer, if it is dead and not just absent.
-
-        While another one is absent, ask each second instead: to cut a wait short takes a new
-        connection, with which the grace begins anew.
-        """
+        """Wait until the seat is free; then bury the peer, if it is dead and not just absent."""
         patience, written = 0.0, 0
-        while True:
+        while not self._overtaken.is_set():
             state, xid = await self._watching.make(partial(self._await_seat, peer, patience))
             if state == "taken":
                 self._seen = peer
-                if self._absent:
-                    return await trio.sleep(RENEWAL)
-                patience = RENEWAL if xid != written else self._settings.check_interval
+                patience = self._patience(is_written=xid != written)
                 written = xid
-            elif state == "freed" or peer == self._seen or self._grace_is_over():
-                bury = partial(self._bury, peer, self._connected_at)
-                return await self._watching.make(bury)
-            else:
-                return self._absent.add(peer)
+                if patience <= 0:  # those who were absent should be back
+                    break
+            elif state == "free" and peer != self._seen and not self._grace_is_over():
+                self._absent.add(peer)
+                break
+            elif state in {"free", "freed"}:
+                await self._watching.make(partial(self._bury, peer, self._connected_at))
+                break
+
+    def _patience(self, *, is_written: bool) -> float:
+        """Seconds to wait now."""
+        patience = RENEWAL if is_written else self._settings.check_interval
+        if self._absent:
+            patience = min(patience, self._grace_ends() - trio.current_time())
+        return patience
 
     async def _bury(
         self, peer: Seat, connected_at: float, connection: Connection[TupleRow]
@@ -178,7 +199,17 @@ class Liveness:
     async def _await_seat(
         self, peer: Seat, patience: float, connection: Connection[TupleRow]
     ) -> tuple[str, int]:
-        return await seats.await_seat(connection, peer.seat, patience)
+        self._waiting = connection
+        try:
+            if self._overtaken.is_set():
+                return "overtaken", 0
+            return await seats.await_seat(connection, peer.seat, patience)
+        except psycopg.errors.QueryCanceled:
+            return "overtaken", 0
+        finally:
+            self._waiting = None
+            async with self._cutting:  # what is on its way shall not meet the next statement
+                pass
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
         if self._is_in_doubt(connection):
