@@ -51,7 +51,8 @@ CLEAR_FLOWS = """
 delete from pgflow.blob_dictionaries where flow_slug = any(%(slugs)s);
 delete from pgflow.deps where flow_slug = any(%(slugs)s);
 delete from pgflow.steps where flow_slug = any(%(slugs)s);
-select pgmq.drop_queue(flow_slug) from pgflow.flows where flow_slug = any(%(slugs)s);
+select pgmq.drop_queue(flow_slug), pgflow.drop_queue_functions(flow_slug)
+from pgflow.flows where flow_slug = any(%(slugs)s);
 delete from pgflow.flows where flow_slug = any(%(slugs)s)
 """
 CLEAR_SCHEMA = "drop schema pgflow_bench cascade"

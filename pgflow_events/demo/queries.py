@@ -16,7 +16,8 @@ CLEAR = """
 delete from pgflow.runs where flow_slug = any(%(slugs)s);
 delete from pgflow.deps where flow_slug = any(%(slugs)s);
 delete from pgflow.steps where flow_slug = any(%(slugs)s);
-select pgmq.drop_queue(flow_slug) from pgflow.flows where flow_slug = any(%(slugs)s);
+select pgmq.drop_queue(flow_slug), pgflow.drop_queue_functions(flow_slug)
+from pgflow.flows where flow_slug = any(%(slugs)s);
 delete from pgflow.flows where flow_slug = any(%(slugs)s);
 create schema if not exists pgflow_demo;
 drop table if exists pgflow_demo.pages;

@@ -66,7 +66,7 @@ revoke execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
 pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
 pgflow.make_queue_functions, pgflow.make_queue_send, pgflow.make_queue_archive, pgflow.make_queue_lock,
-pgflow.make_queue_hide, pgflow.make_queue_look
+pgflow.make_queue_hide, pgflow.make_queue_look, pgflow.drop_queue_functions
 from pgflow_worker;
 
 -- A client: starts runs, and reads what became of any. It writes blobs, for large inputs.

@@ -62,6 +62,17 @@ def test_the_longest_slug_has_functions_whose_names_are_not_cut(core):
     assert {row.proname.partition("_q_")[2] for row in names} == {slug}
 
 
+def test_those_of_a_flow_are_dropped_and_no_others(core):
+    for slug in ("f", "x_q_f", "ff"):
+        core.flow("a", slug=slug)
+    core.db.execute("select pgflow.drop_queue_functions('f')")
+    names = core.rows(
+        "select proname from pg_proc where pronamespace = 'pgflow_queues'::regnamespace"
+    )
+    assert {row.proname.partition("_q_")[2] for row in names} == {"x_q_f", "ff"}
+    assert len(names) == 10
+
+
 def test_all_of_them_have_a_fixed_search_path_and_the_rights_of_their_caller(core):
     core.flow("a")
     found = core.rows(
