@@ -13,7 +13,7 @@ from ..integration.observing import rows
 from ..integration.own_server import OwnServer, own_folder, own_server, running, until
 from .soundness import assert_sound
 
-RUNS = 100
+RUNS = 400
 REPLAYED = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
 
 
@@ -57,7 +57,7 @@ async def test_workers_and_clients_go_on_where_the_standby_stood(primary, standb
         await nursery.start(Worker([load.flow], dsn, hooks=()).run)
 
     async def fail_over() -> None:
-        await load.reach(RUNS)
+        await load.reach(100)
         before = await completed(there)
         await replayed(there, here)
         await trio.to_thread.run_sync(primary.stop, "immediate")
