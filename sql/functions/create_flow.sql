@@ -36,8 +36,8 @@ begin
   queue := pgmq.format_table_name(create_flow.flow_slug, 'q');
   if to_regclass(format('pgmq.%I', queue)) is null then
     perform pgmq.create(create_flow.flow_slug);
-    perform pgflow.make_queue_functions(create_flow.flow_slug);
-  elsif to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null then
+  end if;
+  if to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null then
     perform pgflow.make_queue_functions(create_flow.flow_slug);
   end if;
 
