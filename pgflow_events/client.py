@@ -15,6 +15,8 @@ from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.errors import RunFailed, UnknownFlow, UnknownRun
 from pgflow_events.flow import Flow, Step
+from pgflow_events.inline import input_threshold
+from pgflow_events.passing import passes
 from pgflow_events.pool import Pool
 from pgflow_events.run_queries import RunRow, TaskRow
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
@@ -26,6 +28,7 @@ log = logging.getLogger("pgflow_events.client")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+QUEUE_IS_FULL = "54000"  # that of notifications; there is no code of its own
 CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 
@@ -124,7 +127,7 @@ class Client:
         if isinstance(flow, str):
             slug, threshold = flow, None
         else:
-            slug, threshold = flow.slug, flow.options.blob_threshold
+            slug, threshold = flow.slug, input_threshold(flow)
         ids = [new_id() for _ in inputs] if run_ids is None else list(run_ids)
         if len(ids) != len(inputs):
             raise ValueError(f"{len(inputs)} inputs, but {len(ids)} run_ids")
@@ -165,8 +168,10 @@ class Client:
         try:
             async with self._pool.connection() as connection:
                 await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids)
-        except psycopg.OperationalError as error:
-            if not await self._have_started(run_ids):
+        except psycopg.Error as error:
+            # Others are the first commit's alone: of an id that is there already, for one.
+            may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
+            if not (may_be_second and await self._have_started(run_ids)):
                 raise
             log.warning("could not wake the workers of %s: %s", slug, error)
 
@@ -175,7 +180,7 @@ class Client:
         try:
             async with self._pool.connection() as connection:
                 found = await run_queries.find_run(connection, run_ids[0]) if run_ids else None
-        except psycopg.OperationalError:
+        except psycopg.Error:
             return False
         return found is not None
 

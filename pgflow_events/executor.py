@@ -5,17 +5,21 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 import trio
 
 from blobstore import Blob, Blobs, Loaded, Owner
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
 from pgflow_events.failures import look_at
 from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.inline import thresholds
+from pgflow_events.passing import Verdict, reason, verdict_of
 from pgflow_events.processes import Processes
 from pgflow_events.queries import ClaimedTask, Outcome
 from pgflow_events.telemetry import Hook, TaskEvent
@@ -24,6 +28,10 @@ from pgflow_events.telemetry import Hook, TaskEvent
 # say so before the attempt lapses, 2 seconds after the timeout.
 PATIENCE = 0.7
 TICK = 0.5  # seconds between two looks for such handlers
+
+LEASE = 2.0  # seconds after its timeout an attempt lapses: claims hide its message for that long
+
+Refs = Sequence[tuple[UUID, Node[Any]]]
 
 log = logging.getLogger("pgflow_events.handlers")
 
@@ -49,6 +57,7 @@ class Executor:
         hooks: Sequence[Hook],
     ) -> None:
         self._flows = {flow.slug: flow for flow in flows}
+        self._thresholds: dict[str, Mapping[str, int]] = {}
         self._blobs = blobs
         self._settle = settle
         # The slots are the limit. One of this kind would also count the threads that were given up.
@@ -83,18 +92,43 @@ class Executor:
                 else:
                     nursery.start_soon(self.execute, task, None, claimed)
             if waiting:
-                wanted = [ref for _, refs in waiting for ref in refs]
-                loaded = await self._blobs.load(
-                    [ref for ref, node in wanted if not node.takes_handle],
-                    [ref for ref, node in wanted if node.takes_handle],
-                )
+                loaded = await self._load_together(waiting, claimed)
                 for task, refs in waiting:
-                    own = loaded.only([ref for ref, _ in refs])
+                    own = loaded.only([ref for ref, _ in refs]) if loaded else None
                     nursery.start_soon(self.execute, task, own, claimed)
-                loaded.release()
+                if loaded:
+                    loaded.release()
         # What has no outcome was cancelled, and not by us.
         for task in [task for task in tasks if id(task) in self._open]:
             await self._fail(task, PgflowError("a handler cancelled the nursery it ran in"))
+
+    async def _load_together(
+        self, waiting: Sequence[tuple[ClaimedTask, Refs]], claimed: float
+    ) -> Loaded | None:
+        """All blobs of these tasks; None if one of them cannot be had, or not in time."""
+        wanted = [ref for _, refs in waiting for ref in refs]
+        with trio.move_on_at(claimed + min(task.timeout for task, _ in waiting)):
+            try:
+                return await self._load(wanted)
+            except Exception as error:  # noqa: BLE001 - each task loads its own, and is told
+                log.warning("cannot load the inputs of %d tasks: %s", len(waiting), reason(error))
+        return None
+
+    async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
+        """The blobs of one task. What is wrong with them is its own failure."""
+        with trio.move_on_at(deadline):
+            try:
+                return await self._load(refs)
+            except psycopg.Error as error:
+                failure = PermanentError if verdict_of(error) is Verdict.NEVER else PgflowError
+                raise failure(f"the input cannot be loaded: {reason(error)}") from error
+        raise HandlerTimeout(not_loaded(task))
+
+    async def _load(self, refs: Refs) -> Loaded:
+        return await self._blobs.load(
+            [ref for ref, node in refs if not node.takes_handle],
+            [ref for ref, node in refs if node.takes_handle],
+        )
 
     async def give_up_late(self) -> None:
         """Fail the attempts whose handlers do not heed their timeout, until cancelled.
@@ -112,14 +146,13 @@ class Executor:
             self._begun = trio.Event()
 
     async def _give_up(self, task: ClaimedTask) -> None:
-        if any(running is task for running in self._running.values()):
+        if any(running is task for running in self.running):
             log.error("%s does not heed its timeout: it is given up", task)
             await self._fail(task, HandlerTimeout(f"{too_long(task)} and goes on"))
         else:
-            reason = f"the input was not loaded within the timeout of {task.timeout} s"
-            await self._fail(task, HandlerTimeout(reason))
+            await self._fail(task, HandlerTimeout(not_loaded(task)))
 
-    def _refs(self, task: ClaimedTask) -> list[tuple[UUID, Node[Any]]]:
+    def _refs(self, task: ClaimedTask) -> Refs:
         """The blobs that the handler asks for, and the nodes that ask."""
         step = self._find(task)
         refs = task.refs
@@ -140,16 +173,20 @@ class Executor:
             await self._fail(task, error)
         else:
             if self._end(task):
-                await self._settle(outcome)
+                await self._settle(replace(outcome, until=claimed + task.timeout + LEASE))
 
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
         failure = await look_at(error)
+        _, claimed = self._open.get(id(task), (task, 0.0))
         if self._end(task, error, failure.traceback):
-            await self._settle(Outcome(task, None, failure.text, failure.permanent))
+            until = claimed + task.timeout + LEASE
+            await self._settle(Outcome(task, None, failure.text, failure.permanent, until))
 
     async def _succeed_by(
         self, deadline: float, task: ClaimedTask, loaded: Loaded | None
     ) -> Outcome:
+        if loaded is None and (refs := self._refs(task)):
+            loaded = await self._load_by(deadline, task, refs)
         with trio.move_on_at(deadline) as scope:
             return await self._succeed(task, loaded, scope)
         if trio.current_time() < deadline:
@@ -174,7 +211,7 @@ class Executor:
             output = await self._blobs.encode(
                 await self._call(step, arguments, task),
                 owner,
-                threshold=threshold(step),
+                threshold=self._threshold(task),
                 by_element=step.by_element,
                 media_type=step.media_type,
             )
@@ -183,6 +220,12 @@ class Executor:
     def _find(self, task: ClaimedTask) -> Step[Any] | None:
         flow = self._flows.get(task.flow_slug)
         return flow.steps.get(task.step_slug) if flow else None
+
+    def _threshold(self, task: ClaimedTask) -> int:
+        """The bytes beyond which the output becomes a blob."""
+        if task.step_slug not in self._thresholds.get(task.flow_slug, {}):
+            self._thresholds[task.flow_slug] = thresholds(self._flows[task.flow_slug])
+        return self._thresholds[task.flow_slug][task.step_slug]
 
     async def _call(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
         if step.is_async:
@@ -271,12 +314,6 @@ class Executor:
         return True
 
 
-def threshold(step: Step[Any]) -> int | None:
-    """The bytes beyond which the step's output becomes a blob."""
-    own = step.options.blob_threshold
-    return own if own is not None else step.flow.options.blob_threshold
-
-
 def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
     """The inputs that are no blobs. Who writes SQL can store JSON that no Python can read."""
     try:
@@ -284,6 +321,11 @@ def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise PermanentError(f"the input cannot be read: {error}") from None
     return inputs
+
+
+def not_loaded(task: ClaimedTask) -> str:
+    """What is said where the handler was not called in time."""
+    return f"the input was not loaded within the timeout of {task.timeout} s"
 
 
 def too_long(task: ClaimedTask) -> str:

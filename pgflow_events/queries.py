@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -71,6 +72,19 @@ class Outcome:
     error: str | None = None
     permanent: bool = False
     """Whether a failure is for good, however many attempts are left."""
+    until: float = inf
+    """When the lease of the attempt ends, by trio's clock: then its task can be claimed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A task that can be claimed by nobody."""
+
+    task: ClaimedTask
+    """It, without an input; of its attempts the last that was counted."""
+    sqlstate: str
+    message: str
+    """What the server says."""
 
 
 CLAIM_COLUMNS = """
@@ -157,6 +171,29 @@ async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -
     await cursor.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
     count: int = await cursor.fetchone() or 0
     return count
+
+
+async def unreadable_tasks(connection: Connection, flow_slug: str, qty: int) -> list[Unreadable]:
+    """Those of the first `qty` visible tasks of a flow whose inputs the server cannot read."""
+    cursor = await connection.execute(
+        "select * from pgflow.unreadable_tasks(%s, %s)", [flow_slug, Int4(qty)]
+    )
+    return [
+        Unreadable(ClaimedTask(flow_slug, run_id, step, index, attempt, 0, "{}", {}), *why)
+        for run_id, step, index, attempt, *why in await cursor.fetchall()
+    ]
+
+
+async def fail_unreadable(
+    connection: Connection, unreadable: Sequence[Unreadable], worker_id: UUID
+) -> Claim:
+    """Fail tasks for good that nobody can claim; what is owed is in the answer."""
+    outcomes = [
+        Outcome(each.task, None, f"the input cannot be read: {each.message}", permanent=True)
+        for each in unreadable
+    ]
+    cursor = await complete_tasks(connection, outcomes, [], qty=0, worker_id=worker_id, max_bytes=0)
+    return await read_claim(cursor)
 
 
 async def release_tasks(

@@ -24,7 +24,8 @@ declare
   blob_ids uuid[];
   steps record;
 begin
-  select f.opt_blob_threshold into threshold
+  -- No more, or the inputs of a task may be more than jsonb can hold: see pgflow_events/inline.py.
+  select least(f.opt_blob_threshold, 8388608) into threshold
   from pgflow.flows f where f.flow_slug = start_flows.flow_slug;
   if not found then
     raise exception 'unknown flow "%"', start_flows.flow_slug using errcode = 'no_data_found';

@@ -9,7 +9,12 @@ as $$
 declare
   threshold integer;
 begin
-  select coalesce(s.opt_blob_threshold, f.opt_blob_threshold) into threshold
+  select
+    least(
+      coalesce(s.opt_blob_threshold, f.opt_blob_threshold),
+      pgflow.inline_limit(s.flow_slug, s.step_slug)
+    )
+  into threshold
   from (
     select * from pgflow.step_tasks t
     where

@@ -1,0 +1,169 @@
+"""Which errors pass by themselves: decided by SQLSTATE, in one table.
+
+Not by psycopg's classes, which group the codes as PEP 249 wants it: its `OperationalError` holds
+what a restart mends (class 08) beside what no number of tries will (class 54).
+"""
+
+import logging
+from enum import Enum
+
+import psycopg
+import trio
+
+
+class Verdict(Enum):
+    """What an error says of the call that met it."""
+
+    AGAIN = "passes by itself: the call is made again"
+    ELSEWHERE = "passes, but not in this session: the call is made again in another one"
+    DOUBTFUL = "mostly the session is to blame: a few tries in others, and then as LATER"
+    LATER = "passes when somebody mends it: the attempt fails, and the next one may succeed"
+    NEVER = "the call cannot be done: its task fails for good"
+
+
+AGAIN, ELSEWHERE, DOUBTFUL, LATER, NEVER = Verdict
+
+# A code, or the two characters of its class for all codes of it that have no line of their own.
+SQLSTATES: dict[str, tuple[Verdict, str]] = {
+    "02": (NEVER, "no data: what the call names is not there"),
+    "03": (NEVER, "an SQL statement not yet complete: a fault of the caller"),
+    "08": (ELSEWHERE, "the connection broke, or the way to the server did"),
+    "09": (NEVER, "a triggered action refuses it"),
+    "0A": (DOUBTFUL, "a plan that a migration made stale; or what the server cannot do at all"),
+    "0B": (NEVER, "a transaction begun where none may begin: a fault of the caller"),
+    "0F": (NEVER, "a large object that is not there"),
+    "0L": (NEVER, "a grant that the grantor may not make"),
+    "0P": (NEVER, "a role that cannot be"),
+    "0Z": (NEVER, "GET STACKED DIAGNOSTICS outside of a handler: a fault of a function"),
+    "10": (NEVER, "XQuery: a fault of the caller"),
+    "20": (NEVER, "no branch of a CASE: a fault of a function"),
+    "21": (NEVER, "more rows than one: the data are so"),
+    "22": (NEVER, "a value that the type cannot hold"),
+    "23": (NEVER, "a row that a constraint refuses"),
+    "24": (NEVER, "a cursor in another state: a fault of the caller"),
+    "25": (DOUBTFUL, "the session is in another transaction than the call believes"),
+    "25006": (ELSEWHERE, "read-only: a standby, until it is promoted or another host takes over"),
+    "25P03": (ELSEWHERE, "the session was ended, as its transaction was idle for too long"),
+    "25P04": (ELSEWHERE, "the session was ended, as its transaction took too long"),
+    "26": (DOUBTFUL, "a prepared statement that this session has lost, or never had"),
+    "27": (NEVER, "a trigger changed the row that was being changed"),
+    "28": (ELSEWHERE, "who may log in: passwords and roles are changed under way"),
+    "2B": (NEVER, "something depends on what was to be dropped"),
+    "2D": (NEVER, "a commit where none may be: a fault of a function"),
+    "2F": (NEVER, "a function in SQL did what it may not"),
+    "34": (DOUBTFUL, "a portal that this session has lost"),
+    "38": (NEVER, "a function outside of SQL failed"),
+    "39": (NEVER, "a function or trigger broke the rules of calling"),
+    "3B": (NEVER, "a savepoint that is not there: a fault of the caller"),
+    "3D": (ELSEWHERE, "the database is not there: it may be about to be restored"),
+    "3F": (LATER, "a schema is missing: somebody has to migrate"),
+    "40": (AGAIN, "two transactions were in each other's way, and this one was undone"),
+    "40002": (NEVER, "a row that a deferred constraint refuses"),
+    "42": (LATER, "a right, a table, a function is missing: somebody has to grant, or migrate"),
+    "42P05": (DOUBTFUL, "the session has a prepared statement that the call knows nothing of"),
+    "44": (NEVER, "a row that a view refuses"),
+    "53": (AGAIN, "disk, memory or connections are short, until others give some back"),
+    "53400": (LATER, "beyond a limit that the operator set: the same call meets it again"),
+    "54": (NEVER, "larger, longer or deeper than PostgreSQL can hold"),
+    "55": (DOUBTFUL, "not in the state for it: the server recovers, or is a standby"),
+    "55006": (AGAIN, "somebody else is using it"),
+    "55P02": (LATER, "a parameter that only the operator can change"),
+    "55P03": (AGAIN, "somebody holds the lock for longer than lock_timeout"),
+    "55P04": (LATER, "an enum's new value, before the migration that adds it has committed"),
+    "57": (ELSEWHERE, "an operator intervenes: the server stops, starts, ends sessions"),
+    "57014": (AGAIN, "cancelled: by an operator, or by statement_timeout, which may be load"),
+    "58": (LATER, "a file cannot be read or written: the disk is broken, others may work"),
+    "72": (AGAIN, "the snapshot was too old: the next one is not"),
+    "F0": (LATER, "a configuration file is broken"),
+    "HV": (LATER, "a foreign server"),
+    "P0": (NEVER, "a function or a trigger raised it on purpose"),
+    "XX": (LATER, "a page or an index is damaged, or PostgreSQL has a bug: others may work"),
+}
+UNKNOWN = (LATER, "a code of an extension or of a trigger: who raised it may change his mind")
+
+# Without a SQLSTATE: psycopg's own, and what is Python's. The first class that fits is taken.
+CLASSES: tuple[tuple[type[Exception], Verdict, str], ...] = (
+    (psycopg.OperationalError, ELSEWHERE, "the connection broke, or there is none to be had"),
+    (psycopg.InterfaceError, ELSEWHERE, "the connection was closed by another task"),
+    (psycopg.InternalError, DOUBTFUL, "an answer that does not fit the question"),
+    (psycopg.DataError, NEVER, "a value that psycopg cannot pass on"),
+    (psycopg.ProgrammingError, NEVER, "a call that psycopg cannot make of this"),
+    (psycopg.NotSupportedError, NEVER, "a call that psycopg or this libpq cannot make"),
+    (trio.TooSlowError, AGAIN, "no answer in time: the server or the way may be slow"),
+    (OSError, AGAIN, "the process or the system is short of sockets or descriptors"),
+    (MemoryError, LATER, "the process is short of memory, and may have some next time"),
+    (Exception, LATER, "a bug of ours, maybe: it shall cost an attempt, and no run"),
+)
+
+PASSING = {AGAIN, ELSEWHERE, DOUBTFUL}
+DAMAGED = ("58", "XX")
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """What an error says of the call that met it."""
+    if isinstance(error, psycopg.Error):
+        if has_ended_session(error):
+            return ELSEWHERE
+        if error.sqlstate:
+            return verdict_of_state(error.sqlstate)
+    return next(verdict for kind, verdict, _ in CLASSES if isinstance(error, kind))
+
+
+def verdict_of_state(sqlstate: str) -> Verdict:
+    """The same of a SQLSTATE."""
+    verdict, _ = SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2]) or UNKNOWN
+    return verdict
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same call, made again, may be answered."""
+    return verdict_of(error) in PASSING
+
+
+def needs_another_session(error: Exception) -> bool:
+    """Whether another session may give another answer: this one is not to be used again."""
+    return verdict_of(error) in {ELSEWHERE, DOUBTFUL}
+
+
+def is_answer(error: Exception) -> bool:
+    """Whether the server said this, in a session that goes on: it is there, and at work."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    return error.sqlstate is not None and not has_ended_session(error)
+
+
+def is_silence(error: Exception) -> bool:
+    """Whether there is no connection: nobody else can have an answer either."""
+    return passes(error) and not is_answer(error) and not isinstance(error, trio.TooSlowError)
+
+
+def has_ended_session(error: psycopg.Error) -> bool:
+    """Whether the server closed the connection with this, as it does to who was idle for long."""
+    return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
+
+
+def blames_data(sqlstate: str) -> bool:
+    """Whether a record that cannot be read is to blame itself, and not what surrounds it.
+
+    A missing right or table fails the reading of any record: nobody shall fail for that.
+    """
+    return sqlstate.startswith(DAMAGED) or verdict_of_state(sqlstate) is NEVER
+
+
+def reason(error: Exception) -> str:
+    """What is told of an error: not the server's details, which quote from the row."""
+    if isinstance(error, MemoryError):
+        return "there is no memory"
+    told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return one_line(told or str(error) or type(error).__name__)
+
+
+def one_line(error: object) -> str:
+    """Put what libpq spreads over several lines into one line of a log."""
+    return " ".join(str(error).split())
+
+
+def report(log: logging.Logger, what: str, error: Exception) -> None:
+    """Log what failed and why; with the traceback, if it is a bug of ours, maybe."""
+    expected = isinstance(error, psycopg.Error | trio.TooSlowError | OSError | MemoryError)
+    log.error("%s: %s", what, reason(error), exc_info=None if expected else error)
