@@ -12,17 +12,20 @@ import psycopg
 import trio
 
 from pgflow_events.connection import Connection
+from pgflow_events.passing import (
+    Verdict,
+    is_answer,
+    needs_another_session,
+    one_line,
+    passes,
+    verdict_of,
+)
 from pgflow_events.pool import Pool
 
 T = TypeVar("T")
 
 log = logging.getLogger("pgflow_events.calls")
 
-# What the connection or the server is to blame for, and not the call.
-PASSING = (psycopg.OperationalError, psycopg.InterfaceError, trio.TooSlowError)
-# What is wrong with this connection and will not be with the next: statements that were prepared
-# before a migration ("cached plan must not change result type"), a server that became a standby.
-STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.ReadOnlySqlTransaction)
 # libpq does not tell the SQLSTATE of a refusal, only the server's words; in another
 # language than English they pass for a failure that trying again may mend.
 REFUSAL = re.compile(
@@ -31,14 +34,15 @@ REFUSAL = re.compile(
     r"|does not support SSL|certificate verify failed|does not match host name"
     r"|root certificate file"
 )
-LONGEST_DELAY = 10.0
+FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0  # seconds between tries, without the jitter
+TRIES = 3  # in other sessions, of what mostly is the fault of one
 
 
 class Calls:
     """Makes calls on connections of a pool, for as long as it takes.
 
     A call may be made twice, since the answer to a commit can get lost: it has to be one that
-    the second time changes nothing.
+    the second time changes nothing. :mod:`pgflow_events.passing` says which errors pass.
 
     Args:
         pool: Where connections come from.
@@ -52,18 +56,40 @@ class Calls:
         self.silent_since = math.inf
         """When the first attempt began that has failed since the last answer."""
 
-    async def make(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+    async def make(
+        self,
+        call: Callable[[Connection], Awaitable[T]],
+        again: Callable[[Exception], bool] = passes,
+    ) -> T:
         """Make a call on some connection.
+
+        Args:
+            call: What to do with it.
+            again: Which errors to try again after, of those that pass.
 
         Raises:
             psycopg.Error: The call itself is at fault; another try would not help.
         """
+        return await self.repeat(lambda: self._call(call), again)
 
-        async def attempt() -> T:
-            async with self.connection() as connection:
-                return await call(connection)
+    async def make_once(
+        self, call: Callable[[Connection], Awaitable[T]], patience: float = 1.0
+    ) -> T:
+        """Make a call on some connection, and never again.
 
-        return await self.repeat(attempt)
+        Args:
+            call: As for :meth:`make`.
+            patience: How many times the seconds of a call it may take.
+
+        Raises:
+            psycopg.Error: It failed. `passing.passes` says whether to try again.
+            trio.TooSlowError: It was not answered in time.
+        """
+        return await self._once(lambda: self._call(call), patience * self._timeout)
+
+    async def _call(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self.connection() as connection:
+            return await call(connection)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -72,47 +98,54 @@ class Calls:
             try:
                 yield connection
             except psycopg.Error as error:
-                if not (isinstance(error, STALE) or ended_session(error)):
-                    raise
-                await connection.close()
-                raise psycopg.OperationalError(str(error)) from error
+                if needs_another_session(error):
+                    await connection.close()
+                    await self._pool.close_idle()  # which may be as old
+                raise
 
-    async def repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def repeat(
+        self, attempt: Callable[[], Awaitable[T]], again: Callable[[Exception], bool] = passes
+    ) -> T:
         """Await `attempt` until it does not fail for a passing reason, with growing delays.
 
         Raises:
             psycopg.OperationalError: Before the first answer, a refusal that will not pass: a
                 wrong password, an unknown database.
+            psycopg.Error: The call itself is at fault; another try would not help.
         """
-        delay, timeout = 0.05, self._timeout
+        delay, timeout, doubts = FIRST_DELAY, self._timeout, 0
         while True:
-            began = trio.current_time()
             try:
-                with trio.fail_after(timeout):
-                    answer = await attempt()
-            except PASSING as error:
-                if not self._answered and REFUSAL.search(str(error)):
+                return await self._once(attempt, timeout)
+            except Exception as error:
+                doubts += verdict_of(error) is Verdict.DOUBTFUL
+                if not again(error) or doubts > TRIES or self._is_refusal(error):
                     raise
-                self.silent_since = min(self.silent_since, began)
-                reason = one_line(error) or f"no answer within {timeout:g} s"
+                complain(error)
                 if isinstance(error, trio.TooSlowError):
                     timeout *= 2  # it may be the size of what is sent, and not the server
-                log.warning("the database does not answer, trying again: %s", reason)
-            else:
-                self._answered, self.silent_since = True, math.inf
-                return answer
             await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             delay = min(2 * delay, LONGEST_DELAY)
 
+    async def _once(self, attempt: Callable[[], Awaitable[T]], seconds: float) -> T:
+        began = trio.current_time()
+        try:
+            with trio.fail_after(seconds):
+                answer = await attempt()
+        except Exception as error:
+            if passes(error) and not is_answer(error):
+                self.silent_since = min(self.silent_since, began)
+            if isinstance(error, trio.TooSlowError) and not str(error):
+                raise trio.TooSlowError(f"no answer within {seconds:g} s") from None
+            raise
+        self._answered, self.silent_since = True, math.inf
+        return answer
 
-def ended_session(error: psycopg.Error) -> bool:
-    """Whether the server closed the connection with this, as it does to who was idle for long.
-
-    Not all such are an OperationalError.
-    """
-    return error.diag.severity_nonlocalized == "FATAL"
+    def _is_refusal(self, error: Exception) -> bool:
+        return not self._answered and bool(REFUSAL.search(str(error)))
 
 
-def one_line(error: Exception) -> str:
-    """Put what libpq spreads over several lines into one line of a log."""
-    return " ".join(str(error).split())
+def complain(error: Exception) -> None:
+    """Log that a call failed for a reason that passes, and is made again."""
+    what = "refuses a call" if is_answer(error) else "does not answer"
+    log.warning("the database %s, trying again: %s", what, one_line(error))

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-import psycopg
 import trio
 
 from blobstore import Inline, Stored
+from pgflow_events.calls import FIRST_DELAY, LONGEST_DELAY, complain
 from pgflow_events.dispatcher import Dispatcher
+from pgflow_events.passing import passes
 from pgflow_events.queries import Claim, Outcome
+from pgflow_events.stragglers import Rehearse, Stragglers
 
 log = logging.getLogger("pgflow_events.completer")
 
@@ -17,6 +18,9 @@ LANES = 2  # commits under way at a time, if there is enough for each
 FEWEST_OUTCOMES = 64  # are enough: what a call costs by itself is as much as some 20 tasks
 MOST_OUTCOMES = 500
 MOST_BYTES = 64 * 1024 * 1024
+HOLD = 1.0  # seconds that a commit keeps others waiting, so that what comes meanwhile gathers
+
+Complete = Callable[[Sequence[Outcome], int, int, float], Awaitable[Claim]]
 
 
 class Completer:
@@ -26,7 +30,9 @@ class Completer:
         dispatcher: Gets the slots back, and what a commit claimed.
         slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
             go on while the server works.
-        complete: Settles outcomes and claims up to so many tasks and bytes, in one commit.
+        complete: Settles outcomes and claims up to so many tasks and bytes, in one commit, once;
+            may take so many times the usual time.
+        rehearse: Whether the server would settle these outcomes now.
         notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
     """
 
@@ -34,12 +40,15 @@ class Completer:
         self,
         dispatcher: Dispatcher,
         slots: int,
-        complete: Callable[[Sequence[Outcome], int, int], Awaitable[Claim]],
+        complete: Complete,
+        rehearse: Rehearse,
         notify: Callable[[list[str], list[str]], Awaitable[None]],
     ) -> None:
         self._dispatcher = dispatcher
         self._complete = complete
+        self._rehearse = rehearse
         self._notify = notify
+        self._stragglers = Stragglers(lambda one, patience: self._settle([one], patience), rehearse)
         self._most = min(max(slots // LANES, FEWEST_OUTCOMES), MOST_OUTCOMES)
         self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
         self._turn = trio.Lock()
@@ -56,9 +65,9 @@ class Completer:
 
     async def run(self) -> None:
         """Commit outcomes as they come, until closed."""
-        async with trio.open_nursery() as lanes:
+        async with trio.open_nursery() as self._commits:
             for _ in range(LANES):
-                lanes.start_soon(self._run_lane)
+                self._commits.start_soon(self._run_lane)
 
     async def _run_lane(self) -> None:
         while True:
@@ -68,10 +77,12 @@ class Completer:
                 except trio.EndOfChannel:
                     return
                 self._dispatcher.free([outcome.task for outcome in batch])
+                done = trio.Event()
+                self._commits.start_soon(self._commit, batch, done)
                 if len(batch) < self._most:  # what comes meanwhile shall gather
-                    await self._commit(batch)
-                    continue
-            await self._commit(batch)
+                    with trio.move_on_after(HOLD):
+                        await done.wait()
+            await done.wait()
 
     def _gather(self, first: Outcome) -> list[Outcome]:
         batch, size = [first], stored_size(first)
@@ -83,35 +94,53 @@ class Completer:
             size += stored_size(batch[-1])
         return batch
 
-    async def _commit(self, batch: Sequence[Outcome]) -> None:
+    async def _commit(self, batch: Sequence[Outcome], done: trio.Event) -> None:
         try:
-            with self._dispatcher.call() as call:
-                call.claim = await self._complete(batch, call.qty, call.max_bytes)
-        except psycopg.Error as error:
-            await self._commit_apart(batch, error)
+            with self._dispatcher.call(len(batch)) as call:
+                call.claim = await self._complete(batch, call.qty, call.max_bytes, 1.0)
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            await self._commit_again(batch, error)
         else:
             self.handed_over += len(call.claim.tasks)
-            for place in call.claim.refused:
-                log.warning("too late: %s", name(batch[place]))
-            if call.claim.owed_tasks or call.claim.owed_runs:
-                await self._notify(call.claim.owed_tasks, call.claim.owed_runs)
+            await self._committed(batch, call.claim)
+        finally:
+            done.set()
 
-    async def _commit_apart(self, batch: Sequence[Outcome], error: psycopg.Error) -> None:
-        """One of these the database will not take: find it, and let its task say so."""
-        if len(batch) > 1:
-            for outcome in batch:
-                await self._commit([outcome])
-        elif batch[0].output is not None:
-            # Not the server's details, which quote from the row.
-            reason = error.diag.message_primary or str(error)
-            log.error("cannot store the output of %s: %s", name(batch[0]), reason)
-            failed = f"the output cannot be stored: {reason.replace(chr(0), '')}"
-            # The server's own faults, such as a damaged index, may be mended by the next attempt.
-            permanent = not (is_upload(batch[0]) or isinstance(error, psycopg.InternalError))
-            await self._commit([replace(batch[0], output=None, error=failed, permanent=permanent)])
-        else:
-            reason = error.diag.message_primary or str(error)
-            log.error("cannot settle %s, its timeout will: %s", name(batch[0]), reason)
+    async def _commit_again(self, batch: Sequence[Outcome], error: Exception) -> None:
+        """Commit outcomes that could not be: together while the server takes none, else apart.
+
+        Nothing is claimed: the claim may have been what failed. And no slots are set aside.
+        """
+        delay, tries = FIRST_DELAY, 0
+        while not await self._is_theirs(batch, error, tries):
+            if passes(error):
+                complain(error)
+                await trio.sleep(delay)
+            try:
+                await self._settle(batch, float(2 ** min(tries, 3)))
+            except Exception as again:  # noqa: BLE001 - whatever it is, see passing.py
+                error, delay, tries = again, min(2 * delay, LONGEST_DELAY), tries + 1
+            else:
+                return
+        if passes(error):
+            complain(error)
+        for outcome in batch:
+            self._commits.start_soon(self._stragglers.settle, outcome)
+
+    async def _is_theirs(self, batch: Sequence[Outcome], error: Exception, tries: int) -> bool:
+        """Whether one of these outcomes is to blame, and not the claim or the server."""
+        if len(batch) > 1 and not tries and not isinstance(error, trio.TooSlowError):
+            return False
+        return not passes(error) or await self._rehearse([])
+
+    async def _settle(self, batch: Sequence[Outcome], patience: float) -> None:
+        await self._committed(batch, await self._complete(batch, 0, 0, patience))
+
+    async def _committed(self, batch: Sequence[Outcome], claim: Claim) -> None:
+        for place in claim.refused:
+            log.warning("too late: %s", batch[place].task)
+        if claim.owed_tasks or claim.owed_runs:
+            await self._notify(claim.owed_tasks, claim.owed_runs)
 
 
 def stored_size(outcome: Outcome) -> int:
@@ -122,13 +151,3 @@ def stored_size(outcome: Outcome) -> int:
         case Stored():
             return outcome.output.unsaved_bytes
     return 0
-
-
-def is_upload(outcome: Outcome) -> bool:
-    """Whether its chunks were committed before: a crash of the server may have undone these."""
-    return isinstance(outcome.output, Stored) and outcome.output.upload is not None
-
-
-def name(outcome: Outcome) -> str:
-    """The attempt, for the log."""
-    return str(outcome.task)

@@ -114,21 +114,28 @@ class Dispatcher:
         """Whether a task waits that is over the budget, and it is its turn."""
         return self._waiting > self._budget == self._free_bytes
 
-    def _quantity(self) -> int:
+    def _quantity(self, own: int | None) -> int:
         """Tasks that may be claimed now."""
         if self._closing:
             return 0
         # Where somebody else has claimed the large one meanwhile, the allowance made for it
         # would let in any number of others.
-        return min(self._free, 1) if self._runs_alone() else self._free
+        if self._runs_alone():
+            return min(self._free, 1)
+        return self._free if own is None else max(min(own, self._free), self._free * 3 // 4)
 
     def _waiting_fits(self) -> bool:
         return 0 < self._waiting <= self._allowance()
 
     @contextmanager
-    def call(self) -> Iterator[Call]:
-        """Set what is free aside for a call that may claim; afterwards start what it claimed."""
-        call = Call(self._quantity(), self._allowance(), alone=not self._calls)
+    def call(self, own: int | None = None) -> Iterator[Call]:
+        """Set what is free aside for a call that may claim; afterwards start what it claimed.
+
+        Args:
+            own: Of a call that does more than claim, the slots that its tasks had. Of the others
+                it leaves some to those who claim meanwhile: it may take long.
+        """
+        call = Call(self._quantity(own), self._allowance(), alone=not self._calls)
         aside = max(self._free_bytes, 0)
         self._free -= call.qty
         self._free_bytes -= aside

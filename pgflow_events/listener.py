@@ -11,8 +11,9 @@ import trio
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from pgflow_events.calls import REFUSAL, one_line
+from pgflow_events.calls import REFUSAL
 from pgflow_events.connection import Connection
+from pgflow_events.passing import passes, reason
 from pgflow_events.waiting import time_limit
 
 logger = logging.getLogger(__name__)
@@ -72,17 +73,17 @@ class Listener:
         appear. Between attempts it waits 0.1 to 10 seconds, longer each time until it listens.
 
         Raises:
-            psycopg.OperationalError: Before it has started, if the server refuses us for
-                a reason that will not pass: a wrong password, an unknown database.
+            psycopg.Error: Before it has started, if the server refuses us for a reason
+                that will not pass: a wrong password, an unknown database.
         """
         while True:
             try:
                 await self._listen(task_status)
-            except (psycopg.OperationalError, psycopg.InternalError) as error:
-                if self._conn is None and REFUSAL.search(str(error)):
+            except (psycopg.Error, OSError, MemoryError) as error:
+                if self._conn is None and (not passes(error) or REFUSAL.search(str(error))):
                     raise
                 pause = self._delay * jitter.uniform(0.5, 1.5)
-                logger.warning("%s; listening again in %.1f s", one_line(error), pause)
+                logger.warning("%s; listening again in %.1f s", reason(error), pause)
             await trio.sleep(pause)
             self._delay = min(2 * self._delay, LAST_DELAY)
 

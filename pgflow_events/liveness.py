@@ -21,8 +21,9 @@ import trio
 from psycopg.rows import TupleRow
 
 from pgflow_events import seats
-from pgflow_events.calls import Calls, one_line
+from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
+from pgflow_events.passing import passes, reason
 from pgflow_events.pool import Pool
 from pgflow_events.seats import Seat
 from pgflow_events.settings import Settings
@@ -36,6 +37,10 @@ CHECK_CLIENT = "set client_connection_check_interval = '1s'"
 POOLED = "its DSN leads to a pooler. Nor will a peer if this one does: give it a listen_dsn"
 
 log = logging.getLogger("pgflow_events.liveness")
+
+
+class Pooled(Exception):
+    """A session may not keep a lock here: peers cannot be watched."""
 
 
 class Liveness:
@@ -82,8 +87,10 @@ class Liveness:
         host = socket.gethostname()
         try:
             await seats.take_seat(connection, self._id, self._flow_slugs, host, os.getpid())
-        except psycopg.ProgrammingError as error:  # another database, for one
-            log.warning("no peer will notice if this worker dies: %s", one_line(error))
+        except Exception as error:  # another database, for one
+            if passes(error):
+                raise
+            log.warning("no peer will notice if this worker dies: %s", reason(error))
 
     async def show_life(self, connection: Connection[TupleRow]) -> None:
         """Let this session of the pool tell that we live, should the one that listens be cut.
@@ -106,8 +113,8 @@ class Liveness:
         """Watch the next peer, whichever it is, until cancelled. The calls are on the pool."""
         try:
             await self._watch_all(calls)
-        except psycopg.ProgrammingError as error:
-            log.warning("this worker will not notice if a peer dies: %s", one_line(error))
+        except* Pooled:
+            log.warning("this worker will not notice if a peer dies: %s", POOLED)
         await trio.sleep_forever()
 
     async def _watch_all(self, calls: Calls) -> Never:
@@ -130,8 +137,8 @@ class Liveness:
             with trio.fail_after(patience):
                 async with calls.connection() as connection:
                     await seats.leave_seat(connection, self._id)
-        except (psycopg.Error, trio.TooSlowError) as error:
-            log.warning("could not take leave of the other workers: %s", one_line(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            log.warning("could not take leave of the other workers: %s", reason(error))
 
     async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
         if self._grace_is_over():
@@ -213,7 +220,7 @@ class Liveness:
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
         if self._is_in_doubt(connection):
-            raise psycopg.ProgrammingError(POOLED)
+            raise Pooled
         self._connected_at, self._seen = trio.current_time(), None
         await connection.execute(NO_TIMEOUTS)
         if self._is_pooled:

@@ -63,6 +63,10 @@ class Pool:
         exc_tb: TracebackType | None,
     ) -> None:
         self._open = False
+        await self.close_idle()
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses: what comes next gets new ones."""
         while self._idle:
             await self._idle.pop().close()
 

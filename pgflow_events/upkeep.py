@@ -13,6 +13,7 @@ from pgflow_events import queries, retention
 from pgflow_events.calls import Calls
 from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.listener import Listener
+from pgflow_events.passing import reason, report
 from pgflow_events.retention import Pruned
 from pgflow_events.settings import Settings
 
@@ -44,7 +45,7 @@ class SelfCheck:
         settings = self._settings
         heard, self.due = True, trio.current_time() + HEARING
         while True:
-            before, heard = heard, await listener.check(self._ping, HEARING)
+            before, heard = heard, await self._is_heard(listener, quiet=not heard)
             if before and not heard:
                 log.warning(
                     "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
@@ -56,6 +57,15 @@ class SelfCheck:
             self.due = trio.current_time() + pause + HEARING
             await trio.sleep(pause)
             self._dispatcher.wake()
+
+    async def _is_heard(self, listener: Listener, *, quiet: bool) -> bool:
+        """Whether a notification arrived; one that cannot be sent did not."""
+        try:
+            return await listener.check(self._ping, HEARING)
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            if not quiet:
+                report(log, "cannot send a notification", error)
+            return False
 
     async def _ping(self, channel: str) -> None:
         await self._calls.make(lambda connection: queries.ping(connection, channel))
@@ -76,12 +86,9 @@ async def keep_house(
             try:
                 await chore()
             except psycopg.errors.InsufficientPrivilege as error:
-                reason = error.diag.message_primary
-                log.warning("%s: let the owner call `pgflow-events prune`", reason)
-            except psycopg.Error as error:
-                log.warning("could not tidy up: %s", error.diag.message_primary or error)
-            except MemoryError:
-                log.warning("could not tidy up: there is no memory")
+                log.warning("%s: let the owner call `pgflow-events prune`", reason(error))
+            except Exception as error:  # noqa: BLE001 - the other chores are not to blame
+                log.warning("could not tidy up: %s", reason(error))
         await trio.sleep(settings.check_interval)
 
 

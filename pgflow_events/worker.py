@@ -1,18 +1,19 @@
 """A worker: one nursery with one task a role."""
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import trio
 
 from blobstore import Blobs, Stored
 from pgflow_events import queries, seats
 from pgflow_events.calls import Calls
+from pgflow_events.claims import Claims
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
@@ -22,9 +23,11 @@ from pgflow_events.flow import Flow
 from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
 from pgflow_events.migrations import check_schema
+from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.processes import check_installed
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
+from pgflow_events.roles import persist
 from pgflow_events.settings import Settings
 from pgflow_events.shutdown import Shutdown
 from pgflow_events.systemd import NotifySocket, Service, watchdog_time
@@ -33,6 +36,7 @@ from pgflow_events.telemetry import Hook, log_task
 from pgflow_events.upkeep import SelfCheck, keep_house
 
 HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
+REHEARSAL = 5.0  # seconds the server has for what it is not to do
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 
 log = logging.getLogger("pgflow_events.worker")
@@ -69,7 +73,7 @@ class Worker:
         check_installed(step for flow in flows for step in flow.steps.values())
         self.id = uuid4()
         self._flows = flows
-        self._slugs = deque(flow.slug for flow in flows)
+        self._slugs = [flow.slug for flow in flows]
         self._dsn = dsn
         self._settings = Settings.of(settings)
         self._resources = resources
@@ -108,10 +112,13 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
+        self._claims = Claims(
+            self._calls, self._slugs, self.id, self._notify, self._dispatcher.wake
+        )
         self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
         self._report_lapsed, self._lapsed = trio.open_memory_channel[None](1)
         self._completer = Completer(
-            self._dispatcher, self._settings.slots, self._complete, self._notify
+            self._dispatcher, self._settings.slots, self._complete, self._rehearse, self._notify
         )
 
     @property
@@ -153,10 +160,8 @@ class Worker:
             )
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
-                roles.start_soon(self._liveness.run, self._calls)
-                roles.start_soon(self._executor.give_up_late)
-                roles.start_soon(keep_house, self._calls, self._blobs, self._slugs, self._settings)
-                roles.start_soon(self._fail_lapsed)
+                for role, name in self._roles():
+                    roles.start_soon(persist, role, name)
                 if signals:
                     await roles.start(self._shutdown.run)
                     roles.start_soon(self._service.run)
@@ -166,12 +171,19 @@ class Worker:
                 await self._liveness.leave(self._calls, LAST_COMMIT)
                 roles.cancel_scope.cancel()
 
+    def _roles(self) -> Iterator[tuple[Callable[[], Awaitable[object]], str]]:
+        yield partial(self._liveness.run, self._calls), "watch the other workers"
+        yield self._executor.give_up_late, "look for handlers that do not heed their timeout"
+        yield partial(keep_house, self._calls, self._blobs, self._slugs, self._settings), "tidy up"
+        yield self._claims.run, "mend what cannot be claimed"
+        yield self._fail_lapsed, "fail lapsed tasks"
+
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
         async with trio.open_nursery() as self._commits:
             self._commits.start_soon(self._completer.run)
             async with trio.open_nursery() as self._tasks:
-                await self._dispatcher.run()
+                await persist(self._dispatcher.run, "claim tasks")
             self._completer.close()
 
     def stop(self) -> None:
@@ -208,7 +220,7 @@ class Worker:
             on_listen=self._liveness.take_seat,
         )
         await roles.start(listener.run)
-        roles.start_soon(self._check.run, listener)
+        roles.start_soon(persist, partial(self._check.run, listener), "check notifications")
 
     def _status(self) -> str:
         """What systemd shows."""
@@ -244,15 +256,10 @@ class Worker:
                     self._tally.released = await self._calls.make(
                         lambda connection: queries.release_tasks(connection, tasks, self.id)
                     )
-            except (psycopg.Error, trio.TooSlowError) as error:
-                log.warning("could not give back %d tasks: %s", len(tasks), error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+                log.warning("could not give back %d tasks: %s", len(tasks), reason(error))
         if done := str(self._tally):
             log.info("done: %s", done)
-
-    def _slugs_in_turn(self) -> list[str]:
-        """The flows, another one first each time, lest the first keep all the others waiting."""
-        self._slugs.rotate()
-        return list(self._slugs)
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
         self._tally.take(tasks)
@@ -261,10 +268,7 @@ class Worker:
             self._tasks.start_soon(self._executor.execute_all, tasks)
 
     async def _claim(self, qty: int, max_bytes: int) -> Claim:
-        slugs = self._slugs_in_turn()
-        claim = await self._calls.make(
-            lambda connection: queries.claim_tasks(connection, slugs, qty, self.id, max_bytes)
-        )
+        claim = await self._claims.claim(qty, max_bytes)
         self._has_claimed.set()
         return self._heeded(claim)
 
@@ -272,10 +276,12 @@ class Worker:
         await self._completer.settle(outcome)
         self._tally.put_down(outcome.task)
 
-    async def _complete(self, outcomes: Sequence[Outcome], qty: int, max_bytes: int) -> Claim:
+    async def _complete(
+        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
+    ) -> Claim:
         blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
         run_ids = [outcome.task.run_id for outcome in outcomes]
-        slugs = self._slugs_in_turn()
+        slugs = self._claims.slugs_in_turn() if qty else []
 
         async def complete(connection: Connection) -> Claim:
             # The blobs first: their writing takes longest, and no run is locked yet.
@@ -285,9 +291,25 @@ class Worker:
                 )
             return await queries.read_claim(answer)
 
-        claim = await self._calls.make(complete)
+        claim = await self._calls.make_once(complete, patience)
         self._tally.count(outcomes, claim.refused)
         return self._heeded(claim)
+
+    async def _rehearse(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether the server would settle these now. It does not."""
+
+        async def rehearse(connection: Connection) -> None:
+            async with connection.transaction(force_rollback=True):
+                await queries.complete_tasks(
+                    connection, outcomes, [], qty=0, worker_id=self.id, max_bytes=0
+                )
+
+        try:
+            with trio.fail_after(REHEARSAL):
+                await self._calls.make_once(rehearse)
+        except Exception:  # noqa: BLE001 - whatever it is, see passing.py
+            return False
+        return True
 
     def _heeded(self, claim: Claim) -> Claim:
         if claim.lapsed:
@@ -298,9 +320,7 @@ class Worker:
     async def _fail_lapsed(self) -> None:
         """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
         async for _ in self._lapsed:
-            if not await self._calls.make(
-                lambda connection: queries.fail_lapsed_tasks(connection, self._slugs)
-            ):
+            if not await self._claims.fail_lapsed():
                 await trio.sleep(HELD)
             self._dispatcher.wake()
 
@@ -311,7 +331,7 @@ class Worker:
                 with trio.fail_after(self._settings.call_timeout):
                     async with self._pool.connection() as connection:
                         await queries.notify_owed(connection, owed_tasks, owed_runs)
-            except (psycopg.Error, trio.TooSlowError) as error:
-                log.warning("could not wake other workers or clients: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+                log.warning("could not wake other workers or clients: %s", reason(error))
             else:
                 return

@@ -122,7 +122,7 @@ async def test_a_full_queue_of_notifications_is_told_of_and_healed(
         # What runs is completed, and its worker says what is wrong.
         gate.open.set()
         await until(partial(has_completed, before), within=20)
-        await logged(caplog, f"the database does not answer, trying again: {FULL}")
+        await logged(caplog, f"cannot send a notification: {FULL}")
         stuck.close()
         # The worker's check frees what nobody reads any more.
         await until(partial(can_notify, narrow_database), within=30)

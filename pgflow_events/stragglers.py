@@ -1,0 +1,117 @@
+"""Commits outcomes one by one that could not be committed together, and fails those it cannot.
+
+What fails for good fails its task at once. What fails for a reason that passes is committed again,
+while the attempt's lease lasts. After that it is the output that is to blame if the server takes
+no output, and would take a failure in its place: both are tried. So a server that is away, or
+locked, or full, costs no attempt however long that takes: it would not take the failure either.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import trio
+
+from blobstore import Stored
+from pgflow_events.calls import FIRST_DELAY, LONGEST_DELAY, complain
+from pgflow_events.passing import Verdict, is_answer, passes, reason, report, verdict_of
+from pgflow_events.queries import Outcome
+
+log = logging.getLogger("pgflow_events.completer")
+
+MOST_PATIENCE = 8.0
+
+Commit = Callable[[Outcome, float], Awaitable[None]]
+Rehearse = Callable[[Sequence[Outcome]], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Straggler:
+    """An outcome, and how its commits went so far."""
+
+    outcome: Outcome
+    patience: float = 1.0
+    """How many times the usual time the next commit may take."""
+    delay: float = FIRST_DELAY
+    """Seconds until then."""
+    doubted: bool = False
+    """Whether the server would take a failure in its place."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the lease of the attempt has ended."""
+        return trio.current_time() > self.outcome.until
+
+    def after(self, error: Exception, *, doubted: bool = False) -> "Straggler":
+        """The same after one more commit that failed, for a reason that passes."""
+        complain(error)
+        slow = isinstance(error, trio.TooSlowError)  # it may be the size of what is sent
+        return Straggler(
+            self.outcome,
+            min(2 * self.patience, MOST_PATIENCE) if slow else self.patience,
+            min(2 * self.delay, LONGEST_DELAY),
+            doubted,
+        )
+
+
+class Stragglers:
+    """Commits outcomes, each by itself and one at a time, so that they take one connection.
+
+    Args:
+        commit: Commits one; may take so many times the usual time for that.
+        rehearse: Whether the server would take these outcomes now.
+    """
+
+    def __init__(self, commit: Commit, rehearse: Rehearse) -> None:
+        self._commit = commit
+        self._rehearse = rehearse
+        self._turn = trio.Lock()  # first come, first served: each has a try before any has two
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Commit an outcome, or that its attempt has failed; return when one of the two is done."""
+        left: Straggler | None = Straggler(outcome)
+        while left:
+            async with self._turn:
+                left = await self._try(left)
+            if left:
+                await trio.sleep(left.delay)
+
+    async def _try(self, straggler: Straggler) -> Straggler | None:
+        """Commit it once; what is left to do."""
+        outcome = straggler.outcome
+        try:
+            await self._commit(outcome, straggler.patience)
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            if passes(error) and not straggler.is_late:
+                return straggler.after(error)
+            if outcome.output is None:
+                return self._leave(straggler, error)
+            failure = without_output(outcome, error)
+            if passes(error) and not straggler.doubted:
+                return straggler.after(error, doubted=await self._rehearse([failure]))
+            report(log, f"cannot store the output of {outcome.task}", error)
+            return Straggler(failure)
+        return None
+
+    def _leave(self, straggler: Straggler, error: Exception) -> Straggler | None:
+        """A failure that is not taken is one that its lease will end; unless nobody answers."""
+        if passes(error) and not is_answer(error):
+            return straggler.after(error)
+        report(log, f"cannot settle {straggler.outcome.task}, its timeout will", error)
+        return None
+
+
+def without_output(outcome: Outcome, error: Exception) -> Outcome:
+    """That the attempt has failed, as its output cannot be stored."""
+    told = reason(error).replace("\0", "")
+    text = f"the output cannot be stored: {told}"
+    if passes(error):
+        text = f"the output could not be stored within {outcome.task.timeout} s: {told}"
+    # What was uploaded in commits of their own may have been undone by a crash of the server.
+    permanent = verdict_of(error) is Verdict.NEVER and not is_upload(outcome)
+    return replace(outcome, output=None, error=text, permanent=permanent)
+
+
+def is_upload(outcome: Outcome) -> bool:
+    """Whether its chunks were committed before."""
+    return isinstance(outcome.output, Stored) and outcome.output.upload is not None

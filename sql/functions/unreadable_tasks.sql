@@ -1,0 +1,40 @@
+-- Of the first visible messages of a flow, up to so many, those whose tasks cannot be read, and why. For
+-- workers whose claim failed: one such task, at the head of the queue, keeps all others from being claimed.
+create or replace function pgflow.unreadable_tasks(flow_slug text, qty integer)
+returns table (
+  run_id uuid,
+  step_slug text,
+  task_index integer,
+  attempt integer,
+  state text, -- SQLSTATE
+  message text
+)
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_sort = off
+as $$
+#variable_conflict use_column
+declare
+  queue text := pgmq.format_table_name(flow_slug, 'q');
+  message_id bigint;
+begin
+  for message_id in execute format(
+    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() order by msg_id limit $2',
+    queue
+  ) using pgflow.queue_floor(queue), qty
+  loop
+    begin
+      -- As text, as it is sent: that may be longer than jsonb.
+      perform octet_length(t.input::text)
+      from pgflow.task_records(unreadable_tasks.flow_slug, array[message_id]) t;
+    exception when others then
+      return query
+      select t.run_id, t.step_slug, t.task_index, t.attempts_count, sqlstate::text, sqlerrm::text
+      from pgflow.step_tasks t
+      where t.flow_slug = unreadable_tasks.flow_slug and t.message_id = message_id;
+    end;
+  end loop;
+end
+$$;
