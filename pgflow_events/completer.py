@@ -8,7 +8,7 @@ import trio
 from blobstore import Inline, Stored
 from pgflow_events.calls import FIRST_DELAY, LONGEST_DELAY, complain
 from pgflow_events.dispatcher import Dispatcher
-from pgflow_events.passing import passes
+from pgflow_events.passing import passes, reason
 from pgflow_events.queries import Claim, Outcome
 from pgflow_events.stragglers import Rehearse, Stragglers
 
@@ -116,14 +116,15 @@ class Completer:
             if passes(error):
                 complain(error)
                 await trio.sleep(delay)
+            else:
+                log.warning("cannot commit and claim: %s", reason(error))
             try:
                 await self._settle(batch, float(2 ** min(tries, 3)))
             except Exception as again:  # noqa: BLE001 - whatever it is, see passing.py
                 error, delay, tries = again, min(2 * delay, LONGEST_DELAY), tries + 1
             else:
                 return
-        if passes(error):
-            complain(error)
+        log.warning("cannot commit, trying one by one: %s", reason(error))
         for outcome in batch:
             self._commits.start_soon(self._stragglers.settle, outcome)
 

@@ -24,12 +24,10 @@ from pgflow_events.processes import Processes
 from pgflow_events.queries import ClaimedTask, Outcome
 from pgflow_events.telemetry import Hook, TaskEvent
 
-# Seconds past its timeout a handler may be, until its attempt is failed without it; soon enough to
-# say so before the attempt lapses, 2 seconds after the timeout.
+# Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
+# without it: soon enough to say so before the attempt lapses, 2 seconds after the timeout.
 PATIENCE = 0.7
 TICK = 0.5  # seconds between two looks for such handlers
-
-LEASE = 2.0  # seconds after its timeout an attempt lapses: claims hide its message for that long
 
 Refs = Sequence[tuple[UUID, Node[Any]]]
 
@@ -173,13 +171,13 @@ class Executor:
             await self._fail(task, error)
         else:
             if self._end(task):
-                await self._settle(replace(outcome, until=claimed + task.timeout + LEASE))
+                await self._settle(replace(outcome, until=claimed + task.timeout + PATIENCE))
 
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
         failure = await look_at(error)
         _, claimed = self._open.get(id(task), (task, 0.0))
         if self._end(task, error, failure.traceback):
-            until = claimed + task.timeout + LEASE
+            until = claimed + task.timeout + PATIENCE
             await self._settle(Outcome(task, None, failure.text, failure.permanent, until))
 
     async def _succeed_by(

@@ -165,5 +165,7 @@ def one_line(error: object) -> str:
 
 def report(log: logging.Logger, what: str, error: Exception) -> None:
     """Log what failed and why; with the traceback, if it is a bug of ours, maybe."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     expected = isinstance(error, psycopg.Error | trio.TooSlowError | OSError | MemoryError)
     log.error("%s: %s", what, reason(error), exc_info=None if expected else error)

@@ -73,7 +73,7 @@ class Outcome:
     permanent: bool = False
     """Whether a failure is for good, however many attempts are left."""
     until: float = inf
-    """When the lease of the attempt ends, by trio's clock: then its task can be claimed again."""
+    """By trio's clock, when the attempt is about to lapse, and its task to be claimed again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Commits outcomes one by one that could not be committed together, and fails those it cannot.
 
 What fails for good fails its task at once. What fails for a reason that passes is committed again,
-while the attempt's lease lasts. After that it is the output that is to blame if the server takes
-no output, and would take a failure in its place: both are tried. So a server that is away, or
-locked, or full, costs no attempt however long that takes: it would not take the failure either.
+until the attempt's lease is about to end. After that it is the output that is to blame if the
+server does not take it, and would take a failure in its place: both are tried. So a server that is
+away, or locked, costs no attempt however long that takes: it would not take the failure either.
 """
 
 import logging
@@ -33,14 +33,22 @@ class Straggler:
     patience: float = 1.0
     """How many times the usual time the next commit may take."""
     delay: float = FIRST_DELAY
-    """Seconds until then."""
+    """Seconds until then, if it is no other that decides."""
     doubted: bool = False
     """Whether the server would take a failure in its place."""
 
     @property
     def is_late(self) -> bool:
-        """Whether the lease of the attempt has ended."""
-        return trio.current_time() > self.outcome.until
+        """Whether the lease of the attempt is about to end."""
+        return trio.current_time() >= self.outcome.until
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next commit: not beyond the lease, so that what ends it is told."""
+        if self.doubted:
+            return FIRST_DELAY
+        left = self.outcome.until - trio.current_time()
+        return min(self.delay, left) if left > 0 else self.delay
 
     def after(self, error: Exception, *, doubted: bool = False) -> "Straggler":
         """The same after one more commit that failed, for a reason that passes."""
@@ -74,7 +82,7 @@ class Stragglers:
             async with self._turn:
                 left = await self._try(left)
             if left:
-                await trio.sleep(left.delay)
+                await trio.sleep(left.pause)
 
     async def _try(self, straggler: Straggler) -> Straggler | None:
         """Commit it once; what is left to do."""

@@ -38,6 +38,7 @@ class SelfCheck:
         self._calls = calls
         self._dispatcher = dispatcher
         self._settings = settings
+        self._said = ""
         self.due = inf
 
     async def run(self, listener: Listener) -> Never:
@@ -45,7 +46,7 @@ class SelfCheck:
         settings = self._settings
         heard, self.due = True, trio.current_time() + HEARING
         while True:
-            before, heard = heard, await self._is_heard(listener, quiet=not heard)
+            before, heard = heard, await self._is_heard(listener)
             if before and not heard:
                 log.warning(
                     "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
@@ -58,14 +59,17 @@ class SelfCheck:
             await trio.sleep(pause)
             self._dispatcher.wake()
 
-    async def _is_heard(self, listener: Listener, *, quiet: bool) -> bool:
+    async def _is_heard(self, listener: Listener) -> bool:
         """Whether a notification arrived; one that cannot be sent did not."""
         try:
-            return await listener.check(self._ping, HEARING)
+            heard = await listener.check(self._ping, HEARING)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-            if not quiet:
+            if reason(error) != self._said:  # once, and not with each poll
                 report(log, "cannot send a notification", error)
+            self._said = reason(error)
             return False
+        self._said = ""
+        return heard
 
     async def _ping(self, channel: str) -> None:
         await self._calls.make(lambda connection: queries.ping(connection, channel))

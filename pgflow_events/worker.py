@@ -27,7 +27,7 @@ from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.processes import check_installed
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
-from pgflow_events.roles import persist
+from pgflow_events.roles import persist, persist_once_started
 from pgflow_events.settings import Settings
 from pgflow_events.shutdown import Shutdown
 from pgflow_events.systemd import NotifySocket, Service, watchdog_time
@@ -219,7 +219,7 @@ class Worker:
             hear_all,
             on_listen=self._liveness.take_seat,
         )
-        await roles.start(listener.run)
+        await roles.start(persist_once_started, listener.run, "listen")
         roles.start_soon(persist, partial(self._check.run, listener), "check notifications")
 
     def _status(self) -> str:

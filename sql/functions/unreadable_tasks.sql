@@ -18,9 +18,9 @@ as $$
 #variable_conflict use_column
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
-  message_id bigint;
+  visible_id bigint;
 begin
-  for message_id in execute format(
+  for visible_id in execute format(
     'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() order by msg_id limit $2',
     queue
   ) using pgflow.queue_floor(queue), qty
@@ -28,12 +28,12 @@ begin
     begin
       -- As text, as it is sent: that may be longer than jsonb.
       perform octet_length(t.input::text)
-      from pgflow.task_records(unreadable_tasks.flow_slug, array[message_id]) t;
+      from pgflow.task_records(unreadable_tasks.flow_slug, array[visible_id]) t;
     exception when others then
       return query
       select t.run_id, t.step_slug, t.task_index, t.attempts_count, sqlstate::text, sqlerrm::text
       from pgflow.step_tasks t
-      where t.flow_slug = unreadable_tasks.flow_slug and t.message_id = message_id;
+      where t.flow_slug = unreadable_tasks.flow_slug and t.message_id = visible_id;
     end;
   end loop;
 end

@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import trio
+import trio.testing
+from psycopg import errors
 
 from blobstore import Inline, Stored
 from blobstore.rows import BlobRow, Upload
@@ -63,6 +65,9 @@ class Database:
         self.under_way: list[int] = []
         self.poisonous: list[str] = []
         self.is_serving = True
+        self.stuck = ""
+        self.refusals: dict[str, Exception] = {}
+        self.poisonous_claims = False
 
     async def complete(
         self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
@@ -70,6 +75,13 @@ class Database:
         self.committing.set()
         self.under_way.append(len(outcomes))
         await self.open.wait()
+        if self.stuck in steps(outcomes):
+            await trio.sleep_forever()
+        for each in outcomes:
+            if each.output and each.task.step_slug in self.refusals:
+                raise self.refusals[each.task.step_slug]
+        if self.poisonous_claims and qty:
+            raise errors.ProgramLimitExceeded("larger than jsonb can hold")
         if any(o.task.step_slug in self.poisonous and not o.error for o in outcomes):
             raise psycopg.DataError("invalid \0 byte")
         if "cursed" in steps(outcomes):
@@ -218,9 +230,10 @@ async def test_chunks_that_a_crash_of_the_server_has_undone_are_written_again(ri
 
 async def test_a_task_that_cannot_even_fail_is_left_to_its_timeout_and_others_are_not(rig, caplog):
     cursed = outcome("cursed", None, "an error")
-    assert await rig.commit(outcome("a"), outcome("cursed"), cursed, outcome("b")) == [["a"], ["b"]]
+    committed = await rig.commit(outcome("a"), outcome("cursed"), cursed, outcome("b"))
+    assert sorted(committed) == [["a"], ["b"]]
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert ["its timeout will" in error for error in errors] == [False, True, True]
+    assert sorted("its timeout will" in error for error in errors) == [False, True, True]
 
 
 async def test_after_a_commit_that_failed_the_dispatcher_claims_for_its_slots(rig, nursery):
@@ -228,3 +241,61 @@ async def test_after_a_commit_that_failed_the_dispatcher_claims_for_its_slots(ri
     await rig.commit(outcome("cursed", None, "an error"))
     await trio.testing.wait_all_tasks_blocked()
     assert rig.database.claims == [1]
+
+
+async def test_a_commit_that_gets_no_answer_keeps_neither_the_other_lane_nor_the_slots(
+    nursery, autojump_clock
+):
+    rig = Rig(slots=4)
+    rig.database.stuck = "a"
+    rig.dispatcher.free([outcome("x").task for _ in range(3)])
+    nursery.start_soon(rig.completer.run)
+    nursery.start_soon(rig.dispatcher.run)
+    await rig.settle(outcome("a"))
+    await trio.testing.wait_all_tasks_blocked()
+    await rig.settle(*map(outcome, "bcd"))
+    await trio.sleep(module.HOLD + 0.1)
+    assert [steps(commit) for commit in rig.database.commits] == [["b", "c", "d"]]
+    # Of four free slots the commit that is stuck was to claim for three; the other one took none.
+    rig.dispatcher.wake()
+    await trio.sleep(1)
+    assert rig.database.claims[-1] == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.DiskFull("for this one"), trio.TooSlowError("no answer"), RuntimeError("a bug")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_one_that_is_never_taken_keeps_no_other_of_its_batch_waiting(
+    nursery, autojump_clock, error
+):
+    rig = Rig()
+    rig.database.refusals["b"] = error
+    nursery.start_soon(rig.completer.run)
+    await rig.settle(*map(outcome, "abcd"))
+    await trio.sleep(5)
+    taken = sorted(step for commit in rig.database.commits for step in steps(commit))
+    assert taken in (["a", "c", "d"], ["a", "b", "c", "d"])  # failed, where it does not pass
+
+
+async def test_a_batch_stays_together_while_the_server_takes_nothing(nursery, autojump_clock):
+    rig = Rig()
+    rig.database.is_serving = False
+    rig.database.refusals.update(dict.fromkeys("abc", psycopg.OperationalError("gone")))
+    nursery.start_soon(rig.completer.run)
+    await rig.settle(*map(outcome, "abc"))
+    await trio.sleep(3600)
+    rig.database.is_serving = True
+    rig.database.refusals.clear()
+    await trio.sleep(20)
+    assert [steps(commit) for commit in rig.database.commits] == [["a", "b", "c"]]
+
+
+async def test_a_commit_that_fails_for_what_it_claims_is_made_without(rig):
+    """A task that nobody can read, which this one made ready and would have been handed."""
+    rig.database.poisonous_claims = True
+    assert await rig.commit(outcome("a")) == [["a"]]
+    assert rig.database.claims == [0]
+    ((accepted,),) = rig.database.commits
+    assert accepted.output == ONE
