@@ -20,6 +20,7 @@ from pgflow_events.queries import Claim, Unreadable
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a flow is claimed again that could not be
 LOOK = 100  # tasks that are looked at to find the one that cannot be read; claims take no more
 
+# The answer while no flow can be claimed.
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 
 log = logging.getLogger("pgflow_events.worker")

@@ -105,7 +105,8 @@ class Executor:
     ) -> Loaded | None:
         """All blobs of these tasks; None if one of them cannot be had, or not in time."""
         wanted = [ref for _, refs in waiting for ref in refs]
-        with trio.move_on_at(claimed + min(task.timeout for task, _ in waiting)):
+        patience = min(task.timeout for task, _ in waiting) / 4  # leaves time to do it apart
+        with trio.move_on_at(claimed + patience):
             try:
                 return await self._load(wanted)
             except Exception as error:  # noqa: BLE001 - each task loads its own, and is told

@@ -1,9 +1,10 @@
 """Commits outcomes one by one that could not be committed together, and fails those it cannot.
 
 What fails for good fails its task at once. What fails for a reason that passes is committed again,
-until the attempt's lease is about to end. After that it is the output that is to blame if the
-server does not take it, and would take a failure in its place: both are tried. So a server that is
-away, or locked, costs no attempt however long that takes: it would not take the failure either.
+until the attempt's lease is about to end. After that, and where nothing passes by itself, it is the
+output that is to blame if the server does not take it and would take a failure in its place: both
+are tried. So a server that is away, or locked, or has lost the queue, costs no attempt however long
+that takes: it would not take the failure either.
 """
 
 import logging
@@ -94,12 +95,19 @@ class Stragglers:
                 return straggler.after(error)
             if outcome.output is None:
                 return self._leave(straggler, error)
-            failure = without_output(outcome, error)
-            if passes(error) and not straggler.doubted:
-                return straggler.after(error, doubted=await self._rehearse([failure]))
-            report(log, f"cannot store the output of {outcome.task}", error)
-            return Straggler(failure)
+            return await self._judge(straggler, error)
         return None
+
+    async def _judge(self, straggler: Straggler, error: Exception) -> Straggler:
+        """Find out whether it is the output that is to blame."""
+        failure = without_output(straggler.outcome, error)
+        if verdict_of(error) is not Verdict.NEVER and not straggler.doubted:
+            would_fail = await self._rehearse([failure])
+            # Of what passes one try more: the server may have come back just now.
+            if passes(error) or not would_fail:
+                return straggler.after(error, doubted=would_fail)
+        report(log, f"cannot store the output of {straggler.outcome.task}", error)
+        return Straggler(failure)
 
     def _leave(self, straggler: Straggler, error: Exception) -> Straggler | None:
         """A failure that is not taken is one that its lease will end; unless nobody answers."""

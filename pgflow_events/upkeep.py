@@ -3,19 +3,23 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Never
+from typing import Never, TypeVar
 
 import psycopg
 import trio
 
 from blobstore import Blobs
+from blobstore.store import Caller
 from pgflow_events import queries, retention
 from pgflow_events.calls import Calls
+from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.listener import Listener
-from pgflow_events.passing import reason, report
+from pgflow_events.passing import is_silence, reason, report
 from pgflow_events.retention import Pruned
 from pgflow_events.settings import Settings
+
+T = TypeVar("T")
 
 HEARING = 5.0  # seconds the notification of a self-check may take
 
@@ -72,18 +76,27 @@ class SelfCheck:
         return heard
 
     async def _ping(self, channel: str) -> None:
-        await self._calls.make(lambda connection: queries.ping(connection, channel))
+        await self._calls.make(lambda connection: queries.ping(connection, channel), is_silence)
 
 
 async def keep_house(
     calls: Calls, blobs: Blobs, flow_slugs: Sequence[str], settings: Settings
 ) -> Never:
     """Make room for what comes, and delete what is to be kept no longer, until cancelled."""
+
+    async def make(call: Callable[[Connection], Awaitable[T]]) -> T:
+        # What is answered with an error is left to the next time, or it would hold up the others.
+        return await calls.make(call, is_silence)
+
+    async def learn() -> None:
+        with trio.fail_after(settings.call_timeout):
+            await blobs.use_dictionaries(flow_slugs)
+
     chores: list[Callable[[], Awaitable[object]]] = [
-        lambda: blobs.use_dictionaries(flow_slugs),
-        lambda: retention.ensure_days(calls.make),
-        lambda: retention.forget(calls.make, Pruned()),
-        lambda: prune(calls, settings),
+        learn,
+        lambda: retention.ensure_days(make),
+        lambda: retention.forget(make, Pruned()),
+        lambda: prune(make, settings),
     ]
     while True:
         for chore in chores:
@@ -96,8 +109,8 @@ async def keep_house(
         await trio.sleep(settings.check_interval)
 
 
-async def prune(calls: Calls, settings: Settings) -> None:
+async def prune(make: Caller, settings: Settings) -> None:
     """Delete the runs that are to be kept no longer, by whole days."""
     if settings.keep_runs is not None:
-        older_than = await retention.cutoff(calls.make, settings.keep_runs, whole_days=True)
-        await retention.prune(calls.make, older_than)
+        older_than = await retention.cutoff(make, settings.keep_runs, whole_days=True)
+        await retention.prune(make, older_than)

@@ -13,7 +13,7 @@ import trio
 from blobstore import Blobs, Stored
 from pgflow_events import queries, seats
 from pgflow_events.calls import Calls
-from pgflow_events.claims import Claims
+from pgflow_events.claims import NOTHING, Claims
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
@@ -269,7 +269,8 @@ class Worker:
 
     async def _claim(self, qty: int, max_bytes: int) -> Claim:
         claim = await self._claims.claim(qty, max_bytes)
-        self._has_claimed.set()
+        if claim is not NOTHING:
+            self._has_claimed.set()
         return self._heeded(claim)
 
     async def _settle(self, outcome: Outcome) -> None:

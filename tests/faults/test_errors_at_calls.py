@@ -264,6 +264,7 @@ async def test_whatever_it_meets_among_its_peers_it_lives_and_works(
             assert says(caplog, error), f"nothing is said of {error!r}"
 
 
+@pytest.mark.slow_fault
 @pytest.mark.parametrize("site", ON_CONNECTING)
 async def test_whatever_it_meets_when_it_connects_again_it_lives_and_works(
     database, client, fault, site, caplog

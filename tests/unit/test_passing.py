@@ -1,6 +1,8 @@
 """What errors say of a call: every SQLSTATE that psycopg knows, and what has none."""
 
+import ast
 import re
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -130,3 +132,44 @@ def test_what_is_told_is_one_line_and_never_empty():
     assert passing.reason(psycopg.OperationalError("two\n  lines")) == "two lines"
     assert passing.reason(MemoryError()) == "there is no memory"
     assert passing.reason(ValueError()) == "ValueError"
+
+
+SOURCES = Path(passing.__file__).parent
+BROAD = {
+    "DatabaseError",
+    "DataError",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+}
+# Where the classes are meant: of psycopg's own errors, and of those of a connection that is made.
+MEANT = {"passing.py", "connection.py", "dsn.py", "embedded.py", "cli/doctor.py"}
+
+
+def broad_classes(source: str) -> set[str]:
+    """The classes of psycopg by which a source tells errors apart."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ExceptHandler(type=ast.AST() as classes):
+                asked = [classes]
+            case ast.Call(func=ast.Name(id="isinstance" | "suppress"), args=args):
+                asked = args
+            case _:
+                continue
+        for part in asked:
+            found |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute)} & BROAD
+    return found
+
+
+def test_nothing_else_goes_by_the_classes_of_psycopg():
+    places = {
+        str(path.relative_to(SOURCES)): found
+        for path in SOURCES.rglob("*.py")
+        if (found := broad_classes(path.read_text()))
+    }
+    assert places.keys() <= MEANT, places
+    assert "connection.py" in places

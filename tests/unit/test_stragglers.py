@@ -105,6 +105,19 @@ async def test_what_does_not_pass_fails_its_attempt_at_once(autojump_clock, refu
     assert failed.permanent is permanent
 
 
+@pytest.mark.parametrize("error", [errors.UndefinedTable, errors.InsufficientPrivilege])
+async def test_an_output_is_kept_while_not_even_a_failure_is_taken(autojump_clock, error):
+    """As where the queue of its flow is lost, or a right of the worker is, until it is mended."""
+    database = Database(error("whatever"))
+    database.refuses_failures = database.refusal
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Stragglers(database.commit, database.rehearse).settle, outcome())
+        await trio.sleep(3600)
+        database.refusal = database.refuses_failures = None
+    ((_, taken),) = database.taken
+    assert taken.output == ONE
+
+
 async def test_chunks_that_may_have_been_undone_are_written_again(autojump_clock):
     database = Database(errors.RaiseException("some chunks are missing"))
     await Stragglers(database.commit, database.rehearse).settle(outcome(upload(100)))
