@@ -14,6 +14,7 @@ What psycopg does not document is used in this file alone; a contract test watch
 """
 
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -35,7 +36,7 @@ from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
 
-from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment
+from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
 from pgflow_events.forks import keep_from_children
 from pgflow_events.waiting import (
     WRITE,
@@ -196,20 +197,25 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @classmethod
     async def _open(cls, params: ConnDict) -> Self:
-        timeout, late = timeout_from_conninfo(params), "connection timeout expired"
-        failures: list[psycopg.OperationalError] = []
-        with time_limit(timeout, errors.ConnectionTimeout(late)):
+        timeout, failures = timeout_from_conninfo(params), list[psycopg.Error]()
+        hosts = (libpq_environment() | params).get("host", "")
+        with time_limit(timeout, errors.ConnectionTimeout(f"looking up {hosts!r} takes too long")):
             # In a thread, as this looks up names.
             attempts = await trio.to_thread.run_sync(
                 conninfo_attempts, params, abandon_on_cancel=True
             )
         for attempt in attempts:
+            late = errors.ConnectionTimeout(f"{place(attempt)} failed: connection timeout expired")
             try:
-                with time_limit(timeout, errors.ConnectionTimeout(late)):
+                with time_limit(timeout, late):
                     return await drive(cls._connect_gen(make_conninfo("", **attempt)))
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 failures.append(error)
-        raise type(failures[-1])("\n".join(map(str, failures)))
+        last, unknown = failures[-1], unresolved(hosts, attempts)
+        if len(failures) == 1 and not unknown:
+            raise last
+        lines = [f"failed to resolve host {host!r}" for host in unknown] + [*map(str, failures)]
+        raise type(last)("\n".join(lines), pgconn=last.pgconn)
 
     async def _look_for_pooler(self, patience: float) -> None:
         """See whether the server's process has the number that we were told.
@@ -218,8 +224,9 @@ class Connection(psycopg.AsyncConnection[Row]):
         server, of which others have prepared statements by the same names, looks like any other.
         """
         self._autocommit = True  # it shall open no transaction
+        late = f"{place(self.info.get_parameters())} failed: connection timeout expired"
         try:
-            with time_limit(patience, errors.ConnectionTimeout("connection timeout expired")):
+            with time_limit(patience, errors.ConnectionTimeout(late)):
                 cursor = await self.execute("select pg_backend_pid()")
                 self.is_pooled = await cursor.fetchone() != (self.info.backend_pid,)
         except BaseException:
@@ -313,12 +320,16 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109  psycopg's
         """Ask the server to cancel what the connection is doing, for *timeout* seconds.
 
+        With a *timeout* of 0 there is no limit.
+
         Raises:
             psycopg.errors.CancellationTimeout: It did not answer in time.
         """
         if not self._should_cancel():
             return
-        with time_limit(timeout, errors.CancellationTimeout("cancellation timeout expired")):
+        with time_limit(
+            timeout or math.inf, errors.CancellationTimeout("cancellation timeout expired")
+        ):
             if capabilities.has_cancel_safe():
                 await drive(self._cancel_gen())
             else:  # libpq before 17 has but a call that blocks

@@ -2,7 +2,7 @@
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import ConnDict
+from psycopg.abc import ConnDict, ConnMapping
 from psycopg.conninfo import conninfo_to_dict
 
 GARBLED = (
@@ -25,3 +25,19 @@ def is_garbled(conninfo: str) -> bool:
 def libpq_environment() -> ConnDict:
     """Read the connection parameters given by PGHOST and the like, or by PGSERVICE."""
     return {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
+
+
+def place(params: ConnMapping) -> str:
+    """Say where a server is looked for, in libpq's words."""
+    given = {**libpq_environment(), **params}
+    host, address, port = (str(given.get(name, "")) for name in ("host", "hostaddr", "port"))
+    if not address and (not host or host.startswith(("/", "@"))):
+        return f'connection to server on socket in "{host or "the default folder"}", port {port}'
+    also = f" ({address})" if host and address not in ("", host) else ""
+    return f'connection to server at "{host or address}"{also}, port {port}'
+
+
+def unresolved(hosts: object, attempts: list[ConnDict]) -> list[str]:
+    """Name those of *hosts*, separated by commas, that none of the attempts to connect is for."""
+    tried = {str(attempt.get("host")) for attempt in attempts}
+    return [host for host in str(hosts).split(",") if "," in str(hosts) and host not in tried]

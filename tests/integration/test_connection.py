@@ -4,6 +4,9 @@
 """
 
 import socket
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -379,17 +382,64 @@ async def test_the_next_host_is_tried(empty_database, tmp_path):
 
 async def test_if_no_host_answers_the_error_tells_of_each():
     ports = [closed_port(), closed_port()]
+    hosts = "127.0.0.1,127.0.0.1,nowhere.invalid"
     with pytest.raises(psycopg.OperationalError) as caught:
-        await Connection.connect(f"host=127.0.0.1,127.0.0.1 port={ports[0]},{ports[1]}")
+        await Connection.connect(f"host={hosts} port={ports[0]},{ports[1]},5432")
     assert all(f"port {port}" in str(caught.value) for port in ports)
+    assert "'nowhere.invalid'" in str(caught.value)
+    assert caught.value.pgconn
 
 
-async def test_a_server_that_does_not_answer_is_given_up(mock_clock):
+def silent_tcp(sock: socket.socket, _: Path) -> tuple[str, list[str]]:
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    return f"host=localhost hostaddr=127.0.0.1 port={port}", [
+        f'at "localhost" (127.0.0.1), port {port} failed'
+    ]
+
+
+def silent_unix(sock: socket.socket, folder: Path) -> tuple[str, list[str]]:
+    sock.bind(str(folder / ".s.PGSQL.7777"))
+    return f"host={folder} port=7777", [str(folder), "port 7777"]
+
+
+@pytest.mark.parametrize(
+    ("family", "bind"), [(socket.AF_INET, silent_tcp), (socket.AF_UNIX, silent_unix)]
+)
+async def test_a_server_that_does_not_answer_is_given_up_by_name(
+    mock_clock, family, bind, short_folder
+):
     mock_clock.rate = 20  # connect_timeout is at least two seconds
+    with socket.socket(family) as silent:
+        dsn, parts = bind(silent, short_folder)
+        silent.listen()
+        with pytest.raises(psycopg.errors.ConnectionTimeout, match="timeout expired") as caught:
+            await Connection.connect(f"{dsn} connect_timeout=2")
+        assert all(part in str(caught.value) for part in parts)
+
+
+async def test_of_hosts_that_do_not_answer_each_is_named(mock_clock):
+    mock_clock.rate = 20
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        with pytest.raises(psycopg.errors.ConnectionTimeout):
-            await Connection.connect(f"host=127.0.0.1 port={port} connect_timeout=2")
+        ports = [silent.getsockname()[1], closed_port()]
+        with pytest.raises(psycopg.OperationalError) as caught:
+            await Connection.connect(
+                f"host=127.0.0.1,127.0.0.1 port={ports[0]},{ports[1]} connect_timeout=2"
+            )
+    assert f'"127.0.0.1", port {ports[0]} failed: connection timeout expired' in str(caught.value)
+    assert f'"127.0.0.1", port {ports[1]} failed: Connection refused' in str(caught.value)
+
+
+async def test_cancelling_without_a_limit_waits_for_the_server(conn):
+    await conn.cancel_safe(timeout=0)
+    assert await value(conn, "select 1") == 1
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """The path of a socket may have some hundred bytes."""
+    with TemporaryDirectory(dir="/tmp", prefix="pg") as folder:
+        yield Path(folder)
 
 
 async def test_a_dsn_that_cannot_be_understood_is_a_programming_error():
