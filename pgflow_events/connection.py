@@ -10,15 +10,15 @@ one policy: what is cancelled half-way is cancelled on the server and its connec
 (drained and used again, its cache of prepared statements was seen to be wrong), and only
 the end of a transaction may outlast a cancellation.
 
-What psycopg does not document is used in this file alone; a contract test watches it.
+What psycopg does not document is used here, in `blocks.py` and in `prepared.py` alone; a
+contract test watches it.
 """
 
 import logging
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from types import TracebackType
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
 
 import orjson
@@ -36,8 +36,10 @@ from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
 
+from pgflow_events.blocks import Cursor, Pipeline, ServerCursor, Transaction
 from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
 from pgflow_events.forks import keep_from_children
+from pgflow_events.prepared import PreparedStatements
 from pgflow_events.waiting import (
     WRITE,
     ConnectionLock,
@@ -53,51 +55,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-ACTIVE = pq.TransactionStatus.ACTIVE
+ACTIVE, IDLE = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.IDLE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
-SYNC: Any = object()  # what waits for the answer to a Sync
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
-
-
-class Transaction(psycopg.AsyncTransaction):
-    """A block that finishes if it has committed, and only then."""
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool:
-        persist = cast("Connection[Any]", self.connection).persist
-        if exc_val is None:
-            try:
-                await trio.lowlevel.checkpoint_if_cancelled()  # the last chance not to commit
-            except BaseException as cancelled:
-                await persist(super().__aexit__, type(cancelled), cancelled, None)
-                raise
-        swallow = await persist(super().__aexit__, exc_type, exc_val, exc_tb)
-        if exc_val is None and self.status is self.Status.FAILED:
-            raise errors.OperationalError("the connection was closed before the commit")
-        return swallow
-
-
-class Pipeline(psycopg.AsyncPipeline):
-    """A pipeline that keeps count of its answers where a commit fails.
-
-    That is where a Sync has two answers: why it failed, and its own. psycopg expects one, and then
-    either says that it "cannot exit pipeline mode while busy", or pops from an empty queue.
-    """
-
-    def _enqueue_sync(self) -> None:
-        super()._enqueue_sync()
-        self.result_queue[-1] = SYNC
-
-    def _process_results(self, queued: Any, results: list[pq.abc.PGresult]) -> None:
-        if queued is SYNC:
-            queued = None  # psycopg's for all that has no cursor
-            if results[0].status == pq.ExecStatus.FATAL_ERROR:
-                self.result_queue.appendleft(SYNC)
-        super()._process_results(queued, results)
 
 
 class Connection(psycopg.AsyncConnection[Row]):
@@ -134,10 +94,13 @@ class Connection(psycopg.AsyncConnection[Row]):
     )
     lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
     is_pooled = False
+    _prepared: PreparedStatements
 
     def __init__(self, pgconn: pq.abc.PGconn, *args: AsyncRowFactory[Row]) -> None:
         super().__init__(pgconn, *args)
         self.lock = ConnectionLock()
+        self.cursor_factory, self.server_cursor_factory = Cursor, ServerCursor
+        self._prepared = PreparedStatements()
         self._aborting = False
         self._rested = 0.0
         keep_from_children(self)
@@ -236,9 +199,11 @@ class Connection(psycopg.AsyncConnection[Row]):
     # It has no `timeout`: should psycopg come to use one, that must not go unnoticed.
     async def wait(self, gen: PQGen[RV], interval: float = 0.0) -> RV:  # type: ignore[override]
         """Run one of psycopg's generators; all that it does to the server goes this way."""
+        started = False
         try:
             await patiently(trio.lowlevel.checkpoint_if_cancelled)  # nothing is sent so far
             self._check_not_aborting()
+            started = True
             fd, want = self.pgconn.socket, next(gen)
             while True:
                 ready = await patiently(until_ready, fd, want)
@@ -251,8 +216,12 @@ class Connection(psycopg.AsyncConnection[Row]):
             return cast("RV", stop.value)
         except (OSError, trio.ClosedResourceError) as error:
             raise errors.OperationalError("the connection was closed") from error
-        except (trio.Cancelled, KeyboardInterrupt):
-            if self.pgconn.transaction_status == ACTIVE:
+        except psycopg.Error:
+            self._prepared.forget()
+            raise
+        except (trio.Cancelled, KeyboardInterrupt, BaseExceptionGroup):
+            # In a pipeline, what was sent before belongs to the task that will end the pipeline.
+            if self.pgconn.transaction_status == ACTIVE and (started or not self._pipeline):
                 await self.abort()
             raise
         finally:
@@ -262,6 +231,17 @@ class Connection(psycopg.AsyncConnection[Row]):
     def _check_not_aborting(self) -> None:
         if self._aborting:
             raise errors.OperationalError("another task is closing the connection")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether anybody can go on with the connection: nothing is under way or left open."""
+        return (
+            self.pgconn.transaction_status == IDLE
+            and not self.pgconn.pipeline_status
+            and not self._pipeline
+            and not self._num_transactions
+            and not self.lock.locked()
+        )
 
     async def _breathe(self) -> None:
         """Let other tasks run, where a COPY or a pipeline never has to wait."""
@@ -300,10 +280,10 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def _stop_query(self) -> None:
         fd = self.pgconn.socket
         trio.lowlevel.notify_closing(fd)
-        # COPY FROM and a pipeline only answer once they know that no more will come.
+        # COPY FROM and a pipeline only answer when asked to; a Sync would also commit.
         with suppress(psycopg.OperationalError):
             if self.pgconn.pipeline_status:
-                self.pgconn.pipeline_sync()
+                self.pgconn.send_flush_request()
             else:
                 self.pgconn.put_copy_end(b"cancelled")
             self.pgconn.flush()
@@ -369,9 +349,19 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
-        """Run a block in a pipeline; what fails in it, its commit too, is raised at its end."""
-        self._pipeline = self._pipeline or Pipeline(self)
-        async with super().pipeline() as pipeline:
+        """Run a block in a pipeline; what fails in it, its commit too, is raised at its end.
+
+        If cancelled, the connection is closed. What the block did since its last Sync is then
+        undone, unless the end of the pipeline, with its own Sync, was under way.
+        """
+        async with AsyncExitStack() as stack:
+            async with self.lock:
+                pipeline = await stack.enter_async_context(self._pipeline or Pipeline(self))
+            yield pipeline
+
+    @asynccontextmanager
+    async def _pipeline_nolock(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        async with Pipeline(self, _no_lock=True) as pipeline:
             yield pipeline
 
     def end_transaction(self) -> None:

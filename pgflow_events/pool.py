@@ -123,7 +123,7 @@ class Pool:
         except psycopg.Error as error:
             logger.warning("dropping a connection that cannot be rolled back: %s", error)
         finally:
-            if self._open and is_whole(conn):
+            if self._open and conn.is_whole:
                 self._idle.append(conn)
             else:
                 await conn.abort()
@@ -136,13 +136,3 @@ def is_stale(conn: Connection[Any]) -> bool:
     poll = select.poll()
     poll.register(conn.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def is_whole(conn: Connection[Any]) -> bool:
-    """Tell whether another task can go on with the connection: nothing is under way."""
-    info = conn.info
-    return (
-        info.transaction_status == TransactionStatus.IDLE
-        and not info.pipeline_status
-        and not conn.lock.locked()
-    )

@@ -134,6 +134,20 @@ async def test_a_connection_left_in_a_block_is_dropped(empty_database, open_bloc
             await block.__aexit__(None, None, None)
 
 
+async def test_a_connection_whose_block_was_committed_behind_its_back_is_dropped(empty_database):
+    """The next transaction on it would take itself for one within another."""
+    async with Pool(empty_database, max_size=1, timeout=1) as pool:
+        async with pool.connection() as conn:
+            block = conn.transaction()
+            await block.__aenter__()
+            await conn.execute("commit")
+        assert conn.closed
+        async with pool.connection() as conn, conn.transaction():
+            await backend(conn)
+        with pytest.raises(psycopg.OperationalError):
+            await block.__aexit__(None, None, None)
+
+
 async def test_a_closed_pool_lends_nothing_and_keeps_nothing(empty_database):
     async with Pool(empty_database) as pool:
         await borrowed(pool)

@@ -1,7 +1,7 @@
-"""What `pgflow_events.connection` takes for granted of psycopg but psycopg does not promise.
+"""What `connection.py`, `blocks.py` and `prepared.py` take for granted and nobody promises.
 
 psycopg's internals move in patch releases. When one of these tests fails with a new
-release, read what changed in psycopg before adapting `connection.py`.
+release, read what changed in psycopg before adapting them.
 """
 
 import ast
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import capabilities, conninfo, pq
+from psycopg import capabilities, conninfo, errors, pq
+from psycopg._preparing import PrepareManager
 from psycopg.adapt import AdaptersMap
 from psycopg.types import json
 from psycopg.waiting import Ready, Wait
@@ -37,10 +38,26 @@ SIGNATURES = {
     psycopg.AsyncConnection._should_cancel: ["self"],
     psycopg.AsyncConnection._try_cancel: ["self", "timeout"],
     psycopg.AsyncPipeline.__init__: ["self", "conn", "_no_lock"],
+    psycopg.AsyncConnection._pipeline_nolock: ["self"],
+    psycopg.AsyncPipeline.__aenter__: ["self"],
+    psycopg.AsyncPipeline.__aexit__: ["self", "exc_type", "exc_val", "exc_tb"],
+    psycopg.AsyncPipeline._enter_gen: ["self"],
+    psycopg.AsyncPipeline._exit_gen: ["self"],
+    psycopg.AsyncPipeline._fetch_gen: ["self", "flush"],
+    psycopg.AsyncPipeline._exit: ["self", "exc"],
     psycopg.AsyncPipeline._enqueue_sync: ["self"],
     psycopg.AsyncPipeline._process_results: ["self", "queued", "results"],
     psycopg.AsyncTransaction.__init__: ["self", "connection", "savepoint_name", "force_rollback"],
     psycopg.AsyncTransaction.__aexit__: ["self", "exc_type", "exc_val", "exc_tb"],
+    psycopg.AsyncCursor._fetch_pipeline: ["self"],
+    psycopg.AsyncCursor._close: ["self"],
+    psycopg.AsyncServerCursor.close: ["self"],
+    PrepareManager.__init__: ["self"],
+    PrepareManager.get: ["self", "query", "prepare"],
+    PrepareManager.key: ["query"],
+    PrepareManager.maybe_add_to_cache: ["self", "query", "prep", "name"],
+    PrepareManager.validate: ["self", "key", "prep", "name", "results"],
+    PrepareManager.maintain_gen: ["self", "conn"],
     capabilities.has_cancel_safe: ["check"],
     conninfo.conninfo_attempts: ["params"],
     conninfo.timeout_from_conninfo: ["params"],
@@ -57,8 +74,8 @@ PGCONN = [
     "notifies",
     "notify_handler",
     "pipeline_status",
-    "pipeline_sync",
     "put_copy_end",
+    "send_flush_request",
     "socket",
     "transaction_status",
 ]
@@ -147,8 +164,8 @@ def test_a_connection_has_the_attributes_we_set():
     pgconn = pq.PGconn.connect_start(b"hostaddr=127.0.0.1 port=1")
     conn = psycopg.AsyncConnection(pgconn)
     pgconn.finish()
-    ours = {"lock", "row_factory", "cursor_factory"}
-    private = {"_adapters", "_autocommit", "_closed", "_pipeline"}
+    ours = {"lock", "row_factory", "cursor_factory", "server_cursor_factory"}
+    private = {"_adapters", "_autocommit", "_closed", "_num_transactions", "_pipeline", "_prepared"}
     assert ours | private <= vars(conn).keys()
     assert (conn._adapters, conn._pipeline) == (None, None)
     assert (conn._autocommit, conn._closed) == (False, False)
@@ -157,6 +174,63 @@ def test_a_connection_has_the_attributes_we_set():
 @pytest.mark.parametrize("name", PGCONN)
 def test_the_libpq_wrapper_has(name):
     assert name in dir(pq.PGconn.connect_start(b"hostaddr=127.0.0.1 port=1"))
+
+
+def test_prepared_statements_are_kept_as_we_know_it():
+    prepared = PrepareManager()
+    assert vars(prepared).keys() == {"_counts", "_names", "_prepared_idx", "_to_flush"}
+    prepared._names[b"select", ()] = b"name"
+    prepared.clear()
+    assert list(prepared._to_flush) == [None]  # for DEALLOCATE ALL
+
+
+def attributes_set(module: str, *names: str) -> set[str]:
+    """The functions of a module that set one of the attributes, also of something else."""
+    return {
+        function.name
+        for function in ast.walk(parse(module))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and node.attr in names
+    }
+
+
+def test_names_of_prepared_statements_never_repeat():
+    assert attributes_set("_preparing", "_prepared_idx") == {"__init__", "get"}
+
+
+def test_a_connection_has_a_pipeline_where_we_say_so_only():
+    assert attributes_set("connection_async", "_pipeline") == {"pipeline", "_pipeline_nolock"}
+    assert not [module for module in MODULES if attributes_set(module, "_pipeline") - {"__init__"}]
+
+
+def test_all_the_answers_of_a_pipeline_go_through_two_functions():
+    """They raise what they find, so that wait() hears of each error."""
+    callers = {
+        function.name
+        for function in methods("_pipeline_base", "BasePipeline")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and node.attr == "_process_results"
+    }
+    assert callers == {"_communicate_gen", "_fetch_gen"}
+    assert issubclass(errors.PipelineAborted, psycopg.Error)
+
+
+def test_a_query_notes_its_statement_before_it_waits_and_all_is_deallocated_after_it():
+    (maybe_prepare,) = (
+        m for m in methods("_cursor_base", "BaseCursor") if m.name == "_maybe_prepare_gen"
+    )
+    calls = [
+        n.func.attr
+        for n in ast.walk(maybe_prepare)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+    ]
+    assert {"_get_prepared", "maybe_add_to_cache", "validate"} <= set(calls)
+    for method in methods("_cursor_base", "BaseCursor"):
+        if method.name.startswith("_execute_gen") or method.name.startswith("_executemany_gen"):
+            assert "maintain_gen" in ast.unparse(method.body[-1]), method.name
 
 
 def test_a_transaction_that_could_not_end_is_called_failed():
