@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 import psycopg
 import trio
 from psycopg import errors, pq
+from psycopg.abc import PQGen
 from psycopg.rows import Row
 
 from pgflow_events.prepared import PreparedStatements
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 class Breakable(Protocol):
     """What is asked of :class:`~pgflow_events.connection.Connection` here."""
+
+    streamed: bool
 
     async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         """Await *step* to its end, even when cancelled."""
@@ -91,6 +94,13 @@ class Pipeline(psycopg.AsyncPipeline):
         finally:
             self._exit(exc_val)
 
+    def _enter_gen(self) -> PQGen[None]:
+        yield from super()._enter_gen()
+        if self.level == 1 and cast("Breakable", self._conn).streamed:
+            # The libpq would give the first answer row by row too. That of a Sync has no rows.
+            self._enqueue_sync()
+            cast("Breakable", self._conn).streamed = False
+
     def _exit(self, exc: BaseException | None) -> None:
         try:
             super()._exit(exc)
@@ -111,23 +121,35 @@ class Pipeline(psycopg.AsyncPipeline):
         try:
             super()._process_results(queued, results)
         except psycopg.Error:
+            if queued:  # its cursor says so as well: another task may be reading here
+                queued[0].pgresult = results[-1]
             raise
         except Exception as error:  # of a row factory: psycopg would lose the answers that follow
             raise errors.ProgrammingError(f"cannot make rows of an answer: {error}") from error
 
 
 class Cursor(psycopg.AsyncCursor[Row]):
-    """A cursor whose pipeline may be ended by another task while it waits for its turn."""
+    """A cursor whose pipeline or connection another task may end before the answer is there."""
+
+    __slots__ = ()
+
+    def _stream_send_gen(self, *args: Any, **kwargs: Any) -> PQGen[None]:
+        cast("Breakable", self._conn).streamed = True
+        return super()._stream_send_gen(*args, **kwargs)
 
     async def _fetch_pipeline(self) -> None:
-        pipeline = self._conn._pipeline
-        if pipeline and not self.pgresult and self._execmany_returning is not False:
+        if self.pgresult or self._execmany_returning is False:
+            return
+        self._conn._check_connection_ok()  # rather than "no result available"
+        if pipeline := self._conn._pipeline:
             async with self._conn.lock:
                 await self._conn.wait(pipeline._fetch_gen(flush=True))
 
 
-class ServerCursor(psycopg.AsyncServerCursor[Row]):
+class ServerCursor(psycopg.AsyncServerCursor[Row], Cursor[Row]):
     """A server's cursor that is closed in any case, and on the server if that still answers."""
+
+    __slots__ = ()
 
     async def close(self) -> None:
         """Close the cursor; if cancelled, within the `grace` of the connection."""

@@ -76,6 +76,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             with these a dead server is noticed within about half a minute.
         settings: Server options, put before those of the DSN; left out for those who
             refuse them, as PgBouncer does.
+        streamed: Whether a query was streamed since the last pipeline.
         is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
             may then be lost with each transaction; statements are not prepared.
     """
@@ -93,6 +94,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=60s"
     )
     lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
+    streamed = False
     is_pooled = False
     _prepared: PreparedStatements
 

@@ -190,6 +190,19 @@ async def test_tasks_that_share_a_pipeline_get_their_own_answers(conn):
     assert conn.info.pipeline_status == PipelineStatus.OFF
 
 
+async def test_a_pipeline_after_a_stream_gets_whole_answers(conn):
+    """The libpq goes on to give single rows, until a query outside of a pipeline."""
+    series = "select generate_series(1, 3)"
+    rows = [(1,), (2,), (3,)]
+    async with conn.cursor() as cursor:
+        assert [row async for row in cursor.stream(series)] == rows
+        async with conn.pipeline():
+            assert await (await conn.execute(series)).fetchall() == rows
+        assert [row async for row in cursor.stream(series)] == rows
+        await cursor.executemany(series + " where %s", [(True,), (False,)], returning=True)
+        assert [await answer.fetchall() async for answer in cursor.results()] == [rows, []]
+
+
 async def test_a_row_factory_that_fails_leaves_the_others_their_answers(conn):
     def fail(_cursor):
         raise ZeroDivisionError
@@ -206,6 +219,18 @@ async def test_a_row_factory_that_fails_leaves_the_others_their_answers(conn):
     with pytest.raises(psycopg.ProgrammingError, match="cannot make rows"):
         await query()
     assert [await cursor.fetchone() for cursor in cursors] == [(n,) for n in range(5)]
+
+
+async def test_an_error_that_another_task_has_read_is_that_of_its_cursor(conn):
+    async with conn.pipeline():
+        failed = await conn.execute("select 1 / 0")
+        skipped = await conn.execute("select 1")
+        with pytest.raises(errors.DivisionByZero):
+            await skipped.fetchone()
+        with pytest.raises(errors.DivisionByZero):
+            await failed.fetchone()
+        with pytest.raises(errors.PipelineAborted):
+            await skipped.fetchone()
 
 
 async def test_many_rows_whose_commit_fails_say_why(conn):
