@@ -15,6 +15,7 @@ import psycopg
 import trio
 
 from blobstore import Blob, Blobs, Loaded, Owner
+from pgflow_events.blocking import Standstills
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
 from pgflow_events.failures import look_at
 from pgflow_events.flow import Context, Flow, Node, Step
@@ -66,6 +67,7 @@ class Executor:
         self._running: dict[object, ClaimedTask] = {}
         # The attempts without an outcome, and since when, by the address of the task.
         self._open: dict[int, tuple[ClaimedTask, float]] = {}
+        self._standstills = Standstills(self._open)
         self._begun = trio.Event()
         self._pid = os.getpid()
 
@@ -115,13 +117,13 @@ class Executor:
 
     async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
         """The blobs of one task. What is wrong with them is its own failure."""
-        with trio.move_on_at(deadline):
+        with self._standstills.limit(task, deadline):
             try:
                 return await self._load(refs)
             except psycopg.Error as error:
                 failure = PermanentError if verdict_of(error) is Verdict.NEVER else PgflowError
                 raise failure(f"the input cannot be loaded: {reason(error)}") from error
-        raise HandlerTimeout(not_loaded(task))
+        raise HandlerTimeout(self._not_loaded(task))
 
     async def _load(self, refs: Refs) -> Loaded:
         return await self._blobs.load(
@@ -134,22 +136,36 @@ class Executor:
 
         Like those in threads they are left to end by themselves, and their slots are free.
         """
+        with self._standstills.watch():
+            await self._give_up_late()
+
+    async def _give_up_late(self) -> None:
         while True:
             await self._begun.wait()
             while self._open:
                 await trio.sleep(TICK)
                 late = trio.current_time() - PATIENCE
                 for task, claimed in list(self._open.values()):
-                    if claimed + task.timeout < late:
+                    if claimed + task.timeout + self._standstills.of(task) < late:
                         await self._give_up(task)
             self._begun = trio.Event()
 
     async def _give_up(self, task: ClaimedTask) -> None:
         if any(running is task for running in self.running):
             log.error("%s does not heed its timeout: it is given up", task)
-            await self._fail(task, HandlerTimeout(f"{too_long(task)} and goes on"))
+            await self._fail(task, HandlerTimeout(f"{self._too_long(task)} and goes on"))
         else:
-            await self._fail(task, HandlerTimeout(not_loaded(task)))
+            await self._fail(task, HandlerTimeout(self._not_loaded(task)))
+
+    def _not_loaded(self, task: ClaimedTask) -> str:
+        """What is said where the handler was not called in time."""
+        beside = self._standstills.beside(task)
+        return f"the input was not loaded within the timeout of {task.timeout} s{beside}"
+
+    def _too_long(self, task: ClaimedTask) -> str:
+        """What is said of a handler that was cancelled at its timeout."""
+        beside = self._standstills.beside(task)
+        return f"the handler took longer than its timeout of {task.timeout} s{beside}"
 
     def _refs(self, task: ClaimedTask) -> Refs:
         """The blobs that the handler asks for, and the nodes that ask."""
@@ -186,11 +202,11 @@ class Executor:
     ) -> Outcome:
         if loaded is None and (refs := self._refs(task)):
             loaded = await self._load_by(deadline, task, refs)
-        with trio.move_on_at(deadline) as scope:
+        with self._standstills.limit(task, deadline) as scope:
             return await self._succeed(task, loaded, scope)
-        if trio.current_time() < deadline:
+        if trio.current_time() < deadline + self._standstills.of(task):
             raise PgflowError("the handler cancelled its own scope")
-        raise HandlerTimeout(too_long(task))
+        raise HandlerTimeout(self._too_long(task))
 
     async def _succeed(
         self, task: ClaimedTask, loaded: Loaded | None, scope: trio.CancelScope
@@ -320,13 +336,3 @@ def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise PermanentError(f"the input cannot be read: {error}") from None
     return inputs
-
-
-def not_loaded(task: ClaimedTask) -> str:
-    """What is said where the handler was not called in time."""
-    return f"the input was not loaded within the timeout of {task.timeout} s"
-
-
-def too_long(task: ClaimedTask) -> str:
-    """What is said of a handler that was cancelled at its timeout."""
-    return f"the handler took longer than its timeout of {task.timeout} s"
