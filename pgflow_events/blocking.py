@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import dropwhile
@@ -50,10 +50,11 @@ class Standstills:
 
     Args:
         attempts: Those without an outcome, and since when, by the address of their task.
+        hold: Called where some of these may have lapsed meanwhile.
     """
 
-    def __init__(self, attempts: Open) -> None:
-        self._attempts = attempts
+    def __init__(self, attempts: Open, hold: Callable[[], object]) -> None:
+        self._attempts, self._hold = attempts, hold
         self._past: list[Past] = []
         self._scopes: dict[int, trio.CancelScope] = {}
         self._warned: dict[str, float] = {}
@@ -101,6 +102,8 @@ class Standstills:
         for address, scope in self._scopes.items():
             if address in self._attempts:  # others were given up
                 scope.deadline += past.counts_not(*self._attempts[address])
+        if any(claimed + task.timeout < past.ended for task, claimed in self._attempts.values()):
+            self._hold()
 
     def _warn(self, standstill: Standstill, sights: Sequence[Sight]) -> None:
         sight = most_seen(sights)

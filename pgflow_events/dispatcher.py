@@ -10,6 +10,7 @@ import trio
 from pgflow_events.queries import Claim, ClaimedTask
 
 REST = 0.005  # seconds after a claim in vain: what a flood of forged notifications costs at most
+HOLD = 1.0  # seconds without claims, after a standstill in which attempts may have lapsed
 LAST_CLAIM = 5.0  # seconds a claim under way may still take once closed: the database may be down
 
 
@@ -57,6 +58,7 @@ class Dispatcher:
         self._claiming = trio.CancelScope()
         self._due = inf
         self._closing = False
+        self._held_until = -inf
         # A notification is a hint: any number of them while busy make one claim.
         self._ring, self._bell = trio.open_memory_channel[None](1)
         self._poll_interval = inf
@@ -64,6 +66,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Claim and start tasks, until closed and no call that claims is under way."""
         while not self._closing or self._calls:
+            await self.until_free_to_claim()
             if self._free and not self._closing and not await self._fill():
                 await trio.sleep(REST)
             with trio.CancelScope(deadline=self._deadline()) as self._timer:
@@ -92,6 +95,15 @@ class Dispatcher:
         self._poll_interval = seconds
         self._timer.deadline = self._deadline()
 
+    def hold(self) -> None:
+        """Claim nothing for a moment: attempts may have lapsed whose outcomes are at hand."""
+        self._held_until = trio.current_time() + HOLD
+
+    async def until_free_to_claim(self) -> None:
+        """Wait until what is at hand after :meth:`hold` is committed."""
+        if trio.current_time() < self._held_until:
+            await trio.sleep_until(self._held_until)
+
     def close(self) -> None:
         """Claim no more; what runs goes on."""
         self._closing = True
@@ -116,7 +128,7 @@ class Dispatcher:
 
     def _quantity(self, own: int | None) -> int:
         """Tasks that may be claimed now."""
-        if self._closing:
+        if self._closing or trio.current_time() < self._held_until:
             return 0
         # Where somebody else has claimed the large one meanwhile, the allowance made for it
         # would let in any number of others.

@@ -44,6 +44,7 @@ class Executor:
         settle: Takes the outcome of an attempt.
         resources: The user's own, for :attr:`Context.resources`.
         hooks: Told of every attempt that ended.
+        hold: Called where attempts may have lapsed in a standstill of the loop.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Executor:
         *,
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
+        hold: Callable[[], object] = lambda: None,
     ) -> None:
         self._flows = {flow.slug: flow for flow in flows}
         self._thresholds: dict[str, Mapping[str, int]] = {}
@@ -67,7 +69,7 @@ class Executor:
         self._running: dict[object, ClaimedTask] = {}
         # The attempts without an outcome, and since when, by the address of the task.
         self._open: dict[int, tuple[ClaimedTask, float]] = {}
-        self._standstills = Standstills(self._open)
+        self._standstills = Standstills(self._open, hold)
         self._begun = trio.Event()
         self._pid = os.getpid()
 

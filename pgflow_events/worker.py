@@ -157,6 +157,7 @@ class Worker:
                 self._settle,
                 resources=resources,
                 hooks=self._hooks,
+                hold=self._dispatcher.hold,
             )
             async with trio.open_nursery() as roles:
                 await self._listen(roles)
@@ -321,6 +322,7 @@ class Worker:
     async def _fail_lapsed(self) -> None:
         """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
         async for _ in self._lapsed:
+            await self._dispatcher.until_free_to_claim()
             if not await self._claims.fail_lapsed():
                 await trio.sleep(HELD)
             self._dispatcher.wake()
