@@ -66,7 +66,7 @@ class LoopWatch(trio.abc.Instrument):
     def __enter__(self) -> Self:
         self._root = trio.lowlevel.current_root_task()
         self._ident = threading.get_ident()
-        self._cpu_clock = time.pthread_getcpuclockid(self._ident)
+        self._cpu_clock = cpu_clock(self._ident)
         gc.callbacks.append(self._note_collection)
         self._thread = threading.Thread(target=self._look_on, name="loop watch", daemon=True)
         self._thread.start()
@@ -155,6 +155,13 @@ class LoopWatch(trio.abc.Instrument):
         stack = known or calls(sys._current_frames().get(self._ident))  # noqa: SLF001 - documented
         if self._began == began:
             self._sights.append(Sight(task, stack))
+
+
+def cpu_clock(thread: int) -> int:
+    """The clock of the processor's time for a thread; where there is none, for the process."""
+    if hasattr(time, "pthread_getcpuclockid"):
+        return time.pthread_getcpuclockid(thread)
+    return time.CLOCK_PROCESS_CPUTIME_ID
 
 
 def running_task(root: trio.lowlevel.Task | None) -> trio.lowlevel.Task | None:
