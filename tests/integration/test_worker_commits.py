@@ -63,6 +63,54 @@ async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good
     assert task.attempts_count == 1
 
 
+FULL_FOR_A_MOMENT = (
+    "create sequence pgflow.tries",
+    """
+create function no_room() returns trigger language plpgsql as $$
+begin
+  if nextval('pgflow.tries') in (2, 8) then
+    raise disk_full using message = 'no space left on device';
+  end if;
+  return new;
+end $$
+""",
+    """
+create trigger no_room before insert on pgflow.output_blobs
+for each row execute function no_room()
+""",
+)
+
+
+async def test_a_disk_that_is_full_for_a_moment_costs_no_attempt(client, work, database):
+    """In one pipeline the same statement is refused, skipped, and sent again."""
+    await execute(database, *FULL_FOR_A_MOMENT)
+    flow = Flow("flow", max_attempts=5, base_delay=0)
+    together = Together(12)
+
+    @flow.step(flow.input)
+    async def step(number):
+        await together.wait()
+        return f"{number}{PAGE}"
+
+    await work(flow, settings=Settings(connections=2))
+    runs = await client.start_many(flow, list(range(12)))
+    assert [await run.result() for run in runs] == [{"step": f"{n}{PAGE}"} for n in range(12)]
+    assert await rows(database, "select from pgflow.step_tasks where attempts_count <> 1") == []
+
+
+class Together:
+    """Holds so many tasks back until all of them wait."""
+
+    def __init__(self, number: int) -> None:
+        self._missing, self._all = number, trio.Event()
+
+    async def wait(self) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self._all.set()
+        await self._all.wait()
+
+
 DEFERRED = """
 create function refuse() returns trigger language plpgsql as $$
   begin raise check_violation using message = 'no poison'; end
