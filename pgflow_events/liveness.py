@@ -66,6 +66,7 @@ class Liveness:
         self._pool = Pool(settings.listen_dsn or dsn, max_size=1, on_connect=self._on_connect)
         # A wait that is not answered in time has lost its server.
         self._watching = Calls(self._pool, settings.check_interval + settings.call_timeout)
+        self._has_left = False
         self._hint, self._hints = trio.open_memory_channel[None](1)
         self._connected_at = inf
         self._overtaken = trio.Event()
@@ -82,7 +83,7 @@ class Liveness:
         A lock would stay behind in the session that a pooler lends for a transaction: a worker
         that takes no seat is not watched, and has the timeouts of its tasks.
         """
-        if self._is_in_doubt(connection):
+        if self._is_in_doubt(connection) or self._has_left:
             return
         host = socket.gethostname()
         try:
@@ -133,10 +134,11 @@ class Liveness:
 
     async def leave(self, calls: Calls, patience: float) -> None:
         """Go, and leave no task claimed. If that fails, the peers take us for dead: it will do."""
+        self._has_left = True  # a listener that comes back has no seat any more
+        self._pool.hurry(patience)
         try:
             with trio.fail_after(patience):
-                async with calls.connection() as connection:
-                    await seats.leave_seat(connection, self._id)
+                await calls.make(lambda connection: seats.leave_seat(connection, self._id))
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             log.warning("could not take leave of the other workers: %s", reason(error))
 

@@ -50,6 +50,8 @@ class Pool:
         self._on_connect, self._connect_kwargs = on_connect, connect_kwargs
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: list[Connection[TupleRow]] = []
+        self._lent: set[Connection[TupleRow]] = set()
+        self._grace: float | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -84,12 +86,20 @@ class Pool:
         await self._acquire_slot()
         try:
             conn = await self._take()
+            self._lent.add(conn)
             try:
                 yield conn
             finally:
                 await self._give_back(conn)
+                self._lent.remove(conn)
         finally:
             self._slots.release()
+
+    def hurry(self, grace: float) -> None:
+        """From now on, clean up within `grace` seconds after a cancellation."""
+        self._grace = grace
+        for conn in (*self._idle, *self._lent):
+            conn.grace = grace
 
     async def _acquire_slot(self) -> None:
         with trio.move_on_after(self.timeout):
@@ -108,6 +118,8 @@ class Pool:
 
     async def _connect(self) -> Connection[TupleRow]:
         conn = await Connection.connect(self.conninfo, **self._connect_kwargs)
+        if self._grace is not None:
+            conn.grace = self._grace
         if self._on_connect:
             try:
                 await self._on_connect(conn)

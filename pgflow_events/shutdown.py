@@ -4,8 +4,10 @@ import logging
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from types import TracebackType
+from contextlib import asynccontextmanager, nullcontext, suppress
+from types import FrameType
 from typing import NoReturn, Self
 
 import trio
@@ -16,8 +18,52 @@ LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the proces
 log = logging.getLogger("pgflow_events.worker")
 
 
+class Signals:
+    """SIGTERM and SIGINT, kept in their order until they are asked for. A context."""
+
+    def __init__(self) -> None:
+        self._names: deque[str] = deque()
+        self._come = trio.Event()
+        self._trio: trio.lowlevel.TrioToken | None = None
+
+    @classmethod
+    def kept(cls) -> Self:
+        """Those of a process that is about to call ``trio.run()``, and ends when that returns.
+
+        One that comes too early is heeded, and one that comes when all is done changes nothing.
+        """
+        return cls().__enter__()
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._heed) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heed(self, number: int, _: FrameType | None) -> None:
+        # It runs between any two instructions of the main thread, and may call no more than this.
+        self._names.append(signal.Signals(number).name)
+        if self._trio:
+            with suppress(trio.RunFinishedError):
+                self._trio.run_sync_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._come.set()
+
+    async def next(self) -> str:
+        """The name of the next signal. For one task at a time."""
+        self._trio = trio.lowlevel.current_trio_token()
+        while not self._names:
+            self._come = trio.Event()
+            await self._come.wait()
+        return self._names.popleft()
+
+
 class Shutdown:
-    """The role that heeds SIGTERM and SIGINT. A context, which is left when all is done.
+    """The role that heeds SIGTERM and SIGINT, from before the first connection to the very end.
 
     The first signal stops the claims; handlers have `limit` seconds to finish. The second one, or
     the end of these, cancels them. Those who do not heed that are named in the log, and the process
@@ -27,7 +73,7 @@ class Shutdown:
         limit: Seconds handlers have to finish.
         stop: Claim no more.
         cancel: Cancel the handlers.
-        give_back: Release the tasks that have no outcome.
+        leave: Release the tasks that have no outcome, and take leave of the peers.
         running: What is left of the handlers, as tasks of trio.
         name_running: Log which handlers run.
     """
@@ -38,56 +84,58 @@ class Shutdown:
         *,
         stop: Callable[[], None],
         cancel: Callable[[], None],
-        give_back: Callable[[], Awaitable[None]],
+        leave: Callable[[], Awaitable[None]],
         running: Callable[[], Collection[object]],
         name_running: Callable[[], None],
     ) -> None:
         self._limit = limit
-        self._stop, self._cancel, self._give_back = stop, cancel, give_back
+        self._stop, self._cancel, self._leave = stop, cancel, leave
         self._running, self._name_running = running, name_running
         self._timer: threading.Timer | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
+    @asynccontextmanager
+    async def heeding(self, signals: bool | Signals) -> AsyncIterator[None]:
+        """Heed signals within the block, those that are given or its own; or none at all."""
+        if not signals:
+            yield
+            return
+        with Signals() if signals is True else nullcontext(signals) as received:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._heed, received)
+                    yield
+                    nursery.cancel_scope.cancel()
+            except BaseExceptionGroup as group:  # what comes out of the block is no group
+                raise (group.exceptions[0] if len(group.exceptions) == 1 else group) from None
+            finally:
+                if self._timer:
+                    self._timer.cancel()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    async def _heed(self, signals: Signals) -> None:
+        name = await signals.next()
+        log.info("%s: finishing what is at hand, for up to %g s", name, self._limit)
+        self._be_gone_in(self._limit + LAST_RESORT)
+        self._stop()
+        with trio.move_on_after(self._limit) as scope:
+            log.warning("%s again: leaving at once", await signals.next())
+        if scope.cancelled_caught:
+            log.warning("not done within %g s: cancelling the handlers", self._limit)
+        self._be_gone_in(LAST_RESORT)
+        self._cancel()
+        await trio.sleep(GRACE)
+        if self._running():
+            await self._leave()
+            end_now()
+
+    def expect_end(self) -> None:
+        """Say that the work is done: what is left to do takes little time."""
         if self._timer:
-            self._timer.cancel()
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wait for signals. Cancelled by the worker when it has nothing left to do."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-            task_status.started()
-            name = await next_name(received)
-            log.info("%s: finishing what is at hand, for up to %g s", name, self._limit)
-            self._be_gone_in(self._limit + LAST_RESORT)
-            self._stop()
-            with trio.move_on_after(self._limit) as scope:
-                log.warning("%s again: leaving at once", await next_name(received))
-            if scope.cancelled_caught:
-                log.warning("not done within %g s: cancelling the handlers", self._limit)
             self._be_gone_in(LAST_RESORT)
-            self._cancel()
-            await trio.sleep(GRACE)
-            if self._running():
-                await self._give_back()
-                end_now()
-            await trio.sleep_forever()
 
     def _be_gone_in(self, seconds: float) -> None:
         if self._timer:
             self._timer.cancel()
         self._timer = end_within(seconds, self._name_running)
-
-
-async def next_name(received: AsyncIterator[int]) -> str:
-    """The name of the next signal."""
-    return signal.Signals(await anext(received)).name
 
 
 def end_within(seconds: float, last_words: Callable[[], None] = lambda: None) -> threading.Timer:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVarTuple
 from uuid import uuid4
 
 import trio
@@ -20,6 +20,7 @@ from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.errors import DefinitionError, FlowMismatch
 from pgflow_events.executor import Executor
 from pgflow_events.flow import Flow
+from pgflow_events.leaving import Leaving
 from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
 from pgflow_events.migrations import check_schema
@@ -29,7 +30,7 @@ from pgflow_events.processes import check_installed
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
 from pgflow_events.roles import persist, persist_once_started
 from pgflow_events.settings import Settings
-from pgflow_events.shutdown import Shutdown
+from pgflow_events.shutdown import Shutdown, Signals
 from pgflow_events.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.tally import Tally
 from pgflow_events.telemetry import Hook, log_task
@@ -38,9 +39,11 @@ from pgflow_events.upkeep import SelfCheck, keep_house
 HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
 REHEARSAL = 5.0  # seconds the server has for what it is not to do
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
+HURRY = 1.0  # seconds that a call which is cancelled then may take
 
 log = logging.getLogger("pgflow_events.worker")
 
+Args = TypeVarTuple("Args")
 Resources = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
@@ -57,6 +60,9 @@ class Worker:
 
     Attributes:
         id: Its number, in ``step_tasks.worker_id``.
+        is_stopping: Whether it was told to stop.
+        has_left_tasks: Whether it ended with tasks that were neither settled nor given back, as the
+            database did not answer in time. Its peers free them, or the timeouts do.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Worker:
             object_threshold=self._settings.object_threshold,
         )
         self._tally = Tally()
+        self._leaving = Leaving(self.id, self._calls, self._tally, self._liveness)
         self._has_claimed = trio.Event()
         self._service = Service(
             NotifySocket.of(),
@@ -105,10 +112,15 @@ class Worker:
             self._settings.stop_timeout,
             stop=self._leave,
             cancel=self._cancel,
-            give_back=self._give_back,
-            running=lambda: self._tasks.child_tasks,
+            leave=self._take_leave,
+            running=lambda: self._tasks.child_tasks if self._tasks else (),
             name_running=self._name_running,
         )
+        self.is_stopping = self.has_left_tasks = False
+        self._beginning = trio.CancelScope()
+        """Of what comes before the work, and is given up if the worker is stopped meanwhile."""
+        self._committing = trio.CancelScope()
+        self._tasks: trio.Nursery | None = None
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
@@ -129,7 +141,7 @@ class Worker:
     async def run(
         self,
         *,
-        signals: bool = False,
+        signals: bool | Signals = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Work until :meth:`stop` is called; if cancelled, leave tasks to the other workers.
@@ -137,9 +149,11 @@ class Worker:
         Args:
             signals: Whether this is all the process does, in the main thread: SIGTERM and SIGINT
                 stop the worker, and systemd is told how it is. A second signal, or the end of
-                ``stop_timeout``, cancels the handlers and gives their tasks back. If something
-                does not heed that for 20 seconds, the process ends with exit code 1.
-            task_status: Told when notifications arrive and the first claim is under way.
+                ``stop_timeout``, cancels the handlers and gives their tasks back; further ones
+                change nothing. If something does not heed that for 20 seconds, the process ends
+                with exit code 1.
+            task_status: Told when notifications arrive and the first claim is under way, or when
+                the worker was stopped before.
 
         Raises:
             MigrationError: The database is not at the release of this package.
@@ -148,48 +162,72 @@ class Worker:
         """
         if signals:
             self._service.say("connecting to the database")
-        # The shutdown comes first: whoever closes pool and resources may hang.
-        async with self._shutdown, self._pool, self._resources() as resources:
-            await self._calls.make(self._define)
-            self._executor = Executor(
-                self._flows,
-                self._blobs,
-                self._settle,
-                resources=resources,
-                hooks=self._hooks,
-                hold=self._dispatcher.hold,
-            )
-            async with trio.open_nursery() as roles:
-                await self._listen(roles)
-                for role, name in self._roles():
-                    roles.start_soon(persist, role, name)
-                if signals:
-                    await roles.start(self._shutdown.run)
-                    roles.start_soon(self._service.run)
-                task_status.started()
-                await self._work()
-                await self._give_back()
-                await self._liveness.leave(self._calls, LAST_COMMIT)
-                roles.cancel_scope.cancel()
+        # The shutdown comes first: what closes pool and resources may hang.
+        async with self._shutdown.heeding(signals):
+            with self._beginning:
+                async with self._pool, self._resources() as resources:
+                    if await self._begin(self._calls.make, self._define):
+                        await self._run(resources, task_status, is_service=bool(signals))
+        if not self._tasks:
+            task_status.started()
 
-    def _roles(self) -> Iterator[tuple[Callable[[], Awaitable[object]], str]]:
-        yield partial(self._liveness.run, self._calls), "watch the other workers"
-        yield self._executor.give_up_late, "look for handlers that do not heed their timeout"
+    async def _begin(self, step: Callable[[*Args], Awaitable[object]], *args: *Args) -> bool:
+        """Take a step towards the work; whether the worker was not stopped meanwhile."""
+        with trio.CancelScope() as self._beginning:
+            await step(*args)
+        return not self.is_stopping
+
+    async def _run(
+        self, resources: Mapping[str, Any], task_status: trio.TaskStatus[None], *, is_service: bool
+    ) -> None:
+        self._executor = Executor(
+            self._flows,
+            self._blobs,
+            self._settle,
+            resources=resources,
+            hooks=self._hooks,
+            hold=self._dispatcher.hold,
+        )
+        watch = partial(self._liveness.run, self._calls)
+        async with trio.open_nursery() as presence:
+            async with trio.open_nursery() as upkeep:
+                if await self._begin(self._listen, presence, upkeep):
+                    presence.start_soon(persist, watch, "watch the other workers")
+                    if is_service:
+                        presence.start_soon(self._service.run)
+                    for role, name in self._upkeep():
+                        upkeep.start_soon(persist, role, name)
+                    task_status.started()
+                    await self._work()
+                # They may hold the last connection, which is needed to leave.
+                self._pool.hurry(HURRY)
+                upkeep.cancel_scope.cancel()
+            self._shutdown.expect_end()
+            await self._take_leave()
+            presence.cancel_scope.cancel()
+
+    def _upkeep(self) -> Iterator[tuple[Callable[[], Awaitable[object]], str]]:
         yield partial(keep_house, self._calls, self._blobs, self._slugs, self._settings), "tidy up"
         yield self._claims.run, "mend what cannot be claimed"
         yield self._fail_lapsed, "fail lapsed tasks"
 
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
-        async with trio.open_nursery() as self._commits:
-            self._commits.start_soon(self._completer.run)
-            async with trio.open_nursery() as self._tasks:
-                await persist(self._dispatcher.run, "claim tasks")
-            self._completer.close()
+        with self._committing:
+            async with trio.open_nursery() as commits:
+                commits.start_soon(self._completer.run)
+                async with trio.open_nursery() as watch:
+                    watch.start_soon(persist, self._executor.give_up_late, "give up late handlers")
+                    async with trio.open_nursery() as self._tasks:
+                        await persist(self._dispatcher.run, "claim tasks")
+                    watch.cancel_scope.cancel()
+                self._completer.close()
 
     def stop(self) -> None:
         """Claim no more tasks; :meth:`run` returns when those at hand are done."""
+        self.is_stopping = True
         self._dispatcher.close()
+        self._beginning.cancel()
 
     async def _define(self, connection: Connection) -> None:
         await check_schema(connection)
@@ -200,7 +238,7 @@ class Worker:
                     " Give the new shape a slug of its own"
                 )
 
-    async def _listen(self, roles: trio.Nursery) -> None:
+    async def _listen(self, presence: trio.Nursery, upkeep: trio.Nursery) -> None:
         channels = await self._calls.make(
             lambda connection: queries.task_channels(connection, self._slugs)
         )
@@ -220,8 +258,8 @@ class Worker:
             hear_all,
             on_listen=self._liveness.take_seat,
         )
-        await roles.start(persist_once_started, listener.run, "listen")
-        roles.start_soon(persist, partial(self._check.run, listener), "check notifications")
+        await presence.start(persist_once_started, listener.run, "listen")
+        upkeep.start_soon(persist, partial(self._check.run, listener), "check notifications")
 
     def _status(self) -> str:
         """What systemd shows."""
@@ -241,31 +279,23 @@ class Worker:
         self._service.leave()
 
     def _cancel(self) -> None:
-        self._tasks.cancel_scope.cancel()
-        self._commits.cancel_scope.deadline = trio.current_time() + LAST_COMMIT
+        if self._tasks:
+            self._tasks.cancel_scope.cancel()
+        self._committing.deadline = trio.current_time() + LAST_COMMIT
+        self._pool.hurry(HURRY)
 
     def _name_running(self) -> None:
-        for task in self._executor.running:
+        for task in self._executor.running if self._tasks else ():
             log.error("%s does not heed its cancellation, and ends with the process", task)
 
-    async def _give_back(self) -> None:
-        """Let others have what was cancelled, as if it had never been claimed; sum up."""
+    async def _take_leave(self) -> None:
         self._name_running()
-        if tasks := self._tally.at_hand:
-            try:
-                with trio.fail_after(LAST_COMMIT):
-                    self._tally.released = await self._calls.make(
-                        lambda connection: queries.release_tasks(connection, tasks, self.id)
-                    )
-            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-                log.warning("could not give back %d tasks: %s", len(tasks), reason(error))
-        if done := str(self._tally):
-            log.info("done: %s", done)
+        self.has_left_tasks = not await self._leaving.leave()
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
         self._tally.take(tasks)
         # A commit may outlast the tasks that were cancelled: what it claimed is given back.
-        if not self._tasks.cancel_scope.cancel_called:
+        if self._tasks and not self._tasks.cancel_scope.cancel_called:
             self._tasks.start_soon(self._executor.execute_all, tasks)
 
     async def _claim(self, qty: int, max_bytes: int) -> Claim:
@@ -276,7 +306,7 @@ class Worker:
 
     async def _settle(self, outcome: Outcome) -> None:
         await self._completer.settle(outcome)
-        self._tally.put_down(outcome.task)
+        self._tally.put_down()
 
     async def _complete(
         self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float

@@ -16,7 +16,7 @@ from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.cli.quantities import age, size, size_text
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.settings import Settings, credential
-from pgflow_events.shutdown import LAST_RESORT, end_within
+from pgflow_events.shutdown import LAST_RESORT, Signals, end_within
 from pgflow_events.worker import Worker
 
 DEFAULTS = Settings()
@@ -159,11 +159,14 @@ def worker(
     say_where(settings, objects)
     with database(dsn) as found:
         ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
+        runs = Worker(loaded, found, settings=settings, **options)
         try:
-            trio.run(work, Worker(loaded, found, settings=settings, **options), ready)
+            trio.run(work, runs, ready, Signals.kept())
         finally:
             # Python waits for threads that handlers have left behind.
             end_within(LAST_RESORT)
+    if runs.has_left_tasks:
+        click.get_current_context().exit(1)
 
 
 def say_where(settings: Settings, objects: str | None) -> None:
@@ -176,8 +179,9 @@ def say_where(settings: Settings, objects: str | None) -> None:
         log.info("runs are deleted %s after their end", settings.keep_runs)
 
 
-async def work(runs: Worker, ready: str) -> None:
+async def work(runs: Worker, ready: str, signals: Signals) -> None:
     """Run the worker, and say when it is ready."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(runs.run, signals=True))
-        click.echo(ready)
+        await nursery.start(partial(runs.run, signals=signals))
+        if not runs.is_stopping:
+            click.echo(ready)

@@ -1,4 +1,6 @@
--- Takes leave of the peers. What the worker has claimed and not settled can be claimed at once.
+-- Takes leave of the peers. What the worker has claimed and not settled is given back, as if it had
+-- never been claimed: it has named what it knows of to release_tasks(), and what is left is of a claim
+-- whose answer it did not wait for. A commit that it did not wait for may have left notifications owed.
 create or replace function pgflow.leave_seat(worker_id uuid)
 returns void
 language plpgsql
@@ -7,15 +9,19 @@ as $$
 #variable_conflict use_column
 declare
   slugs text[];
-  freed text[];
 begin
   delete from pgflow.worker_seats w where w.worker_id = leave_seat.worker_id
   returning w.flow_slugs into slugs;
   if not found then
     return;
   end if;
-  freed := pgflow.free_tasks(leave_seat.worker_id, slugs);
-  perform pg_notify(pgflow.channel('tasks', slug), '') from unnest(freed) as f (slug);
+  perform pgflow.release_tasks(
+    array_agg(t.run_id), array_agg(t.step_slug), array_agg(t.task_index), array_agg(t.attempts_count),
+    leave_seat.worker_id
+  )
+  from pgflow.worker_tasks(leave_seat.worker_id, slugs) t
+  having count(*) > 0;
+  perform pgflow.notify_owed(slugs, slugs);
   perform pg_notify(pgflow.channel('workers', ''), '');
 end
 $$;

@@ -157,7 +157,7 @@ async def test_a_handler_that_takes_longer_than_the_stop_timeout_is_cancelled_an
 async def test_where_nothing_can_be_given_back_it_leaves_all_the_same(
     client, database, closed, caplog, monkeypatch
 ):
-    monkeypatch.setattr("pgflow_events.worker.LAST_COMMIT", 0.2)
+    monkeypatch.setattr("pgflow_events.leaving.GIVE_BACK", 0.2)
     patient = Patient()
     worker = Worker([patient.flow], database, settings=Settings(stop_timeout=0.1))
     with trio.fail_after(10):
@@ -169,4 +169,5 @@ async def test_where_nothing_can_be_given_back_it_leaves_all_the_same(
             await patient.running.wait()
             await closed(True)
             signal.raise_signal(signal.SIGTERM)
-    assert "could not give back 1 tasks" in caplog.text
+    assert "1 of 1 tasks could not be given back" in caplog.text
+    assert worker.has_left_tasks

@@ -140,6 +140,8 @@ def test_who_leaves_gives_back_what_is_unfinished(claimed):
     claimed.value("select pgflow.leave_seat(%s)", WORKER)
     assert seats(claimed) == {}
     assert claimed.hidden_for(1) < 0
+    read = "select attempts_count, worker_id from pgflow.step_tasks where message_id = 1"
+    assert claimed.rows(read) == [(0, None)]
     claimed.value("select pgflow.leave_seat(%s)", WORKER)  # again
 
 
