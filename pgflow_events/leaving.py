@@ -10,11 +10,13 @@ import trio
 from pgflow_events import queries
 from pgflow_events.calls import Calls, one_line
 from pgflow_events.liveness import Liveness
+from pgflow_events.pool import Pool
 from pgflow_events.queries import ClaimedTask
 from pgflow_events.tally import Tally
 
 # Seconds each may take. What its cancellation takes then comes on top.
 GIVE_BACK, TAKE_LEAVE = 5.0, 2.0
+TRY = 0.4  # of these: what is not answered by then is said again, on another connection
 
 log = logging.getLogger("pgflow_events.worker")
 
@@ -24,13 +26,13 @@ class Leaving:
 
     Args:
         worker_id: Of the worker.
-        calls: On its pool.
+        pool: Its connections.
         tally: What it has at hand.
         liveness: What has its seat.
     """
 
-    def __init__(self, worker_id: UUID, calls: Calls, tally: Tally, liveness: Liveness) -> None:
-        self._worker_id, self._calls = worker_id, calls
+    def __init__(self, worker_id: UUID, pool: Pool, tally: Tally, liveness: Liveness) -> None:
+        self._worker_id, self._pool = worker_id, pool
         self._tally, self._liveness = tally, liveness
 
     async def leave(self) -> bool:
@@ -40,27 +42,27 @@ class Leaving:
         """
         tasks = self._tally.at_hand
         with trio.move_on_after(GIVE_BACK) as limit:
-            await self._give_back(tasks)
+            await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
         if left := self._tally.at_hand:
             reason = ": the database does not answer" if limit.cancelled_caught else ""
             log.error("%d of %d tasks could not be given back%s", len(left), len(tasks), reason)
-        await self._liveness.leave(self._calls, TAKE_LEAVE)
+        await self._liveness.leave(Calls(self._pool, TRY * TAKE_LEAVE), TAKE_LEAVE)
         if done := str(self._tally):
             log.info("done: %s", done)
         return not left
 
-    async def _give_back(self, tasks: Sequence[ClaimedTask]) -> None:
+    async def _give_back(self, tasks: Sequence[ClaimedTask], calls: Calls) -> None:
         """Let others have these. What was committed, though we were not told so, stays as it is."""
         if not tasks:
             return
         try:
-            released = await self._calls.make(
+            released = await calls.make(
                 lambda connection: queries.release_tasks(connection, tasks, self._worker_id)
             )
         except psycopg.Error as error:  # one of them the database will not have: find it
             if len(tasks) > 1:
                 for task in tasks:
-                    await self._give_back([task])
+                    await self._give_back([task], calls)
             else:
                 log.warning("cannot give back %s: %s", tasks[0], one_line(error))
         else:

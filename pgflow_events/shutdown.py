@@ -15,6 +15,8 @@ import trio
 GRACE = 5.0  # seconds handlers that were cancelled have to end
 LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
 
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
 log = logging.getLogger("pgflow_events.worker")
 
 
@@ -35,8 +37,7 @@ class Signals:
         return cls().__enter__()
 
     def __enter__(self) -> Self:
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        self._before = {number: signal.signal(number, self._heed) for number in numbers}
+        self._before = {number: signal.signal(number, self._heed) for number in NUMBERS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,6 +137,12 @@ class Shutdown:
         if self._timer:
             self._timer.cancel()
         self._timer = end_within(seconds, self._name_running)
+
+
+def ignore_signals() -> None:
+    """Let no signal end the process while Python ends, which does away with all handlers."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_within(seconds: float, last_words: Callable[[], None] = lambda: None) -> threading.Timer:

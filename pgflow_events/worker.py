@@ -98,7 +98,7 @@ class Worker:
             object_threshold=self._settings.object_threshold,
         )
         self._tally = Tally()
-        self._leaving = Leaving(self.id, self._calls, self._tally, self._liveness)
+        self._leaving = Leaving(self.id, self._pool, self._tally, self._liveness)
         self._has_claimed = trio.Event()
         self._service = Service(
             NotifySocket.of(),

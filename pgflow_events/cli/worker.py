@@ -16,7 +16,7 @@ from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.cli.quantities import age, size, size_text
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.settings import Settings, credential
-from pgflow_events.shutdown import LAST_RESORT, Signals, end_within
+from pgflow_events.shutdown import LAST_RESORT, Signals, end_within, ignore_signals
 from pgflow_events.worker import Worker
 
 DEFAULTS = Settings()
@@ -163,6 +163,7 @@ def worker(
         try:
             trio.run(work, runs, ready, Signals.kept())
         finally:
+            ignore_signals()
             # Python waits for threads that handlers have left behind.
             end_within(LAST_RESORT)
     if runs.has_left_tasks:
