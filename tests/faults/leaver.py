@@ -13,18 +13,26 @@ import trio
 
 FLOWS = Path(__file__).with_name("leaving_flows.py")
 LIMITS = {
-    "worker.LAST_COMMIT": 0.3,
     "leaving.GIVE_BACK": 3.0,
     "leaving.TAKE_LEAVE": 2.0,
     "shutdown.GRACE": 1.5,
-    "shutdown.LAST_RESORT": 8.0,
+    "shutdown.LAST_RESORT": 12.0,
 }
-IMPATIENT = (
-    "from pgflow_events import leaving, shutdown, worker\n"
-    + "\n".join(f"{name} = {seconds}" for name, seconds in LIMITS.items())
-    + "\nfrom pgflow_events.cli import main; main()"
-)
+ONCE, TWICE = ("SIGTERM",), ("SIGTERM", "SIGTERM")
+MIXED, THRICE = ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT", "SIGTERM")
 STOPPING, AT_ONCE = "finishing what is at hand", "leaving at once"
+
+
+def impatient(last_commit: float) -> str:
+    """The command line, with limits of its own."""
+    limits = LIMITS | {"worker.LAST_COMMIT": last_commit}
+    return "\n".join(
+        (
+            "from pgflow_events import leaving, shutdown, worker",
+            *(f"{name} = {seconds}" for name, seconds in limits.items()),
+            "from pgflow_events.cli import main; main()",
+        )
+    )
 
 
 class Leaver:
@@ -34,11 +42,11 @@ class Leaver:
         log: What it has written to stderr so far.
     """
 
-    def __init__(self, dsn: str, hold: str, options: Sequence[str]) -> None:
+    def __init__(self, dsn: str, hold: str, options: Sequence[str], last_commit: float) -> None:
         arguments = ["worker", FLOWS, "--resources", f"{FLOWS}:resources"]
         arguments += ["--slots", "1", "--connections", "3", *options]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", IMPATIENT, *arguments],
+            [sys.executable, "-c", impatient(last_commit), *arguments],
             env=os.environ | {"PGFLOW_DSN": dsn, "LEAVING_HOLD": hold},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,8 +132,8 @@ def leaver(nursery: trio.Nursery) -> Iterator[Callable[..., Leaver]]:
     """Starts one; killed when the test ends, if it is there."""
     with ExitStack() as stack:
 
-        def start(dsn: str, hold: str = "", *options: str) -> Leaver:
-            made = Leaver(dsn, hold, options)
+        def start(dsn: str, hold: str = "", *options: str, last_commit: float = 0.3) -> Leaver:
+            made = Leaver(dsn, hold, options, last_commit)
             stack.callback(made.kill)
             nursery.start_soon(made.run)
             return made

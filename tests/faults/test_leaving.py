@@ -16,15 +16,13 @@ from pgflow_events.connection import Connection
 
 from ..integration.observing import rows
 from .breakpoint import Breakpoint
-from .leaver import Leaver, leaver
+from .leaver import MIXED, ONCE, THRICE, TWICE, Leaver, leaver
 from .leaving_flows import FLOWS, PAGE
 from .soundness import assert_sound
 from .victim import ONLY_WHEN_TOLD
 
 __all__ = ["leaver"]
 
-ONCE, TWICE = ("SIGTERM",), ("SIGTERM", "SIGTERM")
-MIXED, THRICE = ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT", "SIGTERM")
 SOON = ("--stop-timeout", "0.5")
 slow = pytest.mark.slow_fault
 SEATS = "select * from pgflow.worker_seats"
