@@ -29,6 +29,7 @@ from pgflow_events.seats import Seat
 from pgflow_events.settings import Settings
 
 RENEWAL = 1.0  # seconds a wait may last while something is written: vacuum waits for it
+DOUBT = 0.5  # seconds until a peer is looked at again of which a session is left, but not its seat
 
 # It may wait for long.
 NO_TIMEOUTS = "set statement_timeout = 0; set idle_session_timeout = 0"
@@ -72,10 +73,10 @@ class Liveness:
         self._overtaken = trio.Event()
         self._waiting: Connection[TupleRow] | None = None
         self._cutting = trio.Lock()
-        self._seen: Seat | None = None
-        """The peer that was there during this very connection."""
-        self._absent = set[Seat]()
-        """Those that were not, and may be about to come back until the grace is over."""
+        self._seen = set[Seat]()
+        """The peers that were there during this very connection."""
+        self._absent: dict[Seat, float] = {}
+        """Those that may be about to come back, and until when the next one is watched."""
 
     async def take_seat(self, connection: Connection[TupleRow]) -> None:
         """Appear among the peers, for as long as this session lasts.
@@ -128,7 +129,7 @@ class Liveness:
                     if peer:
                         await self._watch(peer)
                     else:
-                        with trio.move_on_at(self._grace_ends() if self._absent else inf):
+                        with trio.move_on_at(self._returns()):
                             await self._overtaken.wait()
                     nursery.cancel_scope.cancel()
 
@@ -143,9 +144,12 @@ class Liveness:
             log.warning("could not take leave of the other workers: %s", reason(error))
 
     async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
-        if self._grace_is_over():
-            self._absent.clear()
         peers = await seats.next_workers(connection, self._id)
+        now = trio.current_time()
+        self._seen.intersection_update(peers)
+        self._absent = {
+            peer: until for peer, until in self._absent.items() if peer in peers and until > now
+        }
         return next((peer for peer in peers if peer not in self._absent), None)
 
     async def _look_out(self, peer: Seat | None, calls: Calls) -> None:
@@ -173,31 +177,36 @@ class Liveness:
         while not self._overtaken.is_set():
             state, xid = await self._watching.make(partial(self._await_seat, peer, patience))
             if state == "taken":
-                self._seen = peer
+                self._seen.add(peer)
                 patience = self._patience(is_written=xid != written)
                 written = xid
                 if patience <= 0:  # those who were absent should be back
                     break
-            elif state == "free" and peer != self._seen and not self._grace_is_over():
-                self._absent.add(peer)
+            elif state == "free" and peer not in self._seen and not self._grace_is_over():
+                self._absent[peer] = self._grace_ends()
                 break
             elif state in {"free", "freed"}:
-                await self._watching.make(partial(self._bury, peer, self._connected_at))
+                if not await self._watching.make(partial(self._bury, peer, self._connected_at)):
+                    self._absent[peer] = trio.current_time() + DOUBT
                 break
 
     def _patience(self, *, is_written: bool) -> float:
         """Seconds to wait now."""
         patience = RENEWAL if is_written else self._settings.check_interval
-        if self._absent:
-            patience = min(patience, self._grace_ends() - trio.current_time())
-        return patience
+        return min(patience, self._returns() - trio.current_time())
+
+    def _returns(self) -> float:
+        """When one of those that are absent is to be looked at again."""
+        return min(self._absent.values(), default=inf)
 
     async def _bury(
         self, peer: Seat, connected_at: float, connection: Connection[TupleRow]
-    ) -> None:
+    ) -> bool:
         # What we have seen before the server was lost says nothing any more.
-        if connected_at == self._connected_at and await seats.bury_worker(connection, peer):
-            log.warning("worker %s has died: its tasks can be claimed again", peer.worker_id)
+        if connected_at != self._connected_at or not await seats.bury_worker(connection, peer):
+            return False
+        log.warning("worker %s has died: its tasks can be claimed again", peer.worker_id)
+        return True
 
     def _grace_is_over(self) -> bool:
         return trio.current_time() >= self._grace_ends()
@@ -223,7 +232,9 @@ class Liveness:
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
         if self._is_in_doubt(connection):
             raise Pooled
-        self._connected_at, self._seen = trio.current_time(), None
+        self._connected_at = trio.current_time()
+        self._seen.clear()
+        self._absent.clear()
         await connection.execute(NO_TIMEOUTS)
         if self._is_pooled:
             await seats.hold_worker_lock(connection, self._id)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from pgflow_events import Flow, RunFailed, Settings, Worker
+from pgflow_events import Flow, RunFailed, Settings, Worker, seats
 from pgflow_events.connection import Connection
 
 from .liveness_scenes import Gate, asleep, attempts, whole
@@ -92,7 +92,7 @@ async def test_behind_one_that_may_be_about_to_come_back_a_death_is_noticed_all_
     await nursery.start(worker.run)
 
     async def is_watched() -> bool:
-        return worker._liveness._seen is not None
+        return bool(worker._liveness._seen)
 
     await until(is_watched)
     if settings is SOON:
@@ -102,6 +102,41 @@ async def test_behind_one_that_may_be_about_to_come_back_a_death_is_noticed_all_
         assert await run.result() == {"step": 2}
     left = await rows(database, "select from pgflow.worker_seats")
     assert len(left) == (1 if settings is SOON else 2)
+
+
+async def test_behind_one_of_which_a_session_survives_deaths_are_noticed_all_the_same(
+    client, database, sleeper, nursery
+):
+    gate = Gate()
+    gate.open.set()
+    processes, runs = [], []
+    for _ in range(2):
+        processes.append(sleeper())
+        runs.append(await client.start(gate.flow, None))
+        await asleep(processes[-1])
+    worker = Worker([gate.flow], database, settings=SOON)
+    between = UUID(int=worker.id.int + 1)  # the next in the ring
+    async with (
+        await Connection.connect(database) as listens,
+        await Connection.connect(database) as survives,
+    ):
+        await seats.hold_worker_lock(survives, between)
+        await seats.take_seat(listens, between, ["rescue"], "lost", 1)
+        await nursery.start(worker.run)
+
+        async def is_watched() -> bool:
+            return any(peer.worker_id == between for peer in worker._liveness._seen)
+
+        await until(is_watched)
+        await listens.close()
+        for process in processes:
+            process.kill()
+        with trio.fail_after(10):
+            for run in runs:
+                assert await run.result() == {"step": 2}
+        left = await rows(database, "select worker_id from pgflow.worker_seats order by 1")
+        assert [row.worker_id for row in left] == sorted([worker.id, between])
+    await whole(database, worker)  # it is buried once that session has ended
 
 
 async def test_what_a_cancelled_worker_had_claimed_runs_elsewhere_at_once(client, work, database):
