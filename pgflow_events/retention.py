@@ -4,21 +4,27 @@ Each step is a commit of its own that leaves nothing half done: this may be inte
 moment, beside running workers, and several may do it at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import trio
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 
 from blobstore.store import Caller
+
+T = TypeVar("T")
 
 BATCH = 500  # rows deleted in one commit, of some ten milliseconds
 MESSAGES = 5000  # the same for messages, which are cheaper
 
-TRIES = 5  # to lock a day that others use
+# The server ends one of two that are in each other's way, such as a migration and this. What that
+# one did has not happened, and it is made again.
+IN_THE_WAY = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable)
+
+TRIES = 5  # to lock a day that others use, and to make a call that others got in the way of
 PAUSE = 0.1  # seconds between two of these, for those whom the first one kept waiting
 
 DAY = timedelta(days=1)
@@ -100,6 +106,22 @@ async def prune(make: Caller, older_than: datetime, pruned: Pruned | None = None
     for (slug,) in await _rows(make, "select flow_slug from pgflow.flows"):
         await _delete_archived(make, slug, older_than, pruned)
     return pruned
+
+
+def again(make: Caller) -> Caller:
+    """Makes calls as `make` does, up to five times where others got in their way."""
+
+    async def persist(call: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        for left in reversed(range(TRIES)):
+            try:
+                return await make(call)
+            except IN_THE_WAY:
+                if not left:
+                    raise
+            await trio.sleep(PAUSE)
+        raise AssertionError
+
+    return persist
 
 
 async def forget(make: Caller, pruned: Pruned) -> None:

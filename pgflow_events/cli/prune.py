@@ -80,7 +80,7 @@ async def prune_until_interrupted(dsn: str, older_than: timedelta, pruned: Prune
         async with await Connection.connect(dsn) as connection:
             await check_schema(connection)
             nursery.start_soon(say_how_far, pruned)
-            make = caller_of(connection)
+            make = retention.again(caller_of(connection))
             await retention.prune(make, await retention.cutoff(make, older_than), pruned)
         finished = True
         nursery.cancel_scope.cancel()

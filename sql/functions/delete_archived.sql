@@ -1,4 +1,5 @@
--- Deletes up to qty archived messages of a flow that were archived before `older_than`; how many.
+-- Deletes up to qty archived messages of a flow that were archived before `older_than`; how many. Those
+-- of runs that are there stay: what goes on may have archived some long ago.
 create or replace function pgflow.delete_archived(
   flow_slug text,
   older_than timestamptz,
@@ -15,7 +16,15 @@ begin
   execute format(
     $sql$
       delete from pgmq.%1$I where msg_id = any(
-        array(select msg_id from pgmq.%1$I where archived_at < $1 order by archived_at limit $2)
+        array(
+          select m.msg_id from pgmq.%1$I m
+          where
+            m.archived_at < $1
+            and not exists (
+              select from pgflow.runs r where r.run_id = pgflow.archived_run(m.message)
+            )
+          order by m.archived_at limit $2
+        )
       )
     $sql$, pgmq.format_table_name(flow_slug, 'a')
   ) using older_than, qty;

@@ -1,4 +1,5 @@
--- How many archived messages of a flow were archived before `older_than`.
+-- How many archived messages of a flow delete_archived() would delete once the runs are deleted that
+-- ended before `older_than`.
 create or replace function pgflow.old_messages(flow_slug text, older_than timestamptz)
 returns bigint
 language plpgsql stable
@@ -8,7 +9,17 @@ declare
   messages bigint;
 begin
   execute format(
-    'select count(*) from pgmq.%I where archived_at < $1', pgmq.format_table_name(flow_slug, 'a')
+    $sql$
+      select count(*) from pgmq.%I m
+      where
+        m.archived_at < $1
+        and not exists (
+          select from pgflow.runs r
+          where
+            r.run_id = pgflow.archived_run(m.message)
+            and (r.status = 'started' or coalesce(r.completed_at, r.failed_at) >= $1)
+        )
+    $sql$, pgmq.format_table_name(flow_slug, 'a')
   ) into messages using older_than;
   return messages;
 end

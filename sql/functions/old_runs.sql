@@ -1,6 +1,8 @@
 -- Up to qty runs after `after` that ended before `older_than`, in order of their ids; left out are those
 -- that somebody holds, and those that started on one of `busy_days`.
--- Ids that were not made from a time lie, but for a chance in a million, beyond those of all times.
+-- An id is made before its run ends: so one that ended before that moment has an id of before, or one
+-- that says less: it was not made from a time (but for a chance in a million it lies beyond all of
+-- them) or from one that is still to come.
 create or replace function pgflow.old_runs(
   older_than timestamptz,
   after uuid,
@@ -20,7 +22,7 @@ begin
   foreach bounds slice 1 in array array[
     array['00000000-0000-0000-0000-000000000000', pgflow.first_id(older_than)::text],
     array[
-      pgflow.first_id(clock_timestamp() + '1 day')::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+      pgflow.first_id(clock_timestamp())::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'
     ]
   ]::uuid[] loop
     return query

@@ -18,7 +18,7 @@ as $$
     where
       (
         r.run_id < pgflow.first_id(older_than)
-        or r.run_id >= pgflow.first_id(clock_timestamp() + '1 day') -- see old_runs()
+        or r.run_id >= pgflow.first_id(clock_timestamp()) -- see old_runs()
       )
       and r.status <> 'started' and coalesce(r.completed_at, r.failed_at) < older_than
   ),

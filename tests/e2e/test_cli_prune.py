@@ -91,6 +91,21 @@ def test_whoever_interrupts_it_learns_what_was_deleted(spawn, database, as_json)
         assert re.search(r"^runs +10$", output, re.MULTILINE)
 
 
+def test_what_the_server_ends_for_a_deadlock_is_made_again(spawn, database, environment):
+    add_days(database, 30)
+    fill(database, 30, 10)
+    environment["PGOPTIONS"] = "-c deadlock_timeout=1s"
+    with psycopg.connect(database) as other, psycopg.connect(database, autocommit=True) as observer:
+        other.execute("set deadlock_timeout = '1h'")  # so that it is not the one that is ended
+        other.execute("lock table pgflow.runs in exclusive mode")
+        process = spawn("prune", "--older-than", "7d", "--json")
+        until(observer, WAITS, "%delete_runs%")
+        other.execute("select pgflow.lock_retention()")
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(output)["runs"] == 10
+
+
 def kill_at_any_moment(process, observer):
     """Kill it after a while that chance tells, once it has made its first call."""
     until(observer, CONNECTED, "%pgflow.%(%")

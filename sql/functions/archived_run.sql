@@ -1,0 +1,12 @@
+-- The run that an archived message is of; null for one that names none, which was not ours.
+create or replace function pgflow.archived_run(message jsonb)
+returns uuid
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select
+    case
+      when message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      then (message ->> 'run_id')::uuid
+    end
+$$;
