@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-import psycopg
 import trio
 
 from pgflow_events import queries
-from pgflow_events.calls import Calls, one_line
+from pgflow_events.calls import Calls
 from pgflow_events.liveness import Liveness
+from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.queries import ClaimedTask
 from pgflow_events.tally import Tally
@@ -44,8 +44,8 @@ class Leaving:
         with trio.move_on_after(GIVE_BACK) as limit:
             await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
         if left := self._tally.at_hand:
-            reason = ": the database does not answer" if limit.cancelled_caught else ""
-            log.error("%d of %d tasks could not be given back%s", len(left), len(tasks), reason)
+            why = ": the database does not answer" if limit.cancelled_caught else ""
+            log.error("%d of %d tasks could not be given back%s", len(left), len(tasks), why)
         await self._liveness.leave(Calls(self._pool, TRY * TAKE_LEAVE), TAKE_LEAVE)
         if done := str(self._tally):
             log.info("done: %s", done)
@@ -59,11 +59,11 @@ class Leaving:
             released = await calls.make(
                 lambda connection: queries.release_tasks(connection, tasks, self._worker_id)
             )
-        except psycopg.Error as error:  # one of them the database will not have: find it
+        except Exception as error:  # noqa: BLE001 - one that the database will not have: find it
             if len(tasks) > 1:
                 for task in tasks:
                     await self._give_back([task], calls)
             else:
-                log.warning("cannot give back %s: %s", tasks[0], one_line(error))
+                log.warning("cannot give back %s: %s", tasks[0], reason(error))
         else:
             self._tally.give_back(tasks, released)

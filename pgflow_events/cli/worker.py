@@ -137,7 +137,8 @@ def worker(
     database. A line on stdout says that the worker is ready.
 
     SIGTERM or Ctrl-C: it finishes the tasks at hand and exits with 0. After --stop-timeout, or at
-    the second signal, it cancels them and gives them back, as if it had never claimed them. As a
+    the second signal, it cancels them and gives them back, as if it had never claimed them. The
+    exit code is 1 if something does not end, or the database does not take the tasks back. As a
     service of systemd it says when it is ready and that it is well: see systemd-unit.
     """
     log_to_stderr(log_level, log_format)
