@@ -3,9 +3,9 @@
 import logging
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -15,8 +15,10 @@ import trio
 
 from pgflow_events import Settings, Worker
 from pgflow_events.pool import Pool
+from tests.torture.commands import command, log_to
 from tests.torture.flows import FLOWS
 from tests.torture.journal import Journal
+from tests.torture.plan import WORKERS
 
 # A stop too short for some handlers: they are given back. And a grace too short for some peers
 # after a crash: they are buried alive.
@@ -27,10 +29,9 @@ processes = get_context("forkserver")
 processes.set_forkserver_preload([__name__])
 
 
-def work(dsn: str, folder: Path) -> None:
+def work(dsn: str, folder: Path, _: int) -> None:
     """What a process does: run a worker until a signal says otherwise."""
-    log = os.open(folder / "workers.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(log, sys.stderr.fileno())
+    log_to(folder, "workers.log")
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s {os.getpid()} %(name)s: %(message)s"
     )
@@ -46,44 +47,63 @@ def work(dsn: str, folder: Path) -> None:
     trio.run(main)
 
 
+def work_as_command(dsn: str, folder: Path, slots: int, _: int) -> None:
+    """What a process does: the same, as the command does it."""
+    os.environ["PGFLOW_DSN"] = dsn
+    options = ["--slots", str(slots), "--connections", "3", "--stop-timeout", "0.2"]
+    options += ["--resources", "tests.torture.commands:resources", "--log-level", "warning"]
+    command(folder, "workers.log", "worker", "tests.torture.flows", *options)
+
+
 class Crew:
-    """So many workers, each in a place of its own that is never empty for long.
+    """Processes, each in a place of its own that is never empty for long.
+
+    Args:
+        folder: Where their logs and journals are.
 
     Attributes:
+        targets: What is done in each place: a function that is called with its own number.
         gone: Whether the last ones have ended.
         unexpected: Exit codes of processes that ended and were not told to.
+        left: The exit codes of workers that were told to leave, by their pids.
     """
 
-    def __init__(self, dsn: str, folder: Path, places: int) -> None:
-        self._dsn = dsn
-        self._folder = folder
-        self._places: list[ForkServerProcess | None] = [None] * places
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.targets: Sequence[Callable[[int], None]] = ()
+        self._places: dict[int, ForkServerProcess] = {}
+        self._started = count()
         self._stopped: set[int] = set()
+        self._told: set[int] = set()
         self._ending: set[int] = set()
         self._leaving = False
         self.gone = trio.Event()
         self.unexpected: list[int | None] = []
+        self.left: dict[int, int | None] = {}
 
     async def run(self) -> None:
         """Keep the places filled, until told to leave."""
         async with trio.open_nursery() as nursery:
-            for place in range(len(self._places)):
+            for place in range(len(self.targets)):
                 nursery.start_soon(self._fill, place)
         self.gone.set()
 
     async def _fill(self, place: int) -> None:
         while not self._leaving:
-            process = processes.Process(target=work, args=[self._dsn, self._folder])
+            target = self.targets[place]
+            process = processes.Process(target=target, args=[next(self._started)])
             await trio.to_thread.run_sync(process.start)
             self._places[place] = process
             if self._leaving:  # it was told before it was there
                 self._dismiss(process)
             await trio.lowlevel.wait_readable(process.sentinel)
-            self._places[place] = None
+            del self._places[place]
             process.join()
             assert process.pid
             if process.pid not in self._ending:
                 self.unexpected.append(process.exitcode)
+            if process.pid in self._told and place < WORKERS:
+                self.left[process.pid] = process.exitcode
             self._stopped.discard(process.pid)
             self._ending.discard(process.pid)
 
@@ -91,9 +111,8 @@ class Crew:
         """Send a signal to one of those at work; its pid. None, if there is none."""
         at_work = [
             process.pid
-            for process in self._places
-            if process
-            and process.pid not in self._ending
+            for process in self._places.values()
+            if process.pid not in self._ending
             # To stop one twice is to stop it once.
             and (name == "SIGKILL" or process.pid not in self._stopped)
         ]
@@ -105,6 +124,7 @@ class Crew:
             self._stopped.add(pid)
         else:
             self._ending.add(pid)
+            (self._told.add if name == "SIGTERM" else self._told.discard)(pid)
         send(pid, signal.Signals[name])
         return pid
 
@@ -117,19 +137,22 @@ class Crew:
     def leave(self) -> None:
         """Tell all to end, in order; :meth:`run` returns when they have."""
         self._leaving = True
-        for process in filter(None, self._places):
+        for process in self._places.values():
             self._dismiss(process)
 
     def _dismiss(self, process: ForkServerProcess) -> None:
         assert process.pid
         self.go_on(process.pid)
         self._ending.add(process.pid)
+        self._told.add(process.pid)
         send(process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Leave nothing behind, whatever happened."""
         self._leaving = True
-        for process in filter(None, self._places):
+        for process in self._places.values():
+            assert process.pid
+            self._told.discard(process.pid)
             process.kill()
 
 

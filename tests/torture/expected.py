@@ -21,8 +21,15 @@ class Ending:
 
 def ending(given: Given) -> Ending:
     """How the run of this input has to end."""
-    slug, n = flow_of(given).slug, given["n"]
+    return ending_of(flow_of(given).slug, given)
+
+
+def ending_of(slug: str, given: Given) -> Ending:
+    """How it has to end in this flow."""
+    n = given["n"]
     match slug:
+        case "torture_plain":
+            output = {"double": 2 * (n + 1)}
         case "torture_fan":
             output = {"total": 7 * n * n + 42 * n + 91}
         case "torture_chain":

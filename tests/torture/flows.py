@@ -175,6 +175,14 @@ async def only(context: Context, given: Given) -> int:
     return 7 * given["n"]
 
 
+# One whose tasks are done in plain SQL alone: no worker of this package knows it.
+PLAIN = "torture_plain"
+MAKE_PLAIN = f"""
+select pgflow.create_flow('{PLAIN}', {MANY}, 0, 2);
+select pgflow.add_step('{PLAIN}', 'add');
+select pgflow.add_step('{PLAIN}', 'double', array['add']);
+"""
+
 FLOWS = (fan, chain, pages, files, doomed, mortal)
 WEIGHTS = (50, 20, 12, 4, 5, 9)  # how often each is started
 

@@ -11,6 +11,7 @@ from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
 from tests.integration.own_server import OwnServer
 from tests.torture.crew import Crew
+from tests.torture.disturbing import Disturbances
 from tests.torture.plan import Fault
 
 ME = "torture_control"
@@ -48,9 +49,11 @@ class Injector:
     server: OwnServer
     crew: Crew
     control: Calls
+    disturbances: Disturbances
     happened: list[Happened] = field(default_factory=list)
-    _nobody: trio.Lock = field(default_factory=trio.Lock)
-    """Held while the server is gone."""
+
+    def __post_init__(self) -> None:
+        self._nobody = self.disturbances.nobody
 
     async def run(self, plan: Sequence[Fault], seconds: float) -> None:
         """Let all of them happen in their time, within so many seconds."""
@@ -73,8 +76,15 @@ class Injector:
         elif fault.kind == "backend":
             async with self._nobody:  # there must be one
                 await self._terminate(fault.where)
-        else:
+        elif fault.kind.startswith("SIG"):
             await self._signal(fault)
+        else:
+            await self._disturb(fault)
+
+    async def _disturb(self, fault: Fault) -> None:
+        at = time.time()
+        if kind := await self.disturbances.disturb(fault):
+            self.happened.append(Happened(kind, None, at, time.time()))
 
     async def _crash(self, length: float) -> None:
         at = time.time()

@@ -9,7 +9,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from tests.torture.behaviour import Given
-from tests.torture.expected import ending
+from tests.torture.expected import ending_of
+from tests.torture.flows import flow_of
 from tests.torture.injecting import Happened
 from tests.torture.journal import Attempt
 
@@ -19,12 +20,16 @@ def load(
     started: Mapping[UUID, Given],
     attempts: Iterable[Attempt],
     happened: Iterable[Happened],
+    slugs: Mapping[UUID, str] | None = None,
 ) -> None:
-    """Load the runs that were started, with the ends they must have; attempts; faults."""
+    """Load the runs that were started, with the ends they must have; attempts; faults.
+
+    `slugs` are the flows of those whose inputs do not say it.
+    """
     with connection.cursor() as cursor:
         with cursor.copy("copy torture.expected from stdin") as copy:
             for run_id, given in started.items():
-                due = ending(given)
+                due = ending_of((slugs or {}).get(run_id) or flow_of(given).slug, given)
                 output = Jsonb(due.output) if due.output else None
                 copy.write_row((run_id, due.flow_slug, due.statuses, output, due.failing))
         with cursor.copy("copy torture.attempts from stdin") as copy:

@@ -14,8 +14,10 @@ from pgflow_events.flow import Flow
 from pgflow_events.pool import Pool
 from tests.integration.own_server import OwnServer
 from tests.torture.behaviour import Given
-from tests.torture.crew import Crew
-from tests.torture.flows import FLOWS
+from tests.torture.commands import ENOUGH, call, work_in_sql
+from tests.torture.crew import Crew, work, work_as_command
+from tests.torture.disturbing import Disturbances, Way
+from tests.torture.flows import FLOWS, MAKE_PLAIN
 from tests.torture.injecting import ME, Injector
 from tests.torture.load import Load
 from tests.torture.plan import WORKERS, faults
@@ -49,7 +51,8 @@ class Ordeal:
         self.seed, self.seconds = seed, seconds
         self.folder, self.server, self.dsn = folder, server, dsn
         self._say = say
-        self.crew = Crew(dsn, folder, WORKERS)
+        self.way = Way(dsn)
+        self.crew = Crew(folder)
         self.drained: float | None = None
         self.left = False
 
@@ -61,8 +64,9 @@ class Ordeal:
                 self._control = Calls(pool, 30)
                 await self._define()
                 self.load = Load(self.seed, client, self._control)
-                self.injector = Injector(self.server, self.crew, self._control)
                 async with trio.open_nursery() as crew:
+                    await crew.start(self.way.run)
+                    self._gather()
                     crew.start_soon(self.crew.run)
                     await self._assemble()
                     async with trio.open_nursery() as clients:
@@ -70,8 +74,22 @@ class Ordeal:
                         await self._drain()
                         clients.cancel_scope.cancel()
                     await self._leave()
+                    crew.cancel_scope.cancel()
         finally:
             self.crew.kill()
+
+    def _gather(self) -> None:
+        """Workers of two kinds, one of each on a way that fails, a client, and one in plain SQL."""
+        ways = self.dsn, self.way.conninfo
+        workers = [partial(work, ways[n == 2], self.folder) for n in range(3)]
+        commands = [
+            partial(work_as_command, ways[slots < 5], self.folder, slots) for slots in (40, 3)
+        ]
+        others = [partial(each, self.dsn, self.folder, self.seed) for each in (call, work_in_sql)]
+        self.crew.targets = [*workers, *commands, *others]
+        assert len(workers) + len(commands) == WORKERS
+        disturbances = Disturbances(ME, self.dsn, self.crew, self._control, self.way, trio.Lock())
+        self.injector = Injector(self.server, self.crew, self._control, disturbances)
 
     async def _define(self) -> None:
         def define(flow: Flow[Given], connection: Connection) -> object:
@@ -79,6 +97,11 @@ class Ordeal:
 
         for flow in FLOWS:
             await self._control.make(partial(define, flow))
+
+        async def make_plain(connection: Connection) -> None:
+            await connection.execute(MAKE_PLAIN.encode())
+
+        await self._control.make(make_plain)
 
     async def _assemble(self) -> None:
         """Return when all workers are there."""
@@ -92,6 +115,7 @@ class Ordeal:
                 working.start_soon(self.load.run, clients)
                 await self.injector.run(faults(self.seed, self.seconds), self.seconds)
                 self.load.closed = True
+                (self.folder / ENOUGH).touch()
             telling.cancel_scope.cancel()
 
     async def _tell(self) -> None:

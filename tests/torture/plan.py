@@ -9,11 +9,28 @@ CYCLE = 12.0  # seconds: a backlog for the first of them, then a trickle alone, 
 BACKLOG = 7.0
 
 # Faults a second.
-RATES = {"SIGKILL": 1.0, "SIGSTOP": 1.0, "SIGTERM": 0.2, "backend": 1.1, "crash": 0.1}
+RATES = {
+    "SIGKILL": 1.0,
+    "SIGSTOP": 1.0,
+    "SIGTERM": 0.3,
+    "backend": 1.1,
+    "crash": 0.1,
+    "backend killed": 0.02,
+    "backend stopped": 0.2,
+    "listeners": 0.1,
+    "lock": 0.15,
+    "vacuum full": 0.1,
+    "snapshot": 0.1,
+    "migrate": 0.05,
+    "prune": 0.1,
+    "blob check": 0.1,
+    "way": 0.2,
+}
 # Seconds that a worker is stopped: one in four for about as long as a claim lasts, its timeout and
 # two seconds, or longer. When it goes on, others are at its tasks.
 BRIEF, LONG, LONG_SHARE = (0.05, 0.6), (2.8, 5.5), 0.25
-DOWN = (0.0, 1.0)  # seconds a server is gone
+DOWN = (0.0, 1.0)  # seconds a server is gone, or others are kept waiting
+SHORT, SHORTLY = (0.05, 0.5), {"backend stopped", "lock"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +66,7 @@ def _of_kind(kind: str, seed: int, seconds: float) -> Iterator[Fault]:
 def _length(kind: str, chance: Random) -> float:
     if kind == "SIGSTOP":
         return chance.uniform(*(LONG if chance.random() < LONG_SHARE else BRIEF))
-    return chance.uniform(*DOWN) if kind == "crash" else 0.0
+    return chance.uniform(*(SHORT if kind in SHORTLY else DOWN))
 
 
 def is_backlog(elapsed: float) -> bool:

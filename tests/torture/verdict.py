@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import trio
@@ -9,6 +11,9 @@ from rich.table import Table
 
 from pgflow_events.connection import Connection
 from tests.torture import journal, noted, report
+from tests.torture.commands import others
+from tests.torture.flows import PLAIN
+from tests.torture.leavers import prove_processes
 from tests.torture.ordeal import Ordeal
 from tests.torture.proof import Violation, prove, prove_blobs, prove_log, violation
 
@@ -24,13 +29,22 @@ class Verdict:
 def judge(ordeal: Ordeal) -> Verdict:
     """Compare all that was noted with all that is there."""
     with psycopg.connect(ordeal.dsn, autocommit=True) as connection:
+        own = ordeal.load.started
+        foreign, wrong = others(connection, ordeal.folder, list(own))
+        happened = ordeal.injector.happened
         noted.load(
             connection,
-            ordeal.load.started,
+            own | foreign,
             journal.read(ordeal.folder),
-            ordeal.injector.happened,
+            happened,
+            plain_runs(connection),
         )
-        violations = [*prove(connection), *prove_log(ordeal.server.folder / "log")]
+        violations = [
+            *prove(connection),
+            *prove_log(ordeal.server.folder / "log", happened),
+            *prove_processes(ordeal.folder, ordeal.crew.left),
+            *violation("a process that was killed told of what is not so", wrong),
+        ]
         done, took = report.done(connection), report.times(connection)
         took["from the end of a run until its client knew"] = report.lags(
             connection, ordeal.load.told
@@ -46,6 +60,12 @@ def judge(ordeal: Ordeal) -> Verdict:
     drained = "never" if ordeal.drained is None else f"in {ordeal.drained:.1f} s"
     title = f"seed {ordeal.seed}, {ordeal.seconds:g} s; all ended {drained} after the last fault"
     return Verdict(report.table(title, counts, took), violations)
+
+
+def plain_runs(connection: psycopg.Connection[Any]) -> dict[UUID, str]:
+    """The runs whose flow does not follow from their inputs."""
+    found = connection.execute("select run_id from pgflow.runs where flow_slug = %s", [PLAIN])
+    return dict.fromkeys((run_id for (run_id,) in found), PLAIN)
 
 
 async def blob_faults(dsn: str) -> list[Violation]:
