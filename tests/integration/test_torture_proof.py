@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,11 @@ from pgflow_events import Worker, connect
 from pgflow_events.connection import Connection
 from pgflow_events.pool import Pool
 from tests.torture import journal, noted, report
+from tests.torture.commands import others
 from tests.torture.expected import values
 from tests.torture.flows import FLOWS, doomed, fan, flow_of, pages
+from tests.torture.injecting import Happened
+from tests.torture.leavers import prove_processes
 from tests.torture.proof import HERE, named, prove, prove_blobs, prove_log
 from tests.torture.verdict import complaints
 
@@ -253,3 +257,63 @@ def test_what_clients_and_processes_complain_of_is_named(wrong, waiting, unexpec
         left=left,
     )
     assert [violation.name for violation in complaints(ordeal)] == ([said] if said else [])
+
+
+RUNS_OF_FAN = "select run_id, input from pgflow.runs where flow_slug = 'torture_fan'"
+TOLD = """\
+2026-11-30 17:34 7 pgflow_events.tasks: torture_fan.split of run x failed in 2.006 s (attempt 1)
+Traceback (most recent call last):
+  File "flows.py", line 1, in split
+tests.torture.behaviour.MeantError: attempt 1 was meant to fail
+
+During handling of the above exception, another exception:
+
+Traceback (most recent call last):
+  File "flows.py", line 1, in split
+OSError: meant too
+"""
+CLOSED = """\
+2026-11-30 17:35 8 root: ended
+Traceback (most recent call last):
+  File "worker.py", line 1, in run
+trio.ClosedResourceError
+"""
+OUT_OF_ORDER = "a worker that was told to leave did not do so in order"
+
+
+@pytest.mark.parametrize(
+    ("log", "codes", "said"),
+    [
+        (TOLD, {7: 0}, []),
+        (TOLD, {7: 1}, [OUT_OF_ORDER]),
+        (TOLD, {7: -15}, [OUT_OF_ORDER]),
+        (TOLD, {8: -15}, []),
+        ("1 of 1 tasks could not be given back", {7: 1}, []),
+        ("1 of 1 tasks could not be given back", {7: -2}, [OUT_OF_ORDER]),
+        (TOLD + CLOSED, {7: 0}, ["a traceback in workers.log"]),
+    ],
+    ids=["in order", "1", "ended", "before it began", "in vain", "interrupted", "a traceback"],
+)
+def test_how_a_worker_left_is_seen_by_its_exit_code_and_its_log(tmp_path: Path, log, codes, said):
+    (tmp_path / "workers.log").write_text(log)
+    (tmp_path / "attempts-7").touch()
+    assert [each.name for each in prove_processes(tmp_path, codes)] == said
+
+
+def test_a_deadlock_that_a_migration_may_be_part_of_is_no_fault(tmp_path: Path):
+    log = tmp_path / "log"
+    log.write_text("2026-11-30 02:37:10.250 UTC [7] 40P01 ERROR:  deadlock detected\n")
+    at = datetime(2026, 11, 30, 2, 37, 10, tzinfo=UTC).timestamp()
+    assert prove_log(log, [Happened("migrate", None, at, at + 1)]) == []
+    assert prove_log(log, [Happened("migrate", None, at + 5, at + 6)])
+    assert prove_log(log, [Happened("prune", None, at, at + 1)])
+
+
+def test_what_killed_processes_have_noted_is_compared_with_runs(connection, tmp_path: Path):
+    known = {given["n"]: run_id for run_id, given in connection.execute(RUNS_OF_FAN)}
+    (first, _), *_ = known.items()
+    (tmp_path / "starts-client-1").write_text(f"about {first}\nstarted {first}\nabout 5000000\n")
+    found, wrong = others(connection, tmp_path, [])
+    assert (list(found), wrong) == ([known[first]], [])
+    (tmp_path / "starts-client-2").write_text("about 5000001\nstarted 5000001\nwrong answer\n")
+    assert others(connection, tmp_path, [])[1] == ["answer", "the run of 5000001 is not there"]
