@@ -41,6 +41,8 @@ class Leaving:
         What is left behind is freed by the peers or by its timeouts, and its attempts count.
         """
         tasks = self._tally.at_hand
+        if cut_off := self._tally.uncommitted:
+            log.warning("%d outcomes were not committed in time: giving them back", cut_off)
         with trio.move_on_after(GIVE_BACK) as limit:
             await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
         if left := self._tally.at_hand:

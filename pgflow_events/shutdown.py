@@ -106,8 +106,11 @@ class Shutdown:
                     nursery.start_soon(self._heed, received)
                     yield
                     nursery.cancel_scope.cancel()
-            except BaseExceptionGroup as group:  # what comes out of the block is no group
-                raise (group.exceptions[0] if len(group.exceptions) == 1 else group) from None
+            except BaseExceptionGroup as group:
+                if len(group.exceptions) > 1:
+                    raise
+                (alone,) = group.exceptions  # what comes out of the block is no group by this
+                raise alone from alone.__cause__
             finally:
                 if self._timer:
                     self._timer.cancel()

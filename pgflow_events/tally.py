@@ -30,6 +30,11 @@ class Tally:
         """The tasks that were claimed, and whose outcome is not known to be committed."""
         return list(self._at_hand.values())
 
+    @property
+    def uncommitted(self) -> int:
+        """How many of these have an outcome."""
+        return len(self._at_hand) - self.running
+
     def take(self, tasks: Sequence[ClaimedTask]) -> None:
         """Note tasks that were claimed."""
         self._at_hand.update((lease(task), task) for task in tasks)

@@ -97,6 +97,7 @@ async def test_outcomes_whose_commit_is_cut_off_are_given_back(client, database,
         await told.tell(*TWICE)
         await waits(database, "release_tasks")
     assert await told.end() == 0, told.log
+    assert "1 outcomes were not committed in time" in told.log
     assert "done: 1 given back" in told.log
     await assert_gone(database, run, told)
 

@@ -17,7 +17,7 @@ def test_a_task_is_at_hand_from_its_claim_until_its_outcome_is_committed():
     tally.take([first, second])
     assert (tally.running, tally.at_hand) == (2, [first, second])
     tally.put_down()
-    assert (tally.running, tally.at_hand) == (1, [first, second])
+    assert (tally.running, tally.uncommitted, tally.at_hand) == (1, 1, [first, second])
     tally.count([Outcome(first, None)], refused=[])
     assert (tally.running, tally.at_hand) == (1, [second])
 
