@@ -139,7 +139,11 @@ async def test_told_twice_while_a_call_is_under_way_it_goes_in_order(
         await assert_gone(database, run, told)
 
 
-@pytest.mark.parametrize("signals", [ONCE, TWICE, MIXED, THRICE], ids="-".join)
+@pytest.mark.parametrize(
+    "signals",
+    [ONCE, pytest.param(TWICE, marks=slow), pytest.param(MIXED, marks=slow), THRICE],
+    ids="-".join,
+)
 @pytest.mark.parametrize(
     "flow", ["page", *(pytest.param(each, marks=slow) for each in ("thread", "process", "stream"))]
 )
