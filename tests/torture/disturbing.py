@@ -108,7 +108,8 @@ class Disturbances:
         try:
             await happen(fault)
         except LOST:
-            return None
+            # One that was ended may have been in others' way.
+            return fault.kind if fault.kind == "migrate" else None
         return "crash" if fault.kind == "backend killed" else fault.kind
 
     @asynccontextmanager

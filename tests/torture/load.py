@@ -21,6 +21,7 @@ from tests.torture.plan import is_backlog
 BATCH = 40  # runs started at once
 FILES = 4  # at once, of megabytes each
 WAITING = 250  # runs under way are a backlog
+CLIENTS = 100  # that wait at a time: on a slow machine no more than it can serve
 TRICKLE = 0.07  # seconds between two runs that a client waits for
 LOOK = 0.25  # seconds between two looks at the backlog
 UNDER_WAY = "select count(*) from pgflow.runs where status = 'started'"
@@ -69,7 +70,8 @@ class Load:
     async def _trickle(self, clients: trio.Nursery) -> None:
         while not self.closed:
             await trio.sleep(TRICKLE)
-            clients.start_soon(self._follow)
+            if self.waiting < CLIENTS:
+                clients.start_soon(self._follow)
 
     async def _follow(self) -> None:
         began = time.monotonic()
