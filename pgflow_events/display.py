@@ -9,17 +9,15 @@ from typing import Any
 
 import orjson
 from rich.console import RenderableType
-from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from pgflow_events.summaries import BlobSummary, RunSummary, StepSummary
-from pgflow_events.texts import duration, one_line
+from pgflow_events.tables import Column, WholeTable
+from pgflow_events.texts import duration, one_line, short_duration, size
 
 STYLES = {
     "completed": "green",
-    "started": "cyan",
     "running": "cyan",
     "retrying": "yellow",
     "failed": "red",
@@ -28,21 +26,31 @@ STYLES = {
 }
 
 
-def runs_table(runs: Sequence[RunSummary]) -> Table:
+RUN_COLUMNS = (
+    Column("RUN"),
+    Column("FLOW"),
+    Column("STATUS"),
+    Column("AGO", spare=1),
+    Column("DURATION", spare=2),
+    Column("STEPS", spare=3),
+)
+
+
+def runs_table(runs: Sequence[RunSummary]) -> WholeTable:
     """A table of runs, a row for each."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in ("RUN", "FLOW", "STATUS", "AGO", "DURATION", "STEPS"):
-        table.add_column(name, no_wrap=name != "FLOW", overflow="fold")
-    for run in runs:
-        table.add_row(
-            str(run.run_id),
-            Text(run.flow_slug),
-            status(run.status),
-            " ".join(duration(run.age).split()[:2]),
-            duration(run.duration),
-            f"{run.steps_done}/{run.steps_total}",
-        )
-    return table
+    return WholeTable(RUN_COLUMNS, [run_row(run) for run in runs])
+
+
+def run_row(run: RunSummary) -> tuple[str | Text, ...]:
+    """What the table says of a run."""
+    return (
+        str(run.run_id),
+        Text(run.flow_slug),
+        status(run.state),
+        short_duration(run.age),
+        duration(run.duration),
+        f"{run.steps_done}/{run.steps_total}",
+    )
 
 
 def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = True) -> Tree:
@@ -50,7 +58,7 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = Tr
     tree = Tree(
         Text.assemble(
             f"run {run.run_id} of {run.flow_slug}: ",
-            status(run.status),
+            status(run.state),
             f" {'for' if run.ended_at is None else 'in'} {duration(run.duration)}",
         )
     )
@@ -61,15 +69,21 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = Tr
     return tree
 
 
+def least_width(steps: Sequence[StepSummary]) -> int:
+    """The columns that this tree takes if no slug is to break."""
+    return len("├── (after ),") + max((len(step.step_slug) for step in steps), default=0)
+
+
 def step_line(step: StepSummary) -> Text:
     """A step's state in a line."""
-    line = Text.assemble((step.step_slug, "bold"), " ", status(step.status))
+    line = Text(step.step_slug, "bold", end="")
+    if step.dependencies:
+        line.append(f" (after {', '.join(step.dependencies)})", "dim")
+    line.append(" ").append(status(step.status))
     if step.duration is not None:
         line.append(f" {'for' if step.status == 'running' else 'in'} {duration(step.duration)}")
     if step.attempts > 1 or step.status == "retrying":
         line.append(f", attempt {step.attempts} of {step.max_attempts}")
-    if step.dependencies:
-        line.append(f"  after {', '.join(step.dependencies)}", "dim")
     return line
 
 
@@ -84,9 +98,9 @@ def value(inline: Any, blob: BlobSummary | None) -> Text:
     """A value as JSON, shortened; of a blob only what it is."""
     if blob is None:
         return Text(one_line(orjson.dumps(inline).decode()))
-    raw, stored = decimal(blob["raw_size"]), decimal(blob["stored_size"])
-    size = raw if raw == stored else f"{raw} as {stored}"
-    return Text(f"{blob['kind']}, {size}{', forgotten' if blob['forgotten'] else ''}")
+    raw, stored = size(blob["raw_size"]), size(blob["stored_size"])
+    sizes = raw if raw == stored else f"{raw} as {stored}"
+    return Text(f"{blob['kind']}, {sizes}{', forgotten' if blob['forgotten'] else ''}")
 
 
 def status(name: str) -> Text:

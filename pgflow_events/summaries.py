@@ -10,6 +10,8 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from pgflow_events.connection import Connection
 
+STATES = ("queued", "running", "retrying")  # of a run that is started
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -18,6 +20,10 @@ class RunSummary:
     run_id: UUID
     flow_slug: str
     status: str
+    """``started``, ``completed`` or ``failed``, as it is stored."""
+    state: str
+    """Of a run that is started: ``running`` if one of its tasks is, ``retrying`` if all that is
+    left waits for another attempt, else ``queued``; of any other one its status."""
     started_at: datetime
     ended_at: datetime | None
     age: float
@@ -28,12 +34,23 @@ class RunSummary:
     steps_total: int
 
 
-RUN_SUMMARIES = """
+RUN_STATE = """
+case when runs.status <> 'started' then runs.status else (
+  select case
+    when bool_or(t.started_at is not null) then 'running'
+    when bool_and(t.attempts_count > 0) then 'retrying'
+    else 'queued'
+  end
+  from pgflow.step_tasks t where t.run_id = runs.run_id and t.status = 'queued'
+) end
+"""
+
+RUN_SUMMARIES = f"""
 select
-  r.run_id, r.flow_slug, r.status, r.started_at, r.ended_at,
-  extract(epoch from clock_timestamp() - r.started_at)::float8 as age,
-  extract(epoch from coalesce(r.ended_at, clock_timestamp()) - r.started_at)::float8 as duration,
-  s.steps_done, s.steps_total
+  runs.run_id, flow_slug, status, {RUN_STATE} as state, started_at, ended_at,
+  extract(epoch from clock_timestamp() - started_at)::float8 as age,
+  extract(epoch from coalesce(ended_at, clock_timestamp()) - started_at)::float8 as duration,
+  steps_done, steps_total
 from (
   select run_id, flow_slug, status, started_at, coalesce(completed_at, failed_at) as ended_at
   from pgflow.runs
@@ -41,15 +58,16 @@ from (
     (%(run_id)s::uuid is null or run_id = %(run_id)s)
     and (%(flow_slug)s::text is null or flow_slug = %(flow_slug)s)
     and (%(status)s::text is null or status = %(status)s)
+    and (%(state)s::text is null or {RUN_STATE} = %(state)s)
   -- An id may be the caller's own and tell nothing of the time.
   order by started_at desc, run_id desc limit %(limit)s
-) r
+) runs
 cross join lateral (
   select count(*) filter (where status = 'completed') as steps_done, count(*) as steps_total
-  from pgflow.step_states where run_id = r.run_id
-) s
-order by r.started_at desc, r.run_id desc
-"""
+  from pgflow.step_states where run_id = runs.run_id
+) steps
+order by started_at desc, runs.run_id desc
+"""  # noqa: S608 - put together from constants
 
 
 async def summarize_runs(
@@ -60,12 +78,17 @@ async def summarize_runs(
     status: str | None = None,
     limit: int = 20,
 ) -> list[RunSummary]:
-    """The newest runs: all, or those of this id, flow or status."""
+    """The newest runs: all, or those of this id, flow, and status or state."""
+    state = status if status in STATES else None
+    chosen = {
+        "run_id": run_id,
+        "flow_slug": flow_slug,
+        "status": "started" if state else status,
+        "state": state,
+        "limit": limit,
+    }
     cursor = connection.cursor(row_factory=class_row(RunSummary))
-    await cursor.execute(
-        RUN_SUMMARIES,
-        {"run_id": run_id, "flow_slug": flow_slug, "status": status, "limit": limit},
-    )
+    await cursor.execute(RUN_SUMMARIES, chosen)
     return await cursor.fetchall()
 
 

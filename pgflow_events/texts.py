@@ -1,8 +1,10 @@
 """Texts for terminals, by means of nothing that takes long to import."""
 
 LONGEST = 100  # characters of a value or an error
+THOUSAND = 1000
 MINUTE = 60
 UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
+SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def one_line(text: str) -> str:
@@ -18,12 +20,36 @@ def printable(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in one or two units, such as `12 ms`, `1.5 s`, `3 min 5 s`."""
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < MINUTE:
+    """Seconds in one or two units, such as `12 ms`, `1.5 s`, `3 min 5 s`.
+
+    It is rounded before the unit is chosen, so that no 1000 ms and no 60.0 s come out. The clock
+    of another machine may make it negative: then it is nothing.
+    """
+    if (milliseconds := round(THOUSAND * seconds)) < THOUSAND:
+        return f"{max(milliseconds, 0)} ms"
+    if round(seconds, 1) < MINUTE:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     largest = next(i for i, (_, length) in enumerate(UNITS) if whole >= length)
     (unit, length), (smaller_unit, smaller) = UNITS[largest : largest + 2]
     return f"{whole // length} {unit} {whole % length // smaller} {smaller_unit}"
+
+
+def short_duration(seconds: float) -> str:
+    """The same in its larger unit alone, such as `3 min`."""
+    return " ".join(duration(seconds).split()[:2])
+
+
+def size(count: int) -> str:
+    """Bytes in one unit, by the thousand, such as `999 bytes`, `1.0 kB`; rounded likewise."""
+    if count < THOUSAND:
+        return counted(count, "byte")
+    power = 1
+    while power < len(SIZES) and round(count / THOUSAND**power, 1) >= THOUSAND:
+        power += 1
+    return f"{count / THOUSAND**power:,.1f} {SIZES[power - 1]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, such as `1 run`, `1,200 runs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

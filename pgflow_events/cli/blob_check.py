@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 import trio
 from rich.console import RenderableType
-from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from blobstore.store import caller_of
 from pgflow_events import checker
 from pgflow_events.checker import Checked
 from pgflow_events.cli.command import Command, json_option, print_json
-from pgflow_events.cli.console import output_console
+from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import (
     key_ring,
@@ -25,7 +24,7 @@ from pgflow_events.cli.stores import (
 )
 from pgflow_events.connection import Connection
 from pgflow_events.migrations import check_schema
-from pgflow_events.texts import duration, printable
+from pgflow_events.texts import counted, duration, printable, size
 
 NEWS = 2.0  # seconds between two lines that say how far it is
 
@@ -56,9 +55,7 @@ def check(
     if as_json:
         print_json(asdict(checked) | {"ok": not checked.faults})
     else:
-        console = output_console()
-        for part in shown(checked, deep=deep):
-            console.print(part)
+        print_whole(output_console(), *shown(checked, deep=deep))
     click.get_current_context().exit(int(bool(checked.faults)))
 
 
@@ -81,14 +78,16 @@ async def say_how_far(checked: Checked) -> None:
     """Now and then, tell stderr how many blobs were read."""
     while True:
         await trio.sleep(NEWS)
-        click.echo(f"read so far: {checked.verified:,} of {checked.blobs:,} blobs", err=True)
+        click.echo(
+            f"read so far: {checked.verified:,} of {counted(checked.blobs, 'blob')}", err=True
+        )
 
 
 def shown(checked: Checked, *, deep: bool) -> list[RenderableType]:
     """What was looked at, and a line for each fault."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("blobs", f"{checked.blobs:,}")
-    table.add_row("bytes", decimal(checked.stored_bytes))
+    table.add_row("bytes", size(checked.stored_bytes))
     table.add_row("chunks", f"{checked.chunks:,}")
     table.add_row("forgotten", f"{checked.forgotten:,}")
     age = checked.oldest_unfinished

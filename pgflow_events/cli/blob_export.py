@@ -16,6 +16,7 @@ from pgflow_events.cli.stores import key_ring, keys_option, object_store, object
 from pgflow_events.errors import UnknownRun
 from pgflow_events.exports import Exported, export_values
 from pgflow_events.summaries import summarize_runs
+from pgflow_events.texts import counted
 
 MANIFEST = "manifest.json"
 
@@ -56,9 +57,10 @@ def export(
     if as_json:
         print_json(manifest)
     else:
-        click.echo(f"{sum(value.file is not None for value in values)} values in {folder}")
+        written = sum(value.file is not None for value in values)
+        click.echo(f"{counted(written, 'value')} in {folder}")
     if lost := [value.error for value in values if value.error and not value.forgotten]:
-        raise Failure(f"{len(lost)} could not be read; the first: {lost[0]}")
+        raise Failure(f"{counted(len(lost), 'value')} could not be read; the first: {lost[0]}")
 
 
 async def write(

@@ -14,7 +14,7 @@ from pgflow_events.connection import Connection
 from pgflow_events.errors import SettingsError
 from pgflow_events.rotation import BATCH, Rotated
 from pgflow_events.rotation import rotate as rotate_blobs
-from pgflow_events.texts import printable
+from pgflow_events.texts import counted, printable
 
 
 @click.command(cls=Command, examples=("pgflow-events blob rotate --keys keys",))
@@ -48,7 +48,7 @@ def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> 
              "damaged": rotated.damaged}
         )  # fmt: skip
     else:
-        click.echo(f"{rotated.blobs:,} blobs moved to key {ring.active}")
+        click.echo(f"{counted(rotated.blobs, 'blob')} moved to key {ring.active}")
     if rotated.left:
         raise Failure(left(rotated))
 
@@ -59,7 +59,7 @@ async def rotate_now(dsn: str, ring: KeyRing, rotated: Rotated, batch: int) -> N
         try:
             await rotate_blobs(connection, ring, rotated, batch=batch)
         except BaseException:  # Ctrl-C is none of Exception
-            click.echo(f"{rotated.blobs:,} blobs moved so far; call it again", err=True)
+            click.echo(f"{counted(rotated.blobs, 'blob')} moved so far; call it again", err=True)
             raise
 
 

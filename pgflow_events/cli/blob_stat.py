@@ -5,12 +5,10 @@ from datetime import UTC, datetime
 
 import click
 import trio
-from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
 from pgflow_events.cli.command import Command, json_option, print_json
-from pgflow_events.cli.console import output_console
+from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
 from pgflow_events.connection import Connection
@@ -20,13 +18,27 @@ from pgflow_events.inventory import (
     may_read_values,
     take_inventory,
 )
-from pgflow_events.texts import duration, printable
+from pgflow_events.tables import Column, WholeTable
+from pgflow_events.texts import printable, short_duration, size
 
 COLUMNS = (
-    "FLOW", "STEP", "INLINE", "BLOBS", "RAW", "STORED", "RATIO", "COPIES", "LARGEST", "NEWEST",
-    "OLDEST", "OF THESE",
-)  # fmt: skip
-SIZE_COLUMNS = ("SIZE UP TO", "INLINE", "BLOBS", "RAW", "STORED", "RATIO", "BLOBS IF THRESHOLD")
+    Column("FLOW"),
+    Column("STEP"),
+    Column("INLINE", right=True),
+    Column("BLOBS", right=True),
+    Column("RAW", right=True),
+    Column("STORED", right=True, spare=1),
+    Column("RATIO", right=True, spare=2),
+    Column("COPIES", right=True, spare=5),
+    Column("LARGEST", right=True, spare=4),
+    Column("NEWEST", right=True, spare=3),
+    Column("OLDEST", right=True, spare=6),
+    Column("OF THESE", spare=7),
+)
+SIZE_COLUMNS = tuple(
+    Column(name, right=True)
+    for name in ("SIZE UP TO", "INLINE", "BLOBS", "RAW", "STORED", "RATIO", "BLOBS IF THRESHOLD")
+)
 
 
 @click.command(
@@ -55,9 +67,7 @@ def stat(flow: str | None, step: str | None, dsn: str | None, as_json: bool) -> 
         print_json(steps)
     else:
         console = output_console()
-        console.print(steps_table(steps))
-        console.print()
-        console.print(sizes_table(steps))
+        print_whole(console, steps_table(steps), "", sizes_table(steps))
 
 
 async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInventory]:
@@ -68,25 +78,27 @@ async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInvent
         return await take_inventory(connection, flow_slug=flow, step_slug=step)
 
 
-def steps_table(steps: Sequence[StepInventory]) -> Table:
+def steps_table(steps: Sequence[StepInventory]) -> WholeTable:
     """A row for each step."""
-    table = new_table(COLUMNS, left={"FLOW", "STEP", "OF THESE"})
-    for step in steps:
-        table.add_row(
-            Text(step.flow_slug or "(gone)"),
-            Text(step.step_slug),
-            f"{step.inline:,}",
-            f"{step.blobs:,}",
-            decimal(step.raw_size),
-            decimal(step.stored_size),
-            ratio(step.raw_size, step.stored_size),
-            decimal(step.copied_size),
-            decimal(step.largest),
-            ago(step.newest),
-            ago(step.oldest),
-            Text(printable(", ".join(details(step)))),
-        )
-    return table
+    return WholeTable(COLUMNS, [step_row(step) for step in steps])
+
+
+def step_row(step: StepInventory) -> tuple[str | Text, ...]:
+    """What is stored of a step."""
+    return (
+        Text(step.flow_slug or "(gone)"),
+        Text(step.step_slug),
+        f"{step.inline:,}",
+        f"{step.blobs:,}",
+        size(step.raw_size),
+        size(step.stored_size),
+        ratio(step.raw_size, step.stored_size),
+        size(step.copied_size),
+        size(step.largest),
+        ago(step.newest),
+        ago(step.oldest),
+        Text(printable(", ".join(details(step)))),
+    )
 
 
 def details(step: StepInventory) -> Iterator[str]:
@@ -102,25 +114,27 @@ def details(step: StepInventory) -> Iterator[str]:
     yield from (f"{n:,} {what}" for what, n in counted.items() if n)
 
 
-def sizes_table(steps: Sequence[StepInventory]) -> Table:
+def sizes_table(steps: Sequence[StepInventory]) -> WholeTable:
     """A row for each size, with what another threshold would do; the threshold is marked."""
     thresholds = {step.threshold for step in steps}
-    table = new_table(SIZE_COLUMNS, left=set())
     classes = [*joined(steps)]
     larger = sum(sizes.inline + sizes.blobs for sizes in classes)
+    rows = []
     for sizes in classes:
         larger -= sizes.inline + sizes.blobs
-        table.add_row(
-            size_text(sizes.up_to),
-            f"{sizes.inline:,}",
-            f"{sizes.blobs:,}",
-            decimal(sizes.raw_size),
-            decimal(sizes.stored_size),
-            ratio(sizes.raw_size, sizes.stored_size),
-            f"{larger:,}",
-            end_section=thresholds == {sizes.up_to},
+        rows.append(
+            (
+                size_text(sizes.up_to),
+                f"{sizes.inline:,}",
+                f"{sizes.blobs:,}",
+                size(sizes.raw_size),
+                size(sizes.stored_size),
+                ratio(sizes.raw_size, sizes.stored_size),
+                f"{larger:,}",
+            )
         )
-    return table
+    marked = [n for n, sizes in enumerate(classes) if thresholds == {sizes.up_to}]
+    return WholeTable(SIZE_COLUMNS, rows, marked)
 
 
 def joined(steps: Sequence[StepInventory]) -> Iterator[SizeClass]:
@@ -139,19 +153,6 @@ def joined(steps: Sequence[StepInventory]) -> Iterator[SizeClass]:
         up_to *= 2
 
 
-def new_table(columns: Sequence[str], left: set[str]) -> Table:
-    """A table with numbers to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in columns:
-        table.add_column(
-            name,
-            justify="left" if name in left else "right",
-            no_wrap=name not in left,
-            overflow="fold",
-        )
-    return table
-
-
 def ratio(raw: int, stored: int) -> str:
     """How many times smaller the stored bytes are."""
     return f"{raw / stored:.1f}" if stored else ""
@@ -161,5 +162,4 @@ def ago(moment: datetime | None) -> str:
     """For how long it has been; the server's clock may be ahead of ours."""
     if moment is None:
         return ""
-    seconds = max((datetime.now(UTC) - moment).total_seconds(), 0.0)
-    return " ".join(duration(seconds).split()[:2])
+    return short_duration((datetime.now(UTC) - moment).total_seconds())

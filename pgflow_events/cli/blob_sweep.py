@@ -8,7 +8,6 @@ from uuid import UUID
 
 import click
 import trio
-from rich.filesize import decimal
 
 from blobstore.objects import ObjectStore
 from blobstore.sweep import Swept
@@ -20,8 +19,9 @@ from pgflow_events.cli.stores import object_store, objects_option
 from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError, SettingsError
 from pgflow_events.inventory import find_needing_objects, is_standby
+from pgflow_events.texts import counted, size
 
-STRANGE = "not one of them has a row in this database: is it the wrong one?"
+STRANGE = "none of which has a row in this database: is it the wrong one?"
 
 
 @click.command(
@@ -88,7 +88,7 @@ async def sweep_now(
         swept = await sweep_objects(store, exists, older_than=grace, dry_run=True)
         strange = swept.removed > 0 and swept.kept == 0
         if strange:
-            click.echo(f"WARNING: there are {swept.removed:,} blobs, and {STRANGE}", err=True)
+            click.echo(f"WARNING: found {counted(swept.removed, 'blob')}, {STRANGE}", err=True)
         if not delete:
             return swept
         if strange and not force:
@@ -98,10 +98,10 @@ async def sweep_now(
 
 def lines(swept: Swept, *, delete: bool) -> list[str]:
     """What was found, and what was done."""
-    done = "were" if delete else "would be"
-    size = f"{swept.removed_objects:,} objects, {decimal(swept.removed_bytes)}"
+    done = "deleted" if delete else "would delete"
+    objects = counted(swept.removed_objects, "object")
     told = [
-        f"{swept.kept:,} blobs are needed, {swept.young:,} are within the grace period",
-        f"{swept.removed:,} blobs {done} deleted: {size}",
+        f"needed: {counted(swept.kept, 'blob')}; within the grace period: {swept.young:,}",
+        f"{done} {counted(swept.removed, 'blob')}: {objects}, {size(swept.removed_bytes)}",
     ]
     return told if delete or not swept.removed else [*told, "--delete deletes them"]

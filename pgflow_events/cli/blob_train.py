@@ -10,6 +10,7 @@ from pgflow_events.cli.blob_reading import open_blobs
 from pgflow_events.cli.command import Command, Failure, json_option, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
+from pgflow_events.texts import counted
 from pgflow_events.training import Trained, train_step
 
 
@@ -77,9 +78,10 @@ def lines(trained: Trained, step: str) -> list[str]:
     number = trained.dictionary_id
     name = "dictionary (not stored)" if number is None else f"dictionary {number}"
     ratios = f"{trained.plain_ratio:.1f} without it, {trained.dictionary_ratio:.1f} with it"
+    trained_on = f"{counted(trained.size, 'byte')}, trained on {counted(trained.samples, 'output')}"
     told = [
-        f"{name} for step {step}: {trained.size:,} bytes, trained on {trained.samples:,} outputs",
-        f"ratio of {trained.held_out:,} others: {ratios}",
+        f"{name} for step {step}: {trained_on}",
+        f"ratio of {counted(trained.held_out, 'other')}: {ratios}",
     ]
     if trained.better_threshold is not None:
         told.append(

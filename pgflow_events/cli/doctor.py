@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pgflow_events import queries, summaries
 from pgflow_events.cli.command import Command, json_option, print_json, reason
-from pgflow_events.cli.console import output_console
+from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
@@ -62,7 +62,7 @@ def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"ok": not failed, "checks": findings})
     else:
-        output_console().print(findings_table(findings))
+        print_whole(output_console(), findings_table(findings))
     click.get_current_context().exit(int(failed))
 
 

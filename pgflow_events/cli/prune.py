@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import click
 import trio
-from rich.filesize import decimal
 from rich.table import Table
 
 from blobstore.store import caller_of
@@ -18,6 +17,7 @@ from pgflow_events.cli.quantities import age
 from pgflow_events.connection import Connection
 from pgflow_events.migrations import check_schema
 from pgflow_events.retention import Pruned
+from pgflow_events.texts import counted, size
 
 NEWS = 2.0  # seconds between two lines that say how far it is
 
@@ -105,8 +105,8 @@ async def say_how_far(pruned: Pruned) -> None:
         if pruned != told:
             told = replace(pruned)
             click.echo(
-                f"deleted so far: {pruned.runs:,} runs, {pruned.blobs:,} blobs,"
-                f" {decimal(pruned.bytes)}, {pruned.messages:,} messages",
+                f"deleted so far: {counted(pruned.runs, 'run')}, {counted(pruned.blobs, 'blob')},"
+                f" {size(pruned.bytes)}, {counted(pruned.messages, 'message')}",
                 err=True,
             )
 
@@ -134,7 +134,7 @@ def pruned_table(pruned: Pruned, title: str) -> Table:
         ("dictionaries", pruned.dictionaries),
     ):
         table.add_row(name, f"{count:,}")
-    table.add_row("bytes of blobs", decimal(pruned.bytes))
+    table.add_row("bytes of blobs", size(pruned.bytes))
     if pruned.busy_days:
         days = ", ".join(map(str, pruned.busy_days))
         table.add_row(f"in use, left to the next time: {days}", "")

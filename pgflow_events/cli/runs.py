@@ -4,11 +4,13 @@ import click
 import trio
 
 from pgflow_events.cli.command import Command, json_option, print_json
-from pgflow_events.cli.console import output_console
+from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.display import runs_table
-from pgflow_events.summaries import RunSummary, summarize_runs
+from pgflow_events.summaries import STATES, RunSummary, summarize_runs
+
+MOST = 2**31 - 1  # rows
 
 
 @click.command(
@@ -16,12 +18,24 @@ from pgflow_events.summaries import RunSummary, summarize_runs
     examples=(
         "pgflow-events runs",
         "pgflow-events runs --flow analyze_website --status failed --limit 100",
+        "pgflow-events runs --status running",
         "pgflow-events runs --json",
     ),
 )
 @click.option("--flow", metavar="SLUG", help="Only runs of this flow.")
-@click.option("--status", type=click.Choice(["started", "completed", "failed"]))
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--status",
+    type=click.Choice(["started", *STATES, "completed", "failed"]),
+    help="Only runs that are so. A run that is started is queued (it waits for a worker), running,"
+    " or retrying (it waits for the next attempt).",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=MOST),
+    default=20,
+    show_default=True,
+    help="List so many at most.",
+)
 @dsn_option
 @json_option
 def runs(flow: str | None, status: str | None, limit: int, dsn: str | None, as_json: bool) -> None:
@@ -31,7 +45,7 @@ def runs(flow: str | None, status: str | None, limit: int, dsn: str | None, as_j
     if as_json:
         print_json(listed)
     else:
-        output_console().print(runs_table(listed))
+        print_whole(output_console(), runs_table(listed))
 
 
 async def list_runs(dsn: str, flow: str | None, status: str | None, limit: int) -> list[RunSummary]:

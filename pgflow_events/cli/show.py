@@ -11,7 +11,7 @@ from pgflow_events.cli.command import Command, json_option, print_json
 from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.connection import Connection
-from pgflow_events.display import run_tree
+from pgflow_events.display import least_width, run_tree
 from pgflow_events.errors import UnknownRun
 from pgflow_events.summaries import (
     RunSummary,
@@ -45,7 +45,9 @@ def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
     if as_json:
         print_json(asdict(run) | given | {"steps": [document(step, values) for step in steps]})
     else:
-        output_console().print(run_tree(run, steps, values=values))
+        console = output_console()
+        console.width = max(console.width, least_width(steps))
+        console.print(run_tree(run, steps, values=values))
 
 
 def document(step: StepSummary, values: bool) -> dict[str, Any]:

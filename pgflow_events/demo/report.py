@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
-from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +17,7 @@ from rich.text import Text
 from pgflow_events.connection import Connection
 from pgflow_events.display import run_tree
 from pgflow_events.summaries import RunSummary, StepSummary
+from pgflow_events.texts import size as bytes_text
 
 WIDTH = 80  # at most: a line is to be read, also in a window as wide as the screen
 
@@ -85,7 +85,7 @@ def figures(console: Console, figures: Mapping[str, Any]) -> None:
 
 def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures, each with what it means."""
-    size = {name: decimal(value) for name, value in figures.items() if name.endswith("_bytes")}
+    size = {name: bytes_text(value) for name, value in figures.items() if name.endswith("_bytes")}
     tasks, served = figures["tasks"], figures["pages_served"]
     answered, sent = figures["wake_ms"], figures["wake_with_commit_ms"]
     smallest, largest = size["smallest_page_bytes"], size["largest_page_bytes"]

@@ -106,8 +106,7 @@ def test_a_run_is_started_listed_and_shown(cli, worker):
     tree = cli("show", run_id, "--values").stdout
     assert tree.startswith(f"run {run_id} of pages: completed in ")
     assert "text, 1.8 MB as " in tree
-    assert "check completed in " in tree
-    assert "  after title\n" in tree
+    assert "check (after title) completed in " in tree
     assert '{"title":"<p>long"}' in tree
 
     shown = json.loads(cli("show", run_id, "--values", "--json").stdout)
@@ -129,7 +128,7 @@ def test_a_run_that_fails_says_why_in_one_line_and_nothing_to_the_terminal(cli, 
 
     (run,) = json.loads(cli("runs", "--status", "failed", "--flow", "pages", "--json").stdout)
     tree = cli("show", run["run_id"]).stdout
-    assert "check failed in " in tree
+    assert "check (after title) failed in " in tree
     assert ", attempt 2 of 2" in tree
     assert "ValueError: too bad [bold]�[31m\n" in tree
 

@@ -231,7 +231,7 @@ def test_a_sweep_deletes_on_demand_and_not_with_a_strange_database(put, cli, tmp
         os.utime(file, (before, before))
     strange = cli(*sweep, "--delete")
     assert strange.returncode == 1
-    assert strange.stderr.startswith("WARNING: there are 1 blobs, and not one of them has a row")
+    assert strange.stderr.startswith("WARNING: found 1 blob, none of which has a row")
     assert "nothing was deleted" in strange.stderr
 
     put("x" * 9000, objects=objects, object_threshold=1000)
@@ -241,7 +241,7 @@ def test_a_sweep_deletes_on_demand_and_not_with_a_strange_database(put, cli, tmp
     assert tried.items() >= {"kept": 1, "removed": 1, "deleted": False}.items()
     assert len(chunks()) == 2
     done = cli(*sweep, "--grace", "1h", "--delete")
-    assert done.stdout.splitlines()[1] == "1 blobs were deleted: 1 objects, 6 bytes"
+    assert done.stdout.splitlines()[1] == "deleted 1 blob: 1 object, 6 bytes"
     assert len(chunks()) == 1
 
 

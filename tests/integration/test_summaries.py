@@ -94,6 +94,27 @@ async def test_a_run_counts_its_steps_and_its_seconds(connection):
     assert run.duration == pytest.approx((run.ended_at - run.started_at).total_seconds())
 
 
+async def test_a_run_that_waits_is_told_from_one_that_runs(connection):
+    async def listed() -> dict[str, list[UUID]]:
+        return {
+            state: [run.run_id for run in found]
+            for state in ("queued", "running", "retrying", "started", "failed")
+            if (found := await summaries.summarize_runs(connection, status=state))
+        }
+
+    run_id = await start(connection)
+    assert await listed() == {"queued": [run_id], "started": [run_id]}
+    await claim(connection)
+    assert await listed() == {"running": [run_id], "started": [run_id]}
+    await fail(connection, run_id, "first")
+    assert await listed() == {"retrying": [run_id], "started": [run_id]}
+    (run,) = await summaries.summarize_runs(connection)
+    assert (run.status, run.state) == ("started", "retrying")
+    await complete(connection, run_id, "first", 1)
+    await fail(connection, run_id, "second")
+    assert await listed() == {"failed": [run_id]}
+
+
 async def test_a_step_goes_through_its_states(connection):
     run_id = await start(connection)
     assert await states(connection, run_id) == ["queued", "waiting", "waiting"]

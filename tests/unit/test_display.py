@@ -1,17 +1,31 @@
 """Runs as they are shown on a terminal."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf
 from uuid import uuid4
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from pgflow_events.display import run_tree, runs_table, value
+from pgflow_events.cli.console import print_whole
+from pgflow_events.display import least_width, run_tree, runs_table, value
 from pgflow_events.summaries import RunSummary, StepSummary
-from pgflow_events.texts import duration, one_line
+from pgflow_events.texts import SIZES, UNITS, duration, one_line, short_duration, size
 
 NOW = datetime.now(UTC)
+SECONDS = {"ms": 0.001, **dict(UNITS)}
+
+
+def pairs(words: list[str]) -> list[tuple[str, str]]:
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def near_power(power: int) -> st.SearchStrategy[int]:
+    return st.integers(1000**power - 1000**power // 1000, 1000**power + 1)
 
 
 def shown(renderable, width: int = 200) -> str:
@@ -22,7 +36,8 @@ def shown(renderable, width: int = 200) -> str:
 
 def a_run(status: str) -> RunSummary:
     ended = None if status == "started" else NOW
-    return RunSummary(uuid4(), "a_flow", status, NOW, ended, 7200.0, 61.4, 1, 2)
+    state = "retrying" if status == "started" else status
+    return RunSummary(uuid4(), "a_flow", status, state, NOW, ended, 7200.0, 61.4, 1, 2)
 
 
 def a_step(status: str, **facts) -> StepSummary:
@@ -81,12 +96,67 @@ def test_the_state_of_each_step_is_told():
     ]
     run = a_run("started")
     assert shown(run_tree(run, steps)).splitlines() == [
-        f"run {run.run_id} of a_flow: started for 1 min 1 s",
+        f"run {run.run_id} of a_flow: retrying for 1 min 1 s",
         "├── a_step running for 250 ms, attempt 2 of 3",
         "├── a_step retrying, attempt 1 of 3",
         "│   └── ValueError: [red]no[/]",
-        "└── a_step waiting  after x, y",
+        "└── a_step (after x, y) waiting",
     ]
+
+
+@given(st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**6).map(lambda n: n / 1000))
+@example(0.9996)
+@example(59.96)
+@example(3599.6)
+@example(86399.7)
+def test_no_unit_of_a_duration_is_full(seconds):
+    full = {"ms": 1000, "s": 60, "min": 60, "h": 24}
+    words = duration(seconds).split()
+    assert all(float(n) < full.get(unit, inf) for n, unit in pairs(words))
+    assert short_duration(seconds).split() == words[:2]
+    measured = sum(float(n) * SECONDS[unit] for n, unit in pairs(words))
+    assert measured == pytest.approx(seconds, rel=0.06, abs=0.0006)
+
+
+@given(st.integers(0, 10**18) | st.integers(1, 6).flatmap(near_power))
+@example(999_950)
+def test_no_unit_of_a_size_is_full_and_one_is_no_plural(count):
+    number, unit = size(count).split()
+    assert float(number) < 1000 or unit == "EB"
+    assert (unit == "byte") == (count == 1)
+    powers = {"byte": 0, "bytes": 0, **{u: n for n, u in enumerate(SIZES, 1)}}
+    assert float(number) * 1000 ** powers[unit] == pytest.approx(count, rel=0.051)
+
+
+def test_a_negative_duration_is_that_of_another_clock():
+    assert duration(-3) == "0 ms"
+
+
+@given(width=st.integers(20, 120), slug=st.text("abc_", min_size=1, max_size=47))
+def test_in_no_window_a_slug_or_id_breaks(width, slug):
+    run = replace(a_run("started"), flow_slug=slug)
+    header, row, *note = printed(runs_table([run]), width).splitlines()
+    assert row.split()[:3] == [str(run.run_id), slug, "retrying"]
+    assert bool(note) == (len(header.split()) < 6)
+    if note:
+        assert note[0].startswith("left out: ")
+        assert width < 90
+    assert len(row) <= max(width, 36 + max(len(slug), 4) + 10)
+
+
+def test_in_a_tree_no_slug_breaks():
+    first, second = "a" * 100, "b" * 128
+    steps = [a_step("completed"), a_step("waiting", step_slug=first)]
+    steps.append(a_step("waiting", step_slug=second, dependencies=[first, first]))
+    tree = shown(run_tree(a_run("started"), steps), least_width(steps))
+    assert tree.count(first) == 3
+    assert tree.count(second) == 1
+
+
+def printed(renderable, width: int) -> str:
+    output = io.StringIO()
+    print_whole(Console(file=output, width=width, force_terminal=False), renderable)
+    return output.getvalue()
 
 
 def test_a_run_is_a_row_that_fits_a_terminal():
