@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import chain
 from types import FunctionType, MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from pgflow_events.errors import DefinitionError
+from pgflow_events.option_faults import (
+    input_faults,
+    kind_faults,
+    name_faults,
+    quoted,
+    range_faults,
+)
 from pgflow_events.step import (
     Context,
     Node,
@@ -29,7 +36,6 @@ from pgflow_events.step_faults import (
     handle_faults,
     handler_faults,
     node_faults,
-    option_faults,
     process_faults,
     slug_faults,
 )
@@ -49,6 +55,9 @@ P = ParamSpec("P")
 
 # A flow's queue has its slug for a name, and pgmq takes no longer one.
 _LONGEST_FLOW_SLUG = 47
+_OPTIONS = tuple(field.name for field in fields(StepOptions))
+_FLOW_OPTIONS = ("input", *_OPTIONS)
+_STEP_OPTIONS = tuple(StepKeywords.__annotations__)
 
 
 class Flow(Generic[In]):
@@ -103,21 +112,27 @@ class Flow(Generic[In]):
     ) -> None: ...
     def __init__(
         self,
-        slug: str,
-        *,
+        slug: str = "",
+        *surplus: object,
         input: type[In] | None = None,  # noqa: A002 - what users call it
         max_attempts: int = 3,
         base_delay: int = 5,
         timeout: int = 60,
         blob_threshold: int = 8192,
         keep_output: int | None = None,
+        **unknown: object,
     ) -> None:
         options = StepOptions(max_attempts, base_delay, timeout, blob_threshold, keep_output)
-        flow_options = asdict(options)
-        if keep_output is None:  # the only one that nobody need say
-            del flow_options["keep_output"]
-        faults = chain(slug_faults(slug, longest=_LONGEST_FLOW_SLUG), option_faults(flow_options))
-        _refuse(f"flow {slug!r}", faults)
+        # Only keep_output nobody need say. Not asdict(), which copies what users gave.
+        must = {name: getattr(options, name) for name in _OPTIONS if name != "keep_output"}
+        faults = chain(
+            slug_faults(slug, longest=_LONGEST_FLOW_SLUG),
+            (f"{quoted(value)} needs the name of an option before it" for value in surplus),
+            name_faults(unknown, _FLOW_OPTIONS),
+            input_faults(input),
+            range_faults(must | set_options(options)),
+        )
+        _refuse(f"flow {quoted(slug)}", faults)
         self.slug = slug
         self.options = options
         self.input: ValueNode[In] = ValueNode(self, "run")
@@ -254,14 +269,20 @@ class Flow(Generic[In]):
             name = nodes[0].__name__
             fault = f"{name} is a function, no node: decorate it with @flow.step(...)"
             _refuse(f"flow {self.slug!r}, step {slug or name!r}", [fault])
+        faults = [
+            *name_faults(options, _STEP_OPTIONS),
+            *kind_faults(media_type, by_element=by_element, cpu_bound=cpu_bound),
+        ]
+        known = StepOptions(**{name: options[name] for name in _OPTIONS if name in options})
         make = functools.partial(
             StepFunction[..., Any, Any],
             media_type=media_type,
             by_element=by_element,
             cpu_bound=cpu_bound,
         )
-        define = functools.partial(self._define, make, nodes, slug, StepOptions(**options))
-        return StepDecorator(define)
+        return StepDecorator(
+            functools.partial(self._define, make, nodes, slug, known, faults=faults)
+        )
 
     def _define(
         self,
@@ -270,19 +291,23 @@ class Flow(Generic[In]):
         slug: str | None,
         options: StepOptions,
         handler: Callable[P, Any],
+        *,
+        faults: Iterable[str],
     ) -> StepFunction[P, Any, Any]:
         name: str = getattr(handler, "__name__", "") if slug is None else slug
         faults = chain(
+            faults,
             slug_faults(name, taken=self._steps),
             node_faults(nodes, self),
             handler_faults(handler, len(nodes)),
-            option_faults(set_options(options)),
+            range_faults(set_options(options)),
         )
-        _refuse(f"flow {self.slug!r}, step {name!r}", faults)
-        _refuse(f"flow {self.slug!r}, step {name!r}", handle_faults(handler, nodes))
+        where = f"flow {self.slug!r}, step {quoted(name)}"
+        _refuse(where, faults)
+        _refuse(where, handle_faults(handler, nodes))
         step = make(self, name, nodes, handler, options)
         if step.cpu_bound:
-            _refuse(f"flow {self.slug!r}, step {name!r}", process_faults(step))
+            _refuse(where, process_faults(step))
         # Not the function's own attributes, which could hide those of a step.
         functools.update_wrapper(step, handler, updated=())
         self._steps[name] = step
@@ -307,7 +332,7 @@ class Flow(Generic[In]):
 
 def set_options(options: StepOptions) -> dict[str, int]:
     """The options that are not None."""
-    return {name: value for name, value in asdict(options).items() if value is not None}
+    return {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
 
 
 def _refuse(where: str, faults: Iterable[str]) -> None:

@@ -6,16 +6,14 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from blobstore import Blob
+from pgflow_events.option_faults import quoted
 from pgflow_events.step import Node, Owner, Step, called
 
 _SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0, "keep_output": 0}
-# What PostgreSQL's type integer holds.
-_MOST = 2**31 - 1
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -30,8 +28,8 @@ else:
 
 def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ()) -> Iterator[str]:
     """Say why this cannot be a slug of at most so many characters beside those taken."""
-    if not isinstance(slug, str) or not _SLUG.fullmatch(slug):
-        yield "a slug is made of letters A to Z, digits and underscores, with no digit first"
+    if type(slug) is not str or not _SLUG.fullmatch(slug):
+        yield "a slug is a plain str of letters A to Z, digits and underscores, no digit first"
     elif slug == "run":
         yield "the slug 'run' is taken by the input"
     elif len(slug) > longest:
@@ -40,21 +38,11 @@ def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ())
         yield "the flow has a step of this slug already"
 
 
-def option_faults(options: Mapping[str, object]) -> Iterator[str]:
-    """Say which of these options are no whole numbers within their range."""
-    for name, value in options.items():
-        # True is an int to Python, and a slip here.
-        if isinstance(value, bool) or not isinstance(value, int):
-            yield f"{name} is a whole number, not {value!r}"
-        elif not _LEAST[name] <= value <= _MOST:
-            yield f"{name} is {_LEAST[name]} to {_MOST}, not {value}"
-
-
 def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
     """Say which of these are no nodes of this flow, or given twice."""
     for position, node in enumerate(nodes):
         if not isinstance(node, Node):
-            yield f"{node!r} is no node: give the flow's input, its context, or a step"
+            yield f"{quoted(node)} is no node: give the flow's input, its context, or a step"
         elif node.flow is not flow:
             yield f"{node!r} belongs to another flow"
         elif any(
@@ -66,7 +54,7 @@ def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
 def handler_faults(handler: object, arguments: int) -> Iterator[str]:
     """Say why this cannot be called with so many arguments, for one result."""
     if not callable(handler):
-        yield f"{handler!r} cannot be called"
+        yield f"{quoted(handler)} cannot be called"
     elif isinstance(handler, Step):
         yield f"{handler!r} is a step already; its function is its attribute 'handler'"
     elif any(map(_is_generator, called(handler))):

@@ -519,12 +519,6 @@ def test_options_at_the_ends_of_their_ranges_are_taken() -> None:
     assert step.options == StepOptions(most, most, most, most, most)
 
 
-def test_an_unknown_option_is_refused() -> None:
-    flow = Flow("site")
-    with pytest.raises(TypeError, match="retries"):
-        flow.step(flow.input, retries=3)  # type: ignore[call-overload]  # what is tested
-
-
 # Handlers that cannot be.
 
 
