@@ -16,6 +16,7 @@ from pgflow_events.calls import LONGEST_DELAY, Calls
 from pgflow_events.connection import Connection
 from pgflow_events.passing import blames_data, is_silence, passes, report
 from pgflow_events.queries import Claim, Unreadable
+from pgflow_events.telemetry import about
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a flow is claimed again that could not be
 LOOK = 100  # tasks that are looked at to find the one that cannot be read; claims take no more
@@ -153,7 +154,8 @@ class Claims:
 
     async def _fail(self, unreadable: Sequence[Unreadable]) -> None:
         for each in unreadable:
-            log.error("cannot read the input of %s: %s", each.task, each.message)
+            task = each.task
+            log.error("cannot read the input of %s: %s", task, each.message, extra=about(task))
         failing = partial(queries.fail_unreadable, unreadable=unreadable, worker_id=self._worker_id)
         claim = await self._calls.make(failing, is_silence)
         await self._notify(claim.owed_tasks, claim.owed_runs)

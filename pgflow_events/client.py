@@ -173,7 +173,7 @@ class Client:
             may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
             if not (may_be_second and await self._have_started(run_ids)):
                 raise
-            log.warning("could not wake the workers of %s: %s", slug, error)
+            log.warning("could not wake the workers of %s: %s", slug, error, extra={"flow": slug})
 
     async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
         """Whether the runs are there, which all start in one commit; False if nobody can tell."""

@@ -11,6 +11,7 @@ from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.passing import passes, reason
 from pgflow_events.queries import Claim, Outcome
 from pgflow_events.stragglers import Rehearse, Stragglers
+from pgflow_events.telemetry import about
 
 log = logging.getLogger("pgflow_events.completer")
 
@@ -21,6 +22,11 @@ MOST_BYTES = 64 * 1024 * 1024
 HOLD = 1.0  # seconds that a commit keeps others waiting, so that what comes meanwhile gathers
 
 Complete = Callable[[Sequence[Outcome], int, int, float], Awaitable[Claim]]
+
+TOO_LATE = (
+    ": the run has ended meanwhile, as it does when another step fails, or another attempt has"
+    " the task; this outcome is dropped"
+)
 
 
 class Completer:
@@ -139,7 +145,8 @@ class Completer:
 
     async def _committed(self, batch: Sequence[Outcome], claim: Claim) -> None:
         for place in claim.refused:
-            log.warning("too late: %s", batch[place].task)
+            task = batch[place].task
+            log.warning("too late: %s%s", task, TOO_LATE, extra=about(task))
         if claim.owed_tasks or claim.owed_runs:
             await self._notify(claim.owed_tasks, claim.owed_runs)
 

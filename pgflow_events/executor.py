@@ -23,7 +23,8 @@ from pgflow_events.inline import thresholds
 from pgflow_events.passing import Verdict, reason, verdict_of
 from pgflow_events.processes import Processes
 from pgflow_events.queries import ClaimedTask, Outcome
-from pgflow_events.telemetry import Hook, TaskEvent
+from pgflow_events.telemetry import Hook, TaskEvent, about
+from pgflow_events.texts import counted
 
 # Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
 # without it: soon enough to say so before the attempt lapses, 2 seconds after the timeout.
@@ -114,7 +115,8 @@ class Executor:
             try:
                 return await self._load(wanted)
             except Exception as error:  # noqa: BLE001 - each task loads its own, and is told
-                log.warning("cannot load the inputs of %d tasks: %s", len(waiting), reason(error))
+                what = counted(len(waiting), "task")
+                log.warning("cannot load the inputs of %s: %s", what, reason(error))
         return None
 
     async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
@@ -154,7 +156,7 @@ class Executor:
 
     async def _give_up(self, task: ClaimedTask) -> None:
         if any(running is task for running in self.running):
-            log.error("%s does not heed its timeout: it is given up", task)
+            log.error("%s does not heed its timeout: it is given up", task, extra=about(task))
             await self._fail(task, HandlerTimeout(f"{self._too_long(task)} and goes on"))
         else:
             await self._fail(task, HandlerTimeout(self._not_loaded(task)))
@@ -295,12 +297,11 @@ class Executor:
         return loaded.handle(ref) if node.takes_handle else await loaded.get(ref)
 
     def _context(self, task: ClaimedTask, scope: trio.CancelScope) -> Context:
-        bound = {"run_id": task.run_id, "step": task.step_slug, "attempt": task.attempt}
         return Context(
             run_id=task.run_id,
             step=task.step_slug,
             attempt=task.attempt,
-            log=logging.LoggerAdapter(log, bound),
+            log=logging.LoggerAdapter(log, about(task)),
             cancel_scope=scope,
             resources=self._resources,
         )
@@ -327,7 +328,7 @@ class Executor:
             try:
                 hook(event)
             except Exception:
-                log.exception("a hook raised an error")
+                log.exception("a hook raised an error", extra=about(task))
         return True
 
 

@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from traceback import format_exception, format_tb
 
 import trio
 
 from blobstore import BlobError, BlobUnavailable
 from pgflow_events.errors import PermanentError
+from pgflow_events.tracebacks import frames_of, traceback_of
 
 PATIENCE = 2.0  # seconds an error may take to tell its text
 LONGEST_ERROR = 8000  # characters of an error that are kept
@@ -145,10 +145,9 @@ def loggable(error: BaseException) -> str:
     Empty if it cannot be had.
     """
     try:
-        lines = format_tb(error.__traceback__) if is_tangled(error) else format_exception(error)
+        text = frames_of(error) if is_tangled(error) else traceback_of(error)
     except BaseException:  # noqa: BLE001 - the error's attributes may be anything
         return ""
-    text = "".join(lines).rstrip()
     if len(text) > LONGEST_TRACEBACK:
         half = LONGEST_TRACEBACK // 2
         text = f"{text[:half]}\n[…]\n{text[-half:]}"

@@ -5,6 +5,7 @@ what a restart mends (class 08) beside what no number of tries will (class 54).
 """
 
 import logging
+from collections.abc import Mapping
 from enum import Enum
 
 import psycopg
@@ -163,9 +164,12 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def report(log: logging.Logger, what: str, error: Exception) -> None:
+def report(
+    log: logging.Logger, what: str, error: Exception, extra: Mapping[str, object] | None = None
+) -> None:
     """Log what failed and why; with the traceback, if it is a bug of ours, maybe."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     expected = isinstance(error, psycopg.Error | trio.TooSlowError | OSError | MemoryError)
-    log.error("%s: %s", what, reason(error), exc_info=None if expected else error)
+    shown = None if expected else error
+    log.error("%s: %s", what, reason(error), exc_info=shown, extra=extra)

@@ -17,6 +17,7 @@ from blobstore import Stored
 from pgflow_events.calls import FIRST_DELAY, LONGEST_DELAY, complain
 from pgflow_events.passing import Verdict, is_answer, passes, reason, report, verdict_of
 from pgflow_events.queries import Outcome
+from pgflow_events.telemetry import about
 
 log = logging.getLogger("pgflow_events.completer")
 
@@ -106,14 +107,16 @@ class Stragglers:
             # Of what passes one try more: the server may have come back just now.
             if passes(error) or not would_fail:
                 return straggler.after(error, doubted=would_fail)
-        report(log, f"cannot store the output of {straggler.outcome.task}", error)
+        task = straggler.outcome.task
+        report(log, f"cannot store the output of {task}", error, extra=about(task))
         return Straggler(failure)
 
     def _leave(self, straggler: Straggler, error: Exception) -> Straggler | None:
         """A failure that is not taken is one that its lease will end; unless nobody answers."""
         if passes(error) and not is_answer(error):
             return straggler.after(error)
-        report(log, f"cannot settle {straggler.outcome.task}, its timeout will", error)
+        task = straggler.outcome.task
+        report(log, f"cannot settle {task}, its timeout will", error, extra=about(task))
         return None
 
 

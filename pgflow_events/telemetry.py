@@ -3,10 +3,23 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 log = logging.getLogger("pgflow_events.tasks")
+
+
+class Attempt(Protocol):
+    """An attempt of a task, as far as the log names it."""
+
+    @property
+    def flow_slug(self) -> str: ...  # noqa: D102
+    @property
+    def run_id(self) -> UUID: ...  # noqa: D102
+    @property
+    def step_slug(self) -> str: ...  # noqa: D102
+    @property
+    def attempt(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +44,28 @@ Hook = Callable[[TaskEvent], None]
 """Called in the worker's thread right after each attempt: it must be quick and not raise."""
 
 
+def about(task: Attempt) -> dict[str, Any]:
+    """The attempt that a record is about, as its `extra`."""
+    return {
+        "flow": task.flow_slug,
+        "run_id": task.run_id,
+        "step": task.step_slug,
+        "attempt": task.attempt,
+    }
+
+
 def log_task(event: TaskEvent) -> None:
-    """The default hook: failures at level warning with their traceback, the rest at debug."""
-    log.log(
-        logging.WARNING if event.traceback else logging.DEBUG,
-        "%s.%s of run %s %s in %.3f s (attempt %d)%s",
-        event.flow_slug,
-        event.step_slug,
-        event.run_id,
-        event.outcome,
-        event.seconds,
-        event.attempt,
-        event.traceback and f"\n{event.traceback}",
+    """The default hook: failures at level warning with their traceback, the rest at debug.
+
+    The record has the fields `flow`, `run_id`, `step` and `attempt`.
+    """
+    level = logging.WARNING if event.traceback else logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
+    message = f"{event.flow_slug}.{event.step_slug} of run {event.run_id} {event.outcome}"
+    took = f" in {event.seconds:.3f} s (attempt {event.attempt})"
+    record = log.makeRecord(
+        log.name, level, __file__, 0, message + took, (), None, log_task.__name__, about(event)
     )
+    record.exc_text = event.traceback or None  # so every formatter sets it apart, as its own
+    log.handle(record)

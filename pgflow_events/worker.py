@@ -33,7 +33,7 @@ from pgflow_events.settings import Settings
 from pgflow_events.shutdown import Shutdown, Signals
 from pgflow_events.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.tally import Tally
-from pgflow_events.telemetry import Hook, log_task
+from pgflow_events.telemetry import Hook, about, log_task
 from pgflow_events.upkeep import SelfCheck, keep_house
 
 HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
@@ -286,7 +286,11 @@ class Worker:
 
     def _name_running(self) -> None:
         for task in self._executor.running if self._tasks else ():
-            log.error("%s does not heed its cancellation, and ends with the process", task)
+            log.error(
+                "%s does not heed its cancellation, and ends with the process",
+                task,
+                extra=about(task),
+            )
 
     async def _take_leave(self) -> None:
         self._name_running()

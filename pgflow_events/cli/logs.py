@@ -1,6 +1,12 @@
-"""What a worker writes to stderr."""
+"""What a worker writes to stderr.
+
+The flows' module, and what it imports, may configure logging as it likes: that goes for its own
+records. Those of the engine, and what handlers say by `Context.log`, are written all the same,
+each once; handlers that the module has installed get them too, unless they write to the same place.
+"""
 
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +14,8 @@ import orjson
 
 LEVELS = ("debug", "info", "warning", "error")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
-BOUND = ("run_id", "step", "attempt")  # what Context.log says of itself
+BOUND = ("flow", "run_id", "step", "attempt")  # what is said of the attempt a record is about
+OURS = "pgflow_events"
 
 
 class TextFormatter(logging.Formatter):
@@ -18,10 +25,11 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
-        """The line without the traceback."""
-        return " ".join(
-            [super().formatMessage(record), *(f"{k}={v}" for k, v in bound(record).items())]
-        )
+        """The line without the traceback; the attempt too, unless the message names its run."""
+        fields = bound(record)
+        if str(fields.get("run_id")) in record.message:
+            fields = {}
+        return " ".join([super().formatMessage(record), *(f"{k}={v}" for k, v in fields.items())])
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,9 +44,11 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **bound(record),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, str).decode()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            line["traceback"] = record.exc_text
+        return orjson.dumps({name: storable(value) for name, value in line.items()}, str).decode()
 
 
 class JournalFormatter(JsonFormatter):
@@ -53,9 +63,65 @@ class JournalFormatter(JsonFormatter):
 FORMATS = {"text": TextFormatter, "json": JsonFormatter, "journal": JournalFormatter}
 
 
+class EngineLogger(logging.Logger):
+    """A logger of the engine: nobody disables it, and it writes with a handler of its own.
+
+    Its level, or that of the logger above it, still says what is written: who sets that of
+    `pgflow_events.tasks` names it.
+    """
+
+    own: logging.Handler
+
+    @property
+    def disabled(self) -> bool:
+        """No: `dictConfig` and `fileConfig` disable all loggers that they find."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's
+        """Whether its level lets that pass, whatever `logging.disable` says."""
+        return level >= self.getEffectiveLevel()
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
+        """Write the record, and hand it to the handlers of others."""
+        self.own.handle(record)
+        for handler in handlers_above(self):
+            if record.levelno >= handler.level and not self._writes_there(handler):
+                hand_over(record, handler)
+
+    def _writes_there(self, handler: logging.Handler) -> bool:
+        return handler is self.own or (
+            type(handler) is logging.StreamHandler and handler.stream in {sys.stderr, sys.stdout}
+        )
+
+
+def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
+    """The handlers of a logger, and of those to which it propagates."""
+    found = list(logger.handlers)
+    if logger.propagate and logger.parent:
+        found += handlers_above(logger.parent)
+    return found
+
+
+def hand_over(record: logging.LogRecord, handler: logging.Handler) -> None:
+    """Let a handler of the user's have a record: its fault is no fault of the engine."""
+    try:
+        handler.handle(record)
+    except Exception:  # noqa: BLE001 - as logging's own handlers do
+        handler.handleError(record)
+
+
 def bound(record: logging.LogRecord) -> dict[str, Any]:
-    """Which attempt the record is about, if it came from a handler."""
+    """Which attempt the record is about, if it is about one."""
     return {name: vars(record)[name] for name in BOUND if name in vars(record)}
+
+
+def storable(value: Any) -> Any:
+    """A value as JSON can hold it: a text with a lone surrogate would lose the whole line."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def log_to_stderr(level: str, form: str) -> None:
@@ -64,3 +130,13 @@ def log_to_stderr(level: str, form: str) -> None:
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(capture=True)
+    logging.getLogger(OURS).setLevel(level.upper())
+    for name in list(logging.root.manager.loggerDict):
+        if name == OURS or name.startswith(f"{OURS}."):
+            shield(logging.getLogger(name), handler)
+
+
+def shield(logger: logging.Logger, handler: logging.Handler) -> None:
+    """Make a logger write with this handler, whatever becomes of all others."""
+    logger.__class__ = EngineLogger
+    vars(logger)["own"] = handler
