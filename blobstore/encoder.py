@@ -270,7 +270,10 @@ async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     try:
         async for piece in pieces:
             if not isinstance(piece, bytes | bytearray | memoryview):
-                raise ValueRefused(f"$ is a stream, and gives {type(piece).__name__} beside bytes")
+                raise ValueRefused(
+                    f"$ is a stream, and yields {type(piece).__name__}: let it yield bytes,"
+                    f" `{'value.encode()' if isinstance(piece, str) else 'orjson.dumps(value)'}`"
+                )
             # A stream without a checkpoint of its own would stop the whole worker.
             if (count := count + 1) % PIECES == 0:
                 await trio.lowlevel.checkpoint()

@@ -1,42 +1,17 @@
-"""Why a value is refused: the place inside it, the reason, and what to return instead."""
+"""Why a value is refused: the place inside it, the reason, and what to give instead."""
 
-import dataclasses
-import enum
-from collections.abc import Coroutine, Iterator
-from datetime import date, time
-from decimal import Decimal
+from collections.abc import Iterator
 from math import isfinite
-from pathlib import PurePath
 from typing import Any
-from uuid import UUID
 
+from blobstore.advice import KEPT, advice
 from blobstore.errors import ValueRefused
 
 MAX_DEPTH = 254
 """Lists and dicts inside one another: as many as orjson writes (it reads 1,024)."""
 
-KEPT = frozenset({type(None), bool, int, float, str, list, dict})
-
-# Read from the top: an IntEnum is an int too.
-INSTEAD: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (enum.Enum, "its value"),
-    (bytes, "bytes by themselves, not inside another value"),
-    ((bytearray, memoryview), "bytes"),
-    ((set, frozenset), "a sorted list"),
-    (tuple, "a list"),
-    (str, "a plain str"),
-    (int, "a plain int"),
-    (float, "a plain float"),
-    (list, "a plain list"),
-    (dict, "a plain dict"),
-    ((date, time), "its isoformat()"),
-    ((UUID, Decimal, PurePath), "str() of it"),
-    (Coroutine, "what awaiting it gives"),
-    (Iterator, "list() of it"),
-)
-
-# Known by its name, so that neither numpy nor pydantic need be imported.
-CONVERTERS = ("tolist", "model_dump", "_asdict")
+MOST_BITS = 10_000  # of an integer that str() takes
+CLEAN_KEYS = '{key.encode("utf-8", "replace").decode(): item for key, item in value.items()}'
 
 PATH_LENGTH = 200
 KEY_LENGTH = 40
@@ -87,13 +62,16 @@ def _fault(node: Any, depth: int) -> str | None:
     """What is wrong with this node alone, its keys included."""
     kind = type(node)
     if kind not in KEPT:
-        return f"is of type {_type_name(kind)}{_advice(node)}"
+        only = ", which can be the whole value only" if kind is bytes else ""
+        return f"is of type {_type_name(kind)}{only}{_instead(advice(node, whole=depth == 0))}"
     if kind is str and (place := _lone_surrogate(node)) is not None:
-        return f"has a lone surrogate at index {place}, which no text in UTF-8 can have"
+        fault = f"has a lone surrogate at index {place}, which no text in UTF-8 can have"
+        return fault + _instead('value.encode("utf-8", "replace").decode()')
     if kind is float and not isfinite(node):
-        return f"is {node}, a number JSON does not have"
+        return f"is {node}, a number JSON does not have{_instead('None')}"
     if kind is int and not -(2**63) <= node < 2**64:
-        return "is an integer outside -2**63 to 2**64-1; return it as a str"
+        text = "str(value)" if node.bit_length() < MOST_BITS else "hex(value)"
+        return f"is an integer outside -2**63 to 2**64-1{_instead(text)}"
     if kind is list or kind is dict:
         return _container_fault(node, depth)
     return None
@@ -104,24 +82,17 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
         return f"is nested deeper than {MAX_DEPTH} levels (or does the value hold itself?)"
     for key in node if type(node) is dict else ():
         if type(key) is not str:
-            return f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
+            fault = f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
+            return fault + _instead("{str(key): item for key, item in value.items()}")
         if _lone_surrogate(key) is not None:
-            return f"has a lone surrogate in the key {_clipped(key)}"
+            fault = f"has a lone surrogate in the key {_clipped(key)}"
+            return fault + _instead(CLEAN_KEYS)
     return None
 
 
-def _advice(node: object) -> str:
-    """What to return instead, where that is known."""
-    kind = type(node)
-    if dataclasses.is_dataclass(kind):
-        return "; return dataclasses.asdict() of it"
-    for method in CONVERTERS:
-        if hasattr(kind, method):
-            return f"; return its {method}()"
-    for known, instead in INSTEAD:
-        if isinstance(node, known):
-            return f"; return {instead}"
-    return ""
+def _instead(expression: str | None) -> str:
+    """How a refusal ends."""
+    return f"; give `{expression}` instead" if expression else "; docs/values.md says what to give"
 
 
 def _lone_surrogate(text: str) -> int | None:

@@ -14,6 +14,7 @@ from blobstore.ids import new_id
 from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.errors import RunFailed, UnknownFlow, UnknownRun
+from pgflow_events.failures import refusals_of
 from pgflow_events.flow import Flow, Step
 from pgflow_events.inline import input_threshold
 from pgflow_events.passing import passes
@@ -134,7 +135,8 @@ class Client:
         # To read a handle takes a connection, and the one below may be the last.
         inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:
-            await self._start(slug, ids, inputs, threshold)
+            with refusals_of("the input"):
+                await self._start(slug, ids, inputs, threshold)
         except psycopg.errors.NoDataFound as error:
             raise UnknownFlow(error.diag.message_primary) from error
         return [Run(self._reader, run_id, slug) for run_id in ids]

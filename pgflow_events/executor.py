@@ -17,7 +17,7 @@ import trio
 from blobstore import Blob, Blobs, Loaded, Owner
 from pgflow_events.blocking import Standstills
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
-from pgflow_events.failures import look_at
+from pgflow_events.failures import look_at, refusals_of
 from pgflow_events.flow import Context, Flow, Node, Step
 from pgflow_events.inline import thresholds
 from pgflow_events.passing import Verdict, reason, verdict_of
@@ -227,13 +227,15 @@ class Executor:
             loaded.release()
         owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
         with self._note(task):  # a stream is called by who encodes it
-            output = await self._blobs.encode(
-                await self._call(step, arguments, task),
-                owner,
-                threshold=self._threshold(task),
-                by_element=step.by_element,
-                media_type=step.media_type,
-            )
+            value = await self._call(step, arguments, task)
+            with refusals_of(f"step {step.slug!r} returned what"):
+                output = await self._blobs.encode(
+                    value,
+                    owner,
+                    threshold=self._threshold(task),
+                    by_element=step.by_element,
+                    media_type=step.media_type,
+                )
         return Outcome(task, output)
 
     def _find(self, task: ClaimedTask) -> Step[Any] | None:

@@ -7,12 +7,13 @@ limited time, and as little as can be is asked of their classes.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 import trio
 
-from blobstore import BlobError, BlobUnavailable
+from blobstore import BlobError, BlobUnavailable, ValueRefused
 from pgflow_events.errors import PermanentError
 from pgflow_events.tracebacks import frames_of, traceback_of
 
@@ -78,6 +79,15 @@ def failure_of(error: BaseException) -> Failure:
     """What is told of an error, however long it takes."""
     text = describe(error)
     return Failure(text, is_permanent(error), loggable(error) or text)
+
+
+@contextmanager
+def refusals_of(whose: str) -> Iterator[None]:
+    """Say of a value that is refused in this block whose it is."""
+    try:
+        yield
+    except ValueRefused as error:
+        raise type(error)(f"{whose} cannot be stored: {error}") from None
 
 
 def is_group(error: BaseException) -> bool:

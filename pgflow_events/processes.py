@@ -21,7 +21,7 @@ import trio
 
 from blobstore.codec import Payload, parse, serialize
 from pgflow_events.errors import HandlerCrashed, SettingsError
-from pgflow_events.failures import Failed, Failure, failure_of
+from pgflow_events.failures import Failed, Failure, failure_of, refusals_of
 from pgflow_events.step import Step
 
 NOWHERE = UUID(int=0)  # of a value that was never stored
@@ -91,7 +91,8 @@ def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
     try:
         output = find(module, name)(*[parse(NOWHERE, value) for value in values])
         # A path of any subclass would be made anew by whatever code it brings.
-        return Path(output) if type(output) is type(Path()) else pack(output)
+        with refusals_of(f"{name}() returned what"):
+            return Path(output) if type(output) is type(Path()) else pack(output)
     except BaseException as error:  # noqa: BLE001 - handlers may raise anything
         return failure_of(error)
 

@@ -4,6 +4,7 @@ How the engine came to call the handler is of no use to who wrote it: frames of 
 trio are left out where a traceback begins, and in each cause and each member of a group likewise.
 """
 
+import contextlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ CALLING = (
         for name in CALLERS
         if (spec := find_spec(name)) and spec.origin
     ),
+    contextlib.__file__,
 )
 
 

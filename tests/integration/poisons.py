@@ -65,7 +65,11 @@ def returned(name: str, says: str, make: Callable[[], Any]) -> None:
         return make()
 
     handler.__name__ = name
-    poison(rf"ValueRefused: {says}", permanent=True, twice=False)(handler)
+    poison(
+        rf"ValueRefused: step .* returned what cannot be stored: {says}",
+        permanent=True,
+        twice=False,
+    )(handler)
 
 
 # --- errors
@@ -250,8 +254,8 @@ def holds_itself() -> list:
     return value
 
 
-returned("a coroutine", r"\$ is of type coroutine; return what awaiting it gives", unawaited)
-returned("a generator", r"\$ is of type generator; return list\(\)", lambda: (x for x in "ab"))
+returned("a coroutine", r"\$ is of type coroutine; give `await value`", unawaited)
+returned("a generator", r"\$ is of type generator; give `list\(value\)`", lambda: (x for x in "ab"))
 returned("a file", r"\$ is of type _io\.", closed_file)
 returned("a lock", r"\$ is of type _thread\.lock", threading.Lock)
 returned("a function", r"\$ is of type function", lambda: poison)
@@ -263,7 +267,7 @@ returned("a huge int", r"\$ is an integer outside", lambda: 1 << 10_000_000)
 returned("a lone surrogate", r"\$ has a lone surrogate", lambda: "\ud800")
 returned("a lone surrogate in a key", r"\$ has a lone surrogate", lambda: {"\udfff": 1})
 returned("a subclass of bytes", r"\$ is of type .*Bytes", lambda: Bytes(b"x"))
-returned("a subclass of str", r"\$ is of type .*Text; return a plain str", lambda: Text("x"))
+returned("a subclass of str", r"\$ is of type .*Text; give `str\(value\)`", lambda: Text("x"))
 returned("a key that is no str", r"\$ has a key of type int, 1", lambda: {1: 2})
 returned("a key of a subclass", r"\$ has a key of type .*Text", lambda: {Text("x"): 2})
 returned("a dataclass", r"\$ is of type .*Poison", lambda: Poison(deep, "x"))
@@ -298,7 +302,7 @@ async def a_stream_that_stops(context):
     raise StopAsyncIteration
 
 
-@poison(r"ValueRefused: \$ is a stream, and gives str", twice=False, permanent=True)
+@poison(r"ValueRefused: .*\$ is a stream, and yields str", twice=False, permanent=True)
 async def a_stream_of_text(context):
     yield b"one"
     yield "two"

@@ -57,7 +57,7 @@ FAILURES = {
     "raise for good": r"PermanentError: never",
     "raise what cannot cross": r"Unpicklable: <function ",
     "allocate": r"MemoryError: ",
-    "tuple": r"ValueRefused: \$\.x is of type tuple; return a list",
+    "tuple": r"ValueRefused: compute\(\) returned what cannot be stored: \$\.x is of type tuple",
 }
 FOR_GOOD = {"raise for good", "tuple"}
 

@@ -47,9 +47,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "lone surrogate": ({"text": "\ud800"}, "$.text has a lone surrogate at index 0"),
     "lone surrogate of many": ("x" * THRESHOLD + "\udfff", "$ has a lone surrogate at index 8192"),
     "over 64 bits": ([2**64], "$[0] is an integer outside"),
-    "set": ({"tags": {1}}, "$.tags is of type set; return a sorted list"),
-    "tuple": ((1, 2), "$ is of type tuple; return a list"),
-    "nested bytes": ([b""], "$[0] is of type bytes; return bytes by themselves"),
+    "set": ({"tags": {1}}, "$.tags is of type set; give `sorted(value)` instead"),
+    "tuple": ((1, 2), "$ is of type tuple; give `list(value)` instead"),
+    "nested bytes": ([b""], "$[0] is of type bytes, which can be the whole value only"),
     "key": ({1: 2}, "$ has a key of type int, 1; keys must be str"),
     "over the cap": ("x" * 4_000_001, "$ takes 4,000,001 bytes or more, the cap is 4,000,000"),
     "JSON over the cap": (["x" * 1000] * 4000, "the cap is 4,000,000"),
@@ -127,7 +127,7 @@ async def test_an_input_that_could_not_come_back_is_refused_at_the_start(client,
         value, reason = REFUSED[name]
         with pytest.raises(ValueRefused) as refusal:
             await client.start(flow, value)
-        assert reason in str(refusal.value)
+        assert str(refusal.value).startswith(f"the input cannot be stored: {reason}")
     assert await rows(database, "select from pgflow.runs") == []
 
 

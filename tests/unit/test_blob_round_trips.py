@@ -212,7 +212,8 @@ async def test_a_stream_of_texts_is_refused_and_closed(rig, before):
             await trio.lowlevel.checkpoint()
             closed.append(True)
 
-    with pytest.raises(ValueRefused, match=r"^\$ is a stream, and gives str beside bytes$"):
+    message = r"^\$ is a stream, and yields str: let it yield bytes, `value.encode\(\)`$"
+    with pytest.raises(ValueRefused, match=message):
         await rig.encode(texts())
     assert closed
 
@@ -334,7 +335,7 @@ async def test_what_is_no_list_is_stored_as_ever():
 @pytest.mark.parametrize(
     ("element", "message"),
     [
-        ((1,), r"^\$\[2\] is of type tuple; return a list$"),
+        ((1,), r"^\$\[2\] is of type tuple; give `list\(value\)` instead$"),
         ({"a": {1}}, r"^\$\[2\]\.a is of type set"),
         (b"x" * 10_001, r"^\$\[2\] takes 10,001 bytes or more, the cap is 10,000$"),
     ],

@@ -111,19 +111,19 @@ Point = namedtuple("Point", "x y")  # noqa: PYI024 - the untyped form is the one
 
 
 OUTSIDE = [
-    ((1, 2), "tuple; return a list"),
-    ({1}, "set; return a sorted list"),
-    (Colour.RED, "Colour; return its value"),
-    (Level.LOW, "Level; return its value"),
-    (Name("x"), "Name; return a plain str"),
-    (OrderedDict(a=1), "collections.OrderedDict; return a plain dict"),
-    (Page("x"), "Page; return dataclasses.asdict() of it"),
-    (Point(1, 2), "Point; return its _asdict()"),
-    (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "datetime; return its isoformat()"),
-    (uuid.UUID(int=0), "uuid.UUID; return str() of it"),
-    (b"x", "bytes; return bytes by themselves"),
-    (bytearray(b"x"), "bytearray; return bytes"),
-    (iter(()), "tuple_iterator; return list() of it"),
+    ((1, 2), "tuple; give `list(value)` instead"),
+    ({1}, "set; give `sorted(value)` instead"),
+    (Colour.RED, "Colour; give `value.value`"),
+    (Level.LOW, "Level; give `value.value`"),
+    (Name("x"), "Name; give `str(value)`"),
+    (OrderedDict(a=1), "collections.OrderedDict; give `dict(value)`"),
+    (Page("x"), "Page; give `dataclasses.asdict(value)`"),
+    (Point(1, 2), "Point; give `value._asdict()`"),
+    (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "datetime; give `value.isoformat()`"),
+    (uuid.UUID(int=0), "uuid.UUID; give `str(value)`"),
+    (b"x", "bytes, which can be the whole value only; give `base64.b64encode"),
+    (bytearray(b"x"), "bytearray; give `base64.b64encode(bytes(value))"),
+    (iter(()), "tuple_iterator; give `list(value)`"),
     (object(), "object"),
     (int, "type"),
     (math.nan, "nan, a number JSON does not have"),
@@ -145,7 +145,7 @@ def test_a_refusal_names_the_place_the_reason_and_the_way_out(value, words):
 
 
 def test_the_whole_value_is_the_place_where_there_is_none_inside():
-    assert refused((1,)) == "$ is of type tuple; return a list"
+    assert refused((1,)) == "$ is of type tuple; give `list(value)` instead"
     assert refused("\ud800" * 10_000).startswith("$ has a lone surrogate at index 0")
 
 
@@ -159,7 +159,7 @@ def test_a_refusal_is_text_that_a_database_takes():
 
 def test_a_long_path_is_shortened_in_its_middle():
     message = refused({"first": nested(252, dict) | {"last": ()}} | {"b": nested(200, list)})
-    assert message == "$.first.last is of type tuple; return a list"
+    assert message == "$.first.last is of type tuple; give `list(value)` instead"
     value: object = ()
     for _ in range(250):
         value = {"step": value}

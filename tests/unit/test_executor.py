@@ -343,7 +343,8 @@ async def test_a_step_says_how_its_output_is_stored(rig):
 async def test_a_value_that_cannot_be_kept_fails_its_task_for_good(rig):
     outcome = await rig.run(lambda context: {"a": [1, float("nan")]})
     assert outcome.permanent
-    assert outcome.error == "ValueRefused: $.a[1] is nan, a number JSON does not have"
+    what = "step 'step' returned what cannot be stored: $.a[1] is nan, a number JSON does not have"
+    assert outcome.error == f"ValueRefused: {what}; give `None` instead"
 
 
 async def test_an_async_handler_is_cancelled_at_its_timeout(rig, autojump_clock):
@@ -411,7 +412,8 @@ async def test_a_coroutine_that_is_returned_is_refused_without_a_word_of_the_inp
     made.close()
     outcome = await rig.run(lambda context: made)
     assert outcome.permanent
-    said = "ValueRefused: $ is of type coroutine; return what awaiting it gives"
+    what = "step 'step' returned what cannot be stored"
+    said = f"ValueRefused: {what}: $ is of type coroutine; give `await value` instead"
     assert outcome.error == said
 
 
