@@ -4,10 +4,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pgflow_events.cli.command import Command
+from pgflow_events.cli.unit_checks import check_there, places_of_code, warn
 from pgflow_events.cli.worker import worker
 from pgflow_events.shutdown import LAST_RESORT
 
@@ -95,7 +97,6 @@ SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
-HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))  # by ProtectHome=yes
 PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
 
 
@@ -127,27 +128,47 @@ PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
     metavar="TEXT",
     help="Options of the command `worker`.",
 )
+@click.option(
+    "--no-check",
+    "unchecked",
+    is_flag=True,
+    help="Write it for another machine: do not look here for the folder and the flows.",
+)
 def systemd_unit(
-    *, flows: tuple[str, ...], system: bool, directory: Path, worker_options: str
+    *,
+    flows: tuple[str, ...],
+    system: bool | None,
+    directory: Path,
+    worker_options: str,
+    unchecked: bool,
 ) -> None:
     """Write a unit that runs workers under systemd.
 
     The unit goes to stdout. It is a template: its instances are workers of the same flows. The DSN
     is read from a credential, by default /etc/pgflow/dsn or ~/.config/pgflow/dsn, and stands
     neither in the unit nor in the environment.
+
+    The flows are imported, to see that they are there. A warning names what the sandbox of the
+    service hides from it.
     """
+    if system is None:  # click lets it pass
+        raise click.UsageError("say whose service manager it is for: --system or --user")
     program, directory = find_program(), directory.absolute()
-    if system:
-        warn_of_hidden(Path(program[0]), directory)
-    options = [*shlex.split(worker_options), "--log-format", "journal"]
-    stop_timeout = checked_stop_timeout([*flows, *options])
+    options = [*words_of(worker_options), "--log-format", "journal"]
+    refuse_lines([*flows, *options, str(directory)])
+    parameters = checked_parameters([*flows, *options])
+    places = {Path(program[0]), directory, *filter(None, [parameters["keys"]])}
+    if not unchecked:
+        check_there(directory, parameters)
+        places |= places_of_code()
+    warn(system=system, places=places, options=parameters)
     click.echo(
         UNIT.format(
             **(FOR_SYSTEM if system else FOR_USER),
             flows=escaped(" ".join(flows)),
             command=" ".join(map(quoted, [*program, "worker", *flows, *options])),
             directory=escaped(str(directory)),
-            stop_timeout=stop_timeout + LAST_RESORT + 5,
+            stop_timeout=parameters["stop_timeout"] + LAST_RESORT + 5,
             last_resort=f"{LAST_RESORT:g}",
         ),
         nl=False,
@@ -180,17 +201,31 @@ def find_program() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "pgflow_events"]
 
 
-def warn_of_hidden(*paths: Path) -> None:
-    """Say it if the sandbox hides one of these paths."""
-    for path in paths:
-        if any(path.is_relative_to(folder) for folder in HIDDEN):
-            click.echo(
-                f"warning: the service will not see {path}: move it to /opt or /srv", err=True
-            )
+def words_of(options: str) -> list[str]:
+    """Options as a shell would split them.
+
+    Raises:
+        click.UsageError: A quote is not closed.
+    """
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise click.UsageError(f"--worker-options {options!r}: {error}") from error
 
 
-def checked_stop_timeout(arguments: list[str]) -> float:
-    """How long a worker with these arguments takes to stop.
+def refuse_lines(words: list[str]) -> None:
+    """Raise if one of these words would begin another line of the unit.
+
+    Raises:
+        click.UsageError: It has a control character.
+    """
+    for word in words:
+        if not word.isprintable():
+            raise click.UsageError(f"a line of a unit cannot hold {word!r}")
+
+
+def checked_parameters(arguments: list[str]) -> dict[str, Any]:
+    """What a worker makes of these arguments.
 
     Raises:
         click.UsageError: The worker would not accept them, or they hold a DSN.
@@ -198,8 +233,7 @@ def checked_stop_timeout(arguments: list[str]) -> float:
     parameters = worker.make_context("worker", [*arguments]).params
     if parameters["dsn"] or any(word.startswith("--listen-dsn") for word in arguments):
         raise click.UsageError("everybody can read a unit: put the DSN into its credential")
-    seconds: float = parameters["stop_timeout"]
-    return seconds
+    return parameters
 
 
 def escaped(text: str) -> str:

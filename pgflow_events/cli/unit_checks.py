@@ -1,0 +1,97 @@
+"""What is tried before a unit is written: whether the service will find, and may read, its code."""
+
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir, redirect_stdout
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from pgflow_events.cli.loading import load_factory, load_flows
+from pgflow_events.errors import SettingsError
+
+# What the sandbox of a unit puts out of sight, by the setting that does.
+HIDDEN = {"/tmp": "PrivateTmp=yes", "/var/tmp": "PrivateTmp=yes"}  # noqa: S108 - no file is made
+HIDDEN_FROM_SYSTEM = {
+    "/home": "ProtectHome=yes",
+    "/root": "ProtectHome=yes",
+    "/run/user": "ProtectHome=yes",
+}
+FLEETING = ("/dev", "/proc", "/run", "/sys")  # are made anew when the machine starts
+READABLE = stat.S_IROTH
+ENTERABLE = stat.S_IXOTH
+
+
+def check_there(directory: Path, options: Mapping[str, Any]) -> None:
+    """Load what the worker would load.
+
+    Raises:
+        SettingsError: It is not there, or fails.
+    """
+    if not directory.is_dir():
+        raise SettingsError(
+            f"there is no folder {directory}: --no-check writes the unit for others"
+        )
+    # What modules print is no part of the unit.
+    with chdir(directory), redirect_stdout(sys.stderr):
+        try:
+            load_flows(options["flows"])
+            if options["resources"]:
+                load_factory(options["resources"])
+        except SettingsError as error:
+            raise SettingsError(f"{error}; --no-check writes the unit all the same") from error
+
+
+def warn(*, system: bool, places: Iterable[Path], options: Mapping[str, Any]) -> None:
+    """Tell stderr of what the service will not see, or may not read or write."""
+    told: list[Path] = []
+    for place in sorted({path for near in places for path in (near, near.resolve())}):
+        if any(place.is_relative_to(other) for other in told):
+            continue
+        if fault := fault_of(place, system=system):
+            click.echo(f"warning: {fault}: move it to /opt or /srv", err=True)
+            told.append(place)
+    objects = urlsplit(options["objects"] or "")
+    if objects.scheme == "file":
+        folder = unquote(objects.path)
+        click.echo(
+            f"warning: add ReadWritePaths={folder}, as the sandbox lets it be read only", err=True
+        )
+
+
+def fault_of(place: Path, *, system: bool) -> str | None:
+    """Why a service cannot use what is there."""
+    hidden = HIDDEN | (HIDDEN_FROM_SYSTEM if system else {})
+    for folder, setting in hidden.items():
+        if place.is_relative_to(folder):
+            return f"the service will not see {place} ({setting})"
+    if any(place.is_relative_to(folder) for folder in FLEETING):
+        return f"{place} is gone when the machine starts again"
+    if system and (closed := next(closed_to_others(place), None)):
+        return f"the service may not read {closed} (User=pgflow)"
+    return None
+
+
+def closed_to_others(place: Path) -> Iterator[Path]:
+    """What users other than the owner may not enter or read, on the way there."""
+    for path in (*reversed(place.parents), place):
+        if path.exists():
+            needed = READABLE | (ENTERABLE if path.is_dir() else 0)
+            needed = needed if path == place else ENTERABLE
+            if path.stat().st_mode & needed != needed:
+                yield path
+
+
+def places_of_code() -> set[Path]:
+    """The folders from which this Python has its modules, and that of itself."""
+    roots = [Path(entry).absolute() for entry in sys.path if entry]
+    found = {Path(sys.prefix), Path(sys.base_prefix)}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str):
+            near = [root for root in roots if Path(file).absolute().is_relative_to(root)]
+            found.add(max(near, key=lambda root: len(root.parts), default=Path(file).absolute()))
+    return found

@@ -1,0 +1,155 @@
+"""What is checked before a unit is written, and what its sandbox hides from the worker."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pgflow_events.cli import commands, unit_checks
+from pgflow_events.cli.systemd_unit import SANDBOX, SYSTEM_SANDBOX, USER_SANDBOX
+
+FLOWS = """
+from pgflow_events import Flow
+print("loaded")
+first = Flow("first")
+number = 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    (tmp_path / "app.py").write_text(FLOWS)
+    (tmp_path / "faulty.py").write_text("1 / 0")
+    return tmp_path
+
+
+def unit(*arguments: str) -> Result:
+    return CliRunner().invoke(commands, ["systemd-unit", *arguments])
+
+
+@pytest.mark.parametrize("place", ["app", "app.py", "app:first"])
+def test_a_unit_is_written_for_flows_that_are_there(folder, place):
+    written = unit(place, "--system", "--directory", str(folder))
+    assert written.exit_code == 0, written.stderr
+    assert written.stdout.startswith("# A template, ")
+    assert "loaded" not in written.stdout
+
+
+def test_whose_service_manager_it_is_for_must_be_said(folder):
+    refused = unit("app", "--directory", str(folder))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.endswith("for: --system or --user\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "cannot import nowhere: ModuleNotFoundError"),
+        (["nowhere.py"], "there is no file nowhere.py"),
+        (["app:second"], "module app has no 'second'"),
+        (["app:number"], "there is no Flow at 'app:number'"),
+        (["faulty"], "cannot import faulty: ZeroDivisionError"),
+        (["app", "--worker-options", "--resources app:nothing"], "module app has no 'nothing'"),
+        (["app", "--directory", "/nowhere"], "there is no folder /nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_unit_for_what_is_not_there_is_refused(folder, arguments, message):
+    for whose in ("--system", "--user"):
+        refused = unit(whose, "--directory", str(folder), *arguments)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        (line,) = [line for line in refused.stderr.splitlines() if line != "loaded"]
+        assert line.startswith(f"error: {message}")
+        assert "--no-check writes the unit" in refused.stderr
+        unchecked = unit(whose, "--no-check", *arguments)
+        assert unchecked.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "whose", "words"),
+    [
+        ("/tmp/app", "both", "will not see /tmp/app (PrivateTmp=yes)"),
+        ("/var/tmp/app", "both", "will not see /var/tmp/app (PrivateTmp=yes)"),
+        ("/home/somebody/app", "system", "will not see /home/somebody/app (ProtectHome=yes)"),
+        ("/root/app", "system", "will not see /root/app (ProtectHome=yes)"),
+        ("/run/user/1000/app", "system", "(ProtectHome=yes)"),
+        ("/run/app", "both", "is gone when the machine starts again"),
+        ("/dev/shm/app", "both", "is gone when the machine starts again"),
+        ("/opt/app", "none", ""),
+        ("/srv/app", "none", ""),
+        ("/tmporary/app", "none", ""),
+    ],
+)
+def test_what_the_sandbox_hides_is_warned_of(place, whose, words):
+    for system in (True, False):
+        warned = whose == "both" or (whose == "system" and system)
+        fault = unit_checks.fault_of(Path(place), system=system)
+        assert (words in fault) if warned else not (fault and "PrivateTmp" in fault)
+
+
+def test_what_another_user_may_not_read_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(unit_checks, "FLEETING", ())
+    monkeypatch.setattr(unit_checks, "HIDDEN", {})
+    monkeypatch.setattr(unit_checks, "HIDDEN_FROM_SYSTEM", {})
+    place = tmp_path / "closed" / "app"
+    place.mkdir(parents=True)
+    place.parent.chmod(0o700)
+    closed = list(unit_checks.closed_to_others(place))
+    assert place.parent in closed
+    place.parent.chmod(0o711)
+    assert place.parent not in list(unit_checks.closed_to_others(place))
+    assert unit_checks.fault_of(place, system=False) is None
+
+
+def test_a_folder_of_the_flows_a_key_file_and_a_folder_of_objects_are_warned_of():
+    warned = unit(
+        "app", "--system", "--no-check", "--directory", "/tmp/app",
+        "--worker-options", "--keys /home/me/keys --objects file:///srv/a%20b",
+    )  # fmt: skip
+    assert warned.exit_code == 0
+    lines = [line for line in warned.stderr.splitlines() if "/.venv/" not in line]
+    elsewhere = ": move it to /opt or /srv"
+    assert lines == [
+        f"warning: the service will not see /home/me/keys (ProtectHome=yes){elsewhere}",
+        f"warning: the service will not see /tmp/app (PrivateTmp=yes){elsewhere}",
+        "warning: add ReadWritePaths=/srv/a b, as the sandbox lets it be read only",
+    ]
+
+
+def test_the_python_that_runs_it_and_all_it_has_imported_are_looked_at():
+    places = unit_checks.places_of_code()
+    assert Path(sys.base_prefix) in places
+    for module in (pytest, unit_checks):
+        assert any(Path(module.__file__).is_relative_to(place) for place in places)
+
+
+# What each setting of the sandbox does to files that are read.
+HARMLESS = {
+    "CapabilityBoundingSet", "DynamicUser", "KeyringMode", "LockPersonality",
+    "MemoryDenyWriteExecute", "NoNewPrivileges", "PrivateMounts", "ProtectClock",
+    "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules",
+    "ProtectKernelTunables", "ProtectSystem", "RemoveIPC", "RestrictAddressFamilies",
+    "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "SystemCallArchitectures",
+    "SystemCallErrorNumber", "SystemCallFilter",
+}  # fmt: skip
+WARNED_OF = {
+    "PrivateTmp": "/tmp",
+    "ProtectHome": "/home",
+    "PrivateDevices": "/dev",
+    "ProcSubset": "/proc",
+    "ProtectProc": "/proc",
+    "User": "who may read",
+    "PrivateUsers": "who may read",
+}
+
+
+def test_each_setting_of_the_sandbox_hides_nothing_or_is_warned_of():
+    text = SANDBOX + SYSTEM_SANDBOX + USER_SANDBOX
+    names = {line.partition("=")[0] for line in text.splitlines()}
+    assert names == HARMLESS | set(WARNED_OF)
+    for place in WARNED_OF.values():
+        if place.startswith("/"):
+            assert unit_checks.fault_of(Path(place) / "x", system=True)
