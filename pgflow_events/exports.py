@@ -19,6 +19,8 @@ from psycopg.rows import class_row
 from blobstore import Blob, BlobError, BlobForgotten, Blobs, BlobUnavailable
 from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError
+from pgflow_events.identify import refuse_run
+from pgflow_events.texts import printable
 
 # The table of Python, not that of the machine: the same names everywhere.
 MEDIA_TYPES = MimeTypes()
@@ -139,7 +141,7 @@ async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
     if value.blob_id is None:
         content = value.content or ""
         return Blob.of(run_id, content if value.kind == "text" else orjson.Fragment(content))
-    return (await blobs.load([], handles=[value.blob_id])).handle(value.blob_id)
+    return await blob_of(blobs, value.blob_id)
 
 
 async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
@@ -215,14 +217,38 @@ async def _small(whole: Blob[Any], ids: Sequence[UUID | None]) -> Sequence[Any]:
     return [await whole.item(place) for place, element in enumerate(ids) if element is None]
 
 
-async def value_pieces(blobs: Blobs, blob_id: UUID) -> AsyncGenerator[bytes, None]:
+async def blob_of(blobs: Blobs, blob_id: UUID) -> Blob[Any]:
+    """The value of a blob."""
+    return (await blobs.load([], handles=[blob_id])).handle(blob_id)
+
+
+async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug: str) -> Blob[Any]:
+    """The output of a step, or the input of the run for ``run``, whether it is a blob or not.
+
+    Raises:
+        UnknownRun: There is no run of this id.
+        PgflowError: There is no such output.
+    """
+    cursor = connection.cursor(row_factory=class_row(Value))
+    await cursor.execute(VALUES, {"run_id": run_id})
+    values = {value.step_slug: value for value in await cursor.fetchall()}
+    if not values:
+        raise await refuse_run(connection, run_id)
+    if step_slug not in values:
+        raise PgflowError(
+            f"run {run_id} has no output of a step {printable(step_slug)!r}; it has those of"
+            f" {', '.join(values)}"
+        )
+    return await _handle(blobs, run_id, values[step_slug])
+
+
+async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes, None]:
     """The bytes of a value; a list that is kept by its elements as JSON.
 
     Raises:
         BlobError: It cannot be read.
         PgflowError: It is a list with bytes, which JSON has not.
     """
-    handle = (await blobs.load([], handles=[blob_id])).handle(blob_id)
     if handle.length is None:
         source = raw_pieces(handle)
     else:

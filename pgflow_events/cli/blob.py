@@ -23,7 +23,7 @@ SUMMARIES = {
     summaries=SUMMARIES,
     examples=(
         "pgflow-events blob stat --flow analyze_website",
-        "pgflow-events blob cat 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a | less",
+        "pgflow-events blob cat 0199f3a4-8c07-7d1e-b3a5-91d0c4e2f7a8 | less",
     ),
 )
 def blob() -> None:

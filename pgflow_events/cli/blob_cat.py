@@ -14,10 +14,11 @@ import trio
 
 from blobstore import BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
-from pgflow_events.cli.command import Command, Failure
+from pgflow_events.cli.command import Command, Failure, an_id
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
-from pgflow_events.exports import save, value_pieces
+from pgflow_events.exports import blob_of, save, value_of, value_pieces
+from pgflow_events.identify import check_blob
 
 # All control characters, of ASCII and of ISO 6429 in UTF-8, but tab, line feed and return.
 OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -26,11 +27,12 @@ OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 @click.command(
     cls=Command,
     examples=(
-        "pgflow-events blob cat 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a | less",
-        "pgflow-events blob cat 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a --output page.html",
+        "pgflow-events blob cat 0199f3a4-8c07-7d1e-b3a5-91d0c4e2f7a8 | less",
+        "pgflow-events blob cat 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a website --output page.html",
     ),
 )
-@click.argument("blob_id", type=click.UUID, metavar="ID")
+@click.argument("some_id", type=an_id, metavar="ID")
+@click.argument("step", required=False, metavar="[STEP]")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -43,7 +45,8 @@ OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 @dsn_option
 def cat(
     *,
-    blob_id: UUID,
+    some_id: UUID,
+    step: str | None,
     output: Path | None,
     force: bool,
     keys: Path | None,
@@ -52,8 +55,11 @@ def cat(
 ) -> None:
     """Write a value to the standard output.
 
+    ID is that of a blob, as `show --json` names it. With STEP it is that of a run, whose output of
+    this step is written, small or large; the input is that of the step run.
+
     Its bytes as they are: text as UTF-8, JSON as JSON. A list that is kept by its elements is
-    written as JSON, unless some of them are bytes. `show --json` names the ID.
+    written as JSON, unless some of them are bytes.
 
     A large value is never in memory as a whole. Whether it is what was stored is known at its
     end only: if it is not, the exit code is 1.
@@ -62,7 +68,7 @@ def cat(
     write = partial(save, path=output) if output else partial(print_bytes, force=force)
     try:
         with database(dsn) as found:
-            trio.run(copy, found, blob_id, write, ring, store)
+            trio.run(partial(copy, step=step), found, some_id, write, ring, store)
     except BrokenPipeError:
         # Who reads has seen enough; what is left in the buffer has to go somewhere at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,17 +78,22 @@ def cat(
 
 async def copy(
     dsn: str,
-    blob_id: UUID,
+    some_id: UUID,
     write: Callable[[AsyncGenerator[bytes, None]], Awaitable[None]],
     keys: Keys | None,
     objects: BlobStore | None,
+    *,
+    step: str | None,
 ) -> None:
     """Copy the bytes of a value to where they are wanted."""
-    async with (
-        open_blobs(dsn, keys, objects) as (_, blobs),
-        aclosing(value_pieces(blobs, blob_id)) as pieces,
-    ):
-        await write(pieces)
+    async with open_blobs(dsn, keys, objects) as (connection, blobs):
+        if step is None:
+            await check_blob(connection, some_id)
+            value = await blob_of(blobs, some_id)
+        else:
+            value = await value_of(connection, blobs, some_id, step)
+        async with aclosing(value_pieces(blobs, value)) as pieces:
+            await write(pieces)
 
 
 async def print_bytes(pieces: AsyncGenerator[bytes, None], *, force: bool) -> None:

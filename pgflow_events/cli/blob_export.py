@@ -10,11 +10,11 @@ import trio
 
 from blobstore import BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
-from pgflow_events.cli.command import Command, Failure, json_option, print_json
+from pgflow_events.cli.command import Command, Failure, an_id, json_option, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
-from pgflow_events.errors import UnknownRun
 from pgflow_events.exports import Exported, export_values
+from pgflow_events.identify import refuse_run
 from pgflow_events.summaries import summarize_runs
 from pgflow_events.texts import counted
 
@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
     cls=Command,
     examples=("pgflow-events blob export 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a ./run",),
 )
-@click.argument("run_id", type=click.UUID, metavar="RUN")
+@click.argument("run_id", type=an_id, metavar="RUN")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @keys_option
 @objects_option
@@ -70,7 +70,7 @@ async def write(
     async with open_blobs(dsn, keys, objects) as (connection, blobs):
         runs = await summarize_runs(connection, run_id=run_id)
         if not runs:
-            raise UnknownRun(f"there is no run {run_id}")
+            raise await refuse_run(connection, run_id)
         values = await export_values(connection, blobs, run_id, folder)
     run = runs[0]
     manifest = {

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import click
 import orjson
@@ -22,7 +23,17 @@ OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
 )
 
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def an_id(text: str) -> UUID:
+    """The id of a run or a blob. For `type=` of an argument."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        whole = "give all of it, such as 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
+        raise click.BadParameter(f"{printable(text)!r} is no id: {whole}") from None
 
 
 class Failure(click.ClickException):

@@ -7,12 +7,12 @@ from uuid import UUID
 import click
 import trio
 
-from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.command import Command, an_id, json_option, print_json
 from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.display import least_width, run_tree
-from pgflow_events.errors import UnknownRun
+from pgflow_events.identify import refuse_run
 from pgflow_events.summaries import (
     RunSummary,
     StepSummary,
@@ -29,7 +29,7 @@ from pgflow_events.summaries import (
         "pgflow-events show 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a --json",
     ),
 )
-@click.argument("run_id", type=click.UUID)
+@click.argument("run_id", type=an_id, metavar="RUN_ID")
 @click.option("--values", is_flag=True, help="Show inputs and outputs too, where they are small.")
 @dsn_option
 @json_option
@@ -66,7 +66,7 @@ async def find(
     async with await Connection.connect(dsn) as connection:
         found = await summarize_runs(connection, run_id=run_id)
         if not found:
-            raise UnknownRun(f"there is no run {run_id}")
+            raise await refuse_run(connection, run_id)
         value, blob = await find_input(connection, run_id, values=values)
         return (
             found[0],

@@ -116,7 +116,7 @@ def test_a_reader_may_leave_and_another_gets_all_of_it(put, environment, cli, tm
 
 
 def test_a_value_that_is_not_there_or_damaged_is_an_error(put, cli, database, tmp_path):
-    assert cli("blob", "cat", ABSENT).stderr == f"error: blob {ABSENT} is missing\n"
+    assert cli("blob", "cat", ABSENT).stderr == f"error: there is no blob {ABSENT}\n"
     (blob_id,) = put("x" * 10_000, chunk_size=1000)
 
     async def damage() -> None:

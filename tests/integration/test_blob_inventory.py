@@ -18,7 +18,7 @@ from blobstore.objects import ObjectStore
 from pgflow_events import inventory, queries
 from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError
-from pgflow_events.exports import elements, export_values, extension, value_pieces
+from pgflow_events.exports import blob_of, elements, export_values, extension, value_pieces
 from pgflow_events.flow import Flow
 from pgflow_events.inventory import SizeClass, take_inventory
 from pgflow_events.rotation import Rotated, rotate
@@ -441,19 +441,21 @@ class TestPieces:
             [],
         ):
             blob_id = await store(connection, blobs, "site", values, by_element=True)
-            assert json.loads(await read(value_pieces(blobs, blob_id))) == values
+            assert (
+                json.loads(await read(value_pieces(blobs, await blob_of(blobs, blob_id)))) == values
+            )
 
     async def test_a_list_with_bytes_is_refused_before_anything_is_given(self, connection):
         blobs = blobs_on(connection)
         values = ["x" * 9000, b"\xff"]
         blob_id = await store(connection, blobs, "site", values, by_element=True)
         with pytest.raises(PgflowError, match="element 1 of the list is bytes"):
-            await anext(value_pieces(blobs, blob_id))
+            await anext(value_pieces(blobs, await blob_of(blobs, blob_id)))
 
     async def test_a_large_value_comes_in_pieces(self, connection):
         blobs = blobs_on(connection, chunk_size=1000)
         blob_id = await store(connection, blobs, "site", "Ä" * 9000)
-        pieces = [piece async for piece in value_pieces(blobs, blob_id)]
+        pieces = [piece async for piece in value_pieces(blobs, await blob_of(blobs, blob_id))]
         assert max(map(len, pieces)) == 1000
         assert b"".join(pieces) == ("Ä" * 9000).encode()
 

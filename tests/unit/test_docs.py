@@ -110,6 +110,7 @@ def test_sql_text_stands_in_its_places_only():
         "run_queries.py",
         "seats.py",
         "summaries.py",
+        "identify.py",
         "migrations.py",
         "retention.py",
         "checker.py",
