@@ -53,18 +53,12 @@ async def refuse_run(connection: Connection, some_id: UUID) -> UnknownRun:
     return UnknownRun(text)
 
 
-async def check_blob(connection: Connection, some_id: UUID) -> None:
-    """See that a blob has this id.
-
-    Raises:
-        PgflowError: None has it; the message says what has.
-    """
+async def refuse_blob(connection: Connection, some_id: UUID) -> PgflowError:
+    """The error for an id that is no blob's."""
     text = f"there is no blob {some_id}"
-    match await identify(connection, some_id):
-        case Named("blob"):
-            return
-        case Named("run", blobs=[]):
-            text += ": that is a run without blobs; `blob cat RUN STEP` prints small outputs too"
-        case Named("run", blobs=blobs):
-            text += f": that is a run, whose blobs are {', '.join(blobs)}"
-    raise PgflowError(text)
+    found = await identify(connection, some_id)
+    if found and found.blobs:
+        text += f": that is a run, whose blobs are {', '.join(found.blobs)}"
+    elif found and found.kind == "run":
+        text += ": that is a run without blobs; `blob cat RUN STEP` prints small outputs too"
+    return PgflowError(text)

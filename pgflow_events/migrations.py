@@ -17,6 +17,7 @@ import trio
 
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
+from pgflow_events.texts import counted
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
 LOCK = 7_032_116_204_071_391_102
@@ -155,6 +156,8 @@ async def check_schema(connection: Connection) -> None:
         recorded = await applied(connection)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         recorded = {}
+    if not recorded:
+        raise MigrationError("the database was never migrated: run `pgflow-events migrate`")
     migrations = sql_files("migrations")
     refuse_strangers(migrations, recorded)
     files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
@@ -162,8 +165,9 @@ async def check_schema(connection: Connection) -> None:
         files += sql_files("roles")
     if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
         raise MigrationError(
-            f"the database is not at the release of this package ({len(stale)} SQL files differ,"
-            f" {stale[0]} first): run `pgflow-events migrate`"
+            "the database is not at the release of this package"
+            f" ({counted(len(stale), 'SQL file')} to apply, {stale[0]} first):"
+            " run `pgflow-events migrate`"
         )
 
 

@@ -81,8 +81,8 @@ class Settings:
                 raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)!r}")
         if self.keep_runs is not None and not is_age(self.keep_runs):
             raise SettingsError(
-                f"keep_runs is a timedelta of more than 0 and less than a century,"
-                f" not {self.keep_runs!r}"
+                "keep_runs is a timedelta of more than 0 and less than a century, not"
+                f" {self.keep_runs}"
             )
 
     @classmethod

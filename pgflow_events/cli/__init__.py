@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from pgflow_events.texts import printable
+
 SUMMARIES = {
     "demo": "See the engine at work.",
     "migrate": "Bring the database to this release.",
@@ -61,6 +63,14 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(self.place.format(name)), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; what is wrong with the command line is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message)  # final to type checkers
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
@@ -76,7 +86,8 @@ class Commands(click.Group):
 
 @click.command("pgflow-events", cls=Commands, place="pgflow_events.cli.{}", summaries=SUMMARIES)
 @click.version_option(package_name="pgflow-events", message="%(prog)s %(version)s")
-def commands() -> None:
+@click.option("--dsn", metavar="DSN", help="Where the database is; also after the command.")
+def commands(*, dsn: str | None) -> None:
     """A workflow engine inside PostgreSQL.
 
     The database is named by --dsn, PGFLOW_DSN or libpq's variables (PGHOST, PGSERVICE, ...).

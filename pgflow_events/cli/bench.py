@@ -51,8 +51,8 @@ def bench(
     """Measure speed on your own database.
 
     SCENARIOS are some of wake, chain, drain, payload, fan and idle; without any, all of them,
-    which takes two minutes. Each is measured beside a floor: the least that PostgreSQL has to do
-    for it, done by hand.
+    which takes a minute or two. Each is measured beside a floor: the least that PostgreSQL has
+    to do for it, done by hand.
 
     It makes flows whose names begin with bench_, and a schema pgflow_bench, and removes them
     afterwards. It keeps the database busy: do not run it where others work.

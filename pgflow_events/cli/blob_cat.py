@@ -12,13 +12,13 @@ from uuid import UUID
 import click
 import trio
 
-from blobstore import BlobStore, Keys
+from blobstore import BlobMissing, BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
 from pgflow_events.cli.command import Command, Failure, an_id
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.exports import blob_of, save, value_of, value_pieces
-from pgflow_events.identify import check_blob
+from pgflow_events.identify import refuse_blob
 
 # All control characters, of ASCII and of ISO 6429 in UTF-8, but tab, line feed and return.
 OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -87,11 +87,13 @@ async def copy(
 ) -> None:
     """Copy the bytes of a value to where they are wanted."""
     async with open_blobs(dsn, keys, objects) as (connection, blobs):
-        if step is None:
-            await check_blob(connection, some_id)
-            value = await blob_of(blobs, some_id)
-        else:
+        if step is not None:
             value = await value_of(connection, blobs, some_id, step)
+        else:
+            try:
+                value = await blob_of(blobs, some_id)
+            except BlobMissing as error:
+                raise await refuse_blob(connection, some_id) from error
         async with aclosing(value_pieces(blobs, value)) as pieces:
             await write(pieces)
 

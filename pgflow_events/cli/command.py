@@ -1,7 +1,10 @@
 """What all commands have in common: their help, how they print, and how they fail."""
 
+import shutil
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +14,7 @@ import psycopg
 
 from blobstore import BlobError
 from pgflow_events.errors import PgflowError
-from pgflow_events.texts import printable
+from pgflow_events.texts import LONGEST, printable
 
 INTERRUPTED = 130  # what shells make of SIGINT
 
@@ -34,6 +37,22 @@ def an_id(text: str) -> UUID:
     except ValueError:
         whole = "give all of it, such as 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
         raise click.BadParameter(f"{printable(text)!r} is no id: {whole}") from None
+
+
+def program() -> str:
+    """How this command is typed in this folder: by its name, its path, or as a module."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{nearby(Path(sys.executable))} -m pgflow_events"
+    found = shutil.which(called.name)
+    on_path = found and called.exists() and called.samefile(found)
+    return called.name if on_path else nearby(called)
+
+
+def nearby(path: Path) -> str:
+    """A path as it is written in this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class Failure(click.ClickException):
@@ -94,6 +113,10 @@ def reason(error: BaseException) -> str | None:
 
 def one_reason(error: BaseException) -> str | None:
     """What went wrong, of an error that is no group."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object)[:LONGEST]} is no text in UTF-8"
+    if isinstance(error, OSError) and error.filename:
+        return printable(f"{str(error.filename)[:LONGEST]}: {error.strerror}")
     if not isinstance(error, PgflowError | BlobError | psycopg.Error):
         return None
     text = str(error)
@@ -107,7 +130,12 @@ def one_reason(error: BaseException) -> str | None:
 
 def print_json(document: Any) -> None:
     """Print a JSON document; bytes, which JSON has not, as `{"base64": "..."}`."""
-    click.echo(orjson.dumps(document, as_base64, orjson.OPT_INDENT_2))
+    click.echo(json_text(document))
+
+
+def json_text(document: Any) -> bytes:
+    """The same as a text."""
+    return orjson.dumps(document, as_base64, orjson.OPT_INDENT_2)
 
 
 def as_base64(value: Any) -> dict[str, str]:

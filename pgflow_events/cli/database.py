@@ -13,8 +13,17 @@ from pgflow_events.errors import DatabaseTooNew, MigrationError, SettingsError
 from pgflow_events.migrations import check_schema, migrate
 from pgflow_events.settings import dsn_from_environment
 
+
+def own_or_top(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The DSN of the command, or else the one that stands before it."""
+    return ctx.find_root().params.get("dsn") if value is None else value
+
+
 dsn_option = click.option(
-    "--dsn", metavar="DSN", help="Where the database is, as libpq takes it; else PGFLOW_DSN."
+    "--dsn",
+    metavar="DSN",
+    callback=own_or_top,
+    help="Where the database is, as libpq takes it; else PGFLOW_DSN.",
 )
 listen_dsn_option = click.option(
     "--listen-dsn",
@@ -34,9 +43,7 @@ def database(dsn: str | None) -> Iterator[str]:
     Raises:
         SettingsError: The DSN cannot be understood.
     """
-    if dsn is None:
-        dsn = dsn_from_environment()
-    if dsn is not None:
+    if (dsn := dsn_of(dsn)) is not None:
         yield checked(dsn)
         return
     with EmbeddedServer() as server:
@@ -44,6 +51,11 @@ def database(dsn: str | None) -> Iterator[str]:
         click.echo(f"using the embedded PostgreSQL{whose} in {server.folder}", err=True)
         trio.run(bring_up_to_date, server.conninfo)
         yield server.conninfo
+
+
+def dsn_of(dsn: str | None) -> str | None:
+    """The DSN that is given, here or by the environment; None for the embedded database."""
+    return dsn_from_environment() if dsn is None else dsn
 
 
 def checked(dsn: str) -> str:

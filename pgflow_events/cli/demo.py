@@ -6,9 +6,9 @@ import click
 import trio
 from rich.console import Console
 
-from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.command import Command, json_option, print_json, program
 from pgflow_events.cli.console import output_console
-from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.database import database, dsn_of, dsn_option
 from pgflow_events.demo import run
 
 
@@ -27,7 +27,9 @@ def demo(urls: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
     the rest goes to stderr.
     """
     console = Console(stderr=True) if as_json else output_console()
+    embedded = dsn_of(dsn) is None
     with database(dsn) as found:
-        figures = trio.run(partial(run, found, urls, console))
+        show = partial(run, found, urls, console, program=program(), embedded=embedded)
+        figures = trio.run(show)
     if as_json:
         print_json(figures)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -50,10 +51,14 @@ def load_object(place: str) -> Any:
     """
     module_name, _, name = place.partition(":")
     module = load_module(module_name)
+    if not name:
+        raise SettingsError(f"{place!r} names a module and nothing in it: say MODULE:NAME")
     try:
         return getattr(module, name)
     except AttributeError:
-        raise SettingsError(f"module {module.__name__} has no {name!r}") from None
+        near = get_close_matches(name, vars(module), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"module {module.__name__} has no {name!r}{hint}") from None
 
 
 def load_module(name: str) -> ModuleType:
@@ -65,6 +70,8 @@ def load_module(name: str) -> ModuleType:
     Raises:
         SettingsError: It cannot be imported.
     """
+    if not name.strip() or "\0" in name:
+        raise SettingsError(f"{name!r} is no module: give its dotted name, or the path of its file")
     path = Path(name).absolute() if name.endswith(".py") or os.sep in name else None
     if path and not path.is_file():
         raise SettingsError(f"there is no file {name}")
@@ -74,7 +81,8 @@ def load_module(name: str) -> ModuleType:
     try:
         module = import_module(path.stem if path else name)
     except Exception as error:
-        raise SettingsError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"cannot import {name}: {what}") from error
     if path and not (module.__file__ and path.samefile(module.__file__)):
         raise SettingsError(
             f"{name} has the name of another module, {module.__file__}: call it something else"

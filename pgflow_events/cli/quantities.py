@@ -11,14 +11,17 @@ BYTES = {"": 1, "b": 1} | {
     for suffix, base in (("b", 1000), ("ib", 1024))
     for power, prefix in enumerate("kmgt", 1)
 }
+MOST = 2**62  # bytes; the database's numbers end soon after
 QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def age(text: str) -> timedelta:
     """A number and its unit: s, m, h, d or w. For `type=` of an option."""
     match = QUANTITY.fullmatch(text)
+    if match and not match[2]:
+        raise click.BadParameter(f"{text!r} has no unit: give one of s, m, h, d and w, as in 7d")
     if not match or match[2] not in SECONDS:
-        raise click.BadParameter(f"{text!r} is none such as 90s, 30m, 12h, 7d or 2w")
+        raise click.BadParameter(f"{text!r} is no time: give one such as 90s, 30m, 12h, 7d or 2w")
     try:
         return timedelta(seconds=float(match[1]) * SECONDS[match[2]])
     except OverflowError:
@@ -29,8 +32,11 @@ def size(text: str) -> int:
     """Bytes: a plain number, or one with a unit as in 16MB (of 1000) or 16MiB (of 1024)."""
     match = QUANTITY.fullmatch(text)
     if not match or match[2].lower() not in BYTES:
-        raise click.BadParameter(f"{text!r} is none such as 16MB, 16MiB or 16000000")
-    return int(float(match[1]) * BYTES[match[2].lower()])
+        raise click.BadParameter(f"{text!r} is no size: give one such as 16MB, 16MiB or 16000000")
+    size = float(match[1]) * BYTES[match[2].lower()]
+    if size > MOST:
+        raise click.BadParameter(f"{text!r} is too much")
+    return int(size)
 
 
 def size_text(size: int) -> str:

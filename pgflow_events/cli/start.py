@@ -1,6 +1,7 @@
 """`pgflow-events start`."""
 
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,33 +10,57 @@ from typing import Any
 import click
 import trio
 
-from pgflow_events.cli.command import Command, Failure, json_option, print_json, reason
+from pgflow_events.cli.command import Command, Failure, json_option, json_text, print_json, reason
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.client import Run, connect
 from pgflow_events.errors import RunFailed
+from pgflow_events.texts import size
+
+NUMBER = re.compile(r"-(\d|Infinity).*")
+MOST_SHOWN = 100_000  # bytes of a result that go to a terminal
+
+
+class Start(Command):
+    """A command with an argument that may be a negative number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with a blank before such a number: else it would be an option."""
+        return super().parse_args(ctx, [f" {a}" if NUMBER.fullmatch(a) else a for a in args])
 
 
 def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
-    """The value of a JSON text, or of that on the standard input if it is -."""
+    """The value of a JSON text, of that on the standard input if it is -, or of that in @FILE."""
     try:
         # Not orjson, which makes floats of long integers without a word.
-        return json.loads(sys.stdin.read() if value == "-" else value)
+        return json.loads(text_of(value))
+    except OSError as error:
+        raise click.BadParameter(f"{error.filename}: {error.strerror}", ctx, param) from error
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"this is no JSON: {error}", ctx, param) from error
 
 
+def text_of(value: str) -> str:
+    """The JSON text."""
+    if value == "-":
+        return sys.stdin.read()
+    return Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
+
+
 @click.command(
-    cls=Command,
+    cls=Start,
     examples=(
         """pgflow-events start analyze_website '{"url": "https://example.org"}'""",
-        "pgflow-events start analyze_website --wait --json - < input.json",
+        "pgflow-events start analyze_website @input.json --wait --json",
+        "pgflow-events start analyze_website - < input.json",
         "pgflow-events start nightly_report --count 10",
     ),
 )
 @click.argument("flow")
-@click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-]")
-@click.option("--count", type=click.IntRange(min=1), help="Start so many runs, in one commit.")
+@click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-|@FILE]")
+@click.option(
+    "--count", type=click.IntRange(1, 1_000_000), help="Start so many runs, in one commit."
+)
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @keys_option
 @objects_option
@@ -57,7 +82,7 @@ def start(
     """Start runs of a flow.
 
     FLOW is the slug of a flow that a worker has defined in the database. The input of the run is
-    a JSON text, - for the standard input, or {} if left out.
+    a JSON text, - for the standard input, @FILE for a file, or {} if left out.
 
     Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
     JSON, a run is an object, and with --count there is a list of them.
@@ -71,11 +96,24 @@ def start(
         print_json(runs if count else runs[0])
     for run in () if as_json else runs:
         if "output" in run:
-            print_json(run["output"])
+            print_output(run)
         elif not wait:
             click.echo(run["run_id"])
     if errors := [run["error"] for run in runs if "error" in run]:
         raise Failure("; ".join(errors))
+
+
+def print_output(run: dict[str, Any]) -> None:
+    """Print a result; on a terminal, of a very long one how it is had."""
+    text = json_text(run["output"])
+    if not sys.stdout.isatty() or len(text) <= MOST_SHOWN:
+        click.echo(text)
+        return
+    click.echo(
+        f"the output of run {run['run_id']} has {size(len(text))}, too much for a terminal: send it"
+        f" to a file or a pager, or see `pgflow-events show {run['run_id']} --values`",
+        err=True,
+    )
 
 
 async def start_runs(

@@ -17,6 +17,7 @@ from pgflow_events.cli.quantities import age, size, size_text
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.settings import Settings, credential
 from pgflow_events.shutdown import LAST_RESORT, Signals, end_within, ignore_signals
+from pgflow_events.texts import duration
 from pgflow_events.worker import Worker
 
 DEFAULTS = Settings()
@@ -178,7 +179,8 @@ def say_where(settings: Settings, objects: str | None) -> None:
     if settings.objects:
         log.info("values from %s on go to %s", size_text(settings.object_threshold), objects)
     if settings.keep_runs is not None:
-        log.info("runs are deleted %s after their end", settings.keep_runs)
+        after = duration(settings.keep_runs.total_seconds())
+        log.info("runs are deleted %s after their end", after)
 
 
 async def work(runs: Worker, ready: str, signals: Signals) -> None:

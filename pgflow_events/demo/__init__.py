@@ -39,6 +39,8 @@ async def run(
     pages: int = 60,
     starts: int = 100,
     idle: float = 3.0,
+    program: str = "pgflow-events",
+    embedded: bool = False,
 ) -> dict[str, Any]:
     """Run the demo, and print what was measured.
 
@@ -52,6 +54,8 @@ async def run(
         pages: How many pages its own site has, at most.
         starts: How often an idle worker is woken.
         idle: Seconds for which the worker is watched while there is nothing to do.
+        program: How our command is typed here, for what is printed last.
+        embedded: Whether the server ends with this process.
 
     Returns:
         The figures, as JSON can hold them; sizes in bytes, latencies in milliseconds.
@@ -87,7 +91,7 @@ async def run(
         figures |= await queries.figures(connection, SLUGS)
         figures["compression_ratio"] = figures["output_bytes"] / figures["stored_bytes"]
         figures["seconds"] = time.monotonic() - began
-        await demo.report(figures)
+        await demo.report(figures, program=program, embedded=embedded)
     return figures
 
 
@@ -190,13 +194,13 @@ class Demo:
             "idle_sessions_with_queries": len(after.items() - before.items()) if known else None,
         }
 
-    async def report(self, figures: dict[str, Any]) -> None:
+    async def report(self, figures: dict[str, Any], *, program: str, embedded: bool) -> None:
         """Print the figures, and the run of the largest page."""
         run_id = figures["largest_page_run"]
         (row,) = await summarize_runs(self._connection, run_id=run_id)
         steps = await summarize_steps(self._connection, run_id)
         report.figures(self._console, figures)
-        report.largest(self._console, row, steps)
+        report.largest(self._console, row, steps, program=program, embedded=embedded)
 
 
 async def completed(runs: Sequence[Run], advance: Advance) -> None:

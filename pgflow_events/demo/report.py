@@ -136,16 +136,19 @@ def idle(figures: Mapping[str, Any]) -> tuple[str, str]:
     return "0", f"{queries} (says pg_stat_activity)"
 
 
-def largest(console: Console, run: RunSummary, steps: Sequence[StepSummary]) -> None:
-    """Print the run of the largest page."""
+def largest(
+    console: Console, run: RunSummary, steps: Sequence[StepSummary], *, program: str, embedded: bool
+) -> None:
+    """Print the run of the largest page, and the commands that show more, as they can be typed."""
+    where = "which start the embedded PostgreSQL again" if embedded else "or in pgflow_demo.pages"
     show(console, "")
     show(console, Text("The run of the largest page", "bold"))
     show(console, run_tree(run, steps), no_wrap=True)
     show(
         console,
         Text(
-            "\nAll this stays until the next demo. Look at it with `pgflow-events runs`,"
-            " `pgflow-events show RUN`, and in the table pgflow_demo.pages.",
+            f"\nAll this stays until the next demo. Look at it with `{program} runs`"
+            f" and `{program} show {run.run_id}`, {where}.",
             "dim",
         ),
     )

@@ -47,7 +47,7 @@ def examples(name: str) -> list[str]:
 
 def call(line: str) -> str:
     """Parse a command line, and name its command."""
-    program, name, *arguments = shlex.split(line.partition(" < ")[0])
+    program, name, *arguments = shlex.split(line.partition(" < ")[0].replace("@input.json", "{}"))
     assert program == "pgflow-events"
     command(name).make_context(name, arguments)
     return name

@@ -218,9 +218,12 @@ def test_the_check_says_what_is_wrong_and_exits_with_1(cli, database):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep-runs", "7"], "'7' is none such as 90s, 30m, 12h, 7d or 2w"),
+        (["--keep-runs", "7"], "'7' has no unit: give one of s, m, h, d and w, as in 7d"),
         (["--keep-runs", "99999999999w"], "'99999999999w' is too long"),
-        (["--input-budget", "1 apple"], "'1 apple' is none such as 16MB, 16MiB or 16000000"),
+        (
+            ["--input-budget", "1 apple"],
+            "'1 apple' is no size: give one such as 16MB, 16MiB or 16000000",
+        ),
         (["--keys", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["--objects", "s3://user:hunter2@x"], "error: the URL of an object storage has no user"),
         (["--input-budget", "0"], "error: input_budget must be more than 0"),
@@ -248,7 +251,7 @@ def test_a_worker_says_what_seals_and_where_large_values_go(worker, environment,
     assert code == 0
     assert "values are sealed with key 2026-05\n" in errors
     assert f"values from 1000000 on go to {tmp_path.as_uri()}\n" in errors
-    assert "runs are deleted 7 days, 0:00:00 after their end\n" in errors
+    assert "runs are deleted 7 d 0 h after their end\n" in errors
 
 
 def test_ages_and_sizes_are_read_in_their_units():

@@ -67,7 +67,7 @@ def test_a_run_goes_from_a_client_by_a_worker_to_an_observer(
     become("otto")
     (run,) = json.loads(cli("runs", "--json").stdout)
     assert (run["flow_slug"], run["status"], run["steps_done"]) == ("pages", "completed", 3)
-    assert "check completed in " in cli("show", run["run_id"]).stdout
+    assert "check (after title) completed in " in cli("show", run["run_id"]).stdout
     shown = json.loads(cli("show", run["run_id"], "--json").stdout)
     assert shown["steps"][0]["blob"]["raw_size"] == 1_800_003
     assert not {"input", "output"} & (shown.keys() | shown["steps"][0].keys())

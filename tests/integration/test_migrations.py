@@ -297,7 +297,7 @@ async def test_a_migrated_database_passes_the_check(database):
 
 
 async def test_a_database_that_was_never_migrated_does_not_pass_the_check(empty_database):
-    with pytest.raises(MigrationError, match="run `pgflow-events migrate`"):
+    with pytest.raises(MigrationError, match="was never migrated: run `pgflow-events migrate`"):
         await check(empty_database)
 
 
@@ -310,13 +310,13 @@ async def test_a_schema_of_another_hand_does_not_pass_the_check(empty_database):
 @pytest.mark.parametrize("path", ["functions/channel.sql", "triggers/notify_runs_ended.sql"])
 async def test_a_database_with_other_functions_does_not_pass_the_check(database, path):
     query(database, "update pgflow.schema_files set checksum = 'x' where path = %s", path)
-    with pytest.raises(MigrationError, match=rf"1 SQL files differ, {path} first"):
+    with pytest.raises(MigrationError, match=rf"1 SQL file to apply, {path} first"):
         await check(database)
 
 
 async def test_a_database_without_the_last_migration_does_not_pass_the_check(database):
     query(database, "delete from pgflow.schema_files where path = %s", PATHS[-1])
-    with pytest.raises(MigrationError, match=rf"1 SQL files differ, {PATHS[-1]} first"):
+    with pytest.raises(MigrationError, match=rf"1 SQL file to apply, {PATHS[-1]} first"):
         await check(database)
 
 

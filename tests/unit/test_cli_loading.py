@@ -47,6 +47,8 @@ def test_resources_come_from_a_function(folder):
     assert load_factory("flows_in_a_file:Flow").__name__ == "Flow"
     with pytest.raises(SettingsError, match="flows_in_a_file:number is no function"):
         load_factory("flows_in_a_file:number")
+    with pytest.raises(SettingsError, match="'flows_in_a_file' names a module and nothing in it"):
+        load_factory("flows_in_a_file")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,13 @@ def test_resources_come_from_a_function(folder):
     [
         ("nowhere.py", "there is no file nowhere.py"),
         ("nowhere.flows", "cannot import nowhere.flows: ModuleNotFoundError"),
-        ("", "cannot import : ValueError"),
+        ("", "'' is no module: give its dotted name, or the path of its file"),
+        (":first", "'' is no module: give its dotted name"),
+        (
+            "flows_in_a_file:",
+            "'flows_in_a_file:' names a module and nothing in it: say MODULE:NAME",
+        ),
+        ("flows_in_a_file:frist", "has no 'frist'; did you mean 'first'"),
         ("faulty_flows", "cannot import faulty_flows: ZeroDivisionError: division by zero"),
         ("flows_in_a_file:nothing", "module flows_in_a_file has no 'nothing'"),
         ("flows_in_a_file:number", "there is no Flow at 'flows_in_a_file:number'"),
