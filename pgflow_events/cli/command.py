@@ -1,5 +1,6 @@
 """What all commands have in common: their help, how they print, and how they fail."""
 
+import os
 import shutil
 import sys
 from base64 import b64encode
@@ -52,7 +53,8 @@ def program() -> str:
 def nearby(path: Path) -> str:
     """A path as it is written in this folder."""
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    near = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return near if os.sep in near else f".{os.sep}{near}"
 
 
 class Failure(click.ClickException):

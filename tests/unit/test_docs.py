@@ -128,6 +128,18 @@ def test_sql_text_stands_in_its_places_only():
     ] == []
 
 
+def test_what_an_idle_worker_sends_is_told_alike():
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text()
+    number = re.search(r"`idle`, statements a minute \| (\d+) ", benchmarks)
+    assert number
+    assert f"| statements sent by an idle worker | {number[1]} a minute |" in readme()
+    told = " ".join(readme().split())
+    assert "An idle worker does not poll: it sends some six statements a minute" in told
+    assert int(number[1]) == 6
+    others = "".join((ROOT / doc).read_text() for doc in DOCS)
+    assert not re.search(r"idle worker (in an idle database )?sends (\*\*)?no", others)
+
+
 def test_nothing_imports_asyncio():
     asyncio = re.compile(r"^\s*(import|from) asyncio", re.MULTILINE)
     ours = [file for file in files("*.py", "*.sql") if file.parts[len(ROOT.parts)] in PLACES[:2]]

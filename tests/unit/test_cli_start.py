@@ -1,0 +1,121 @@
+"""Where `start` gets its input, and where commands get their database and their name."""
+
+import json
+import os
+import sys
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pgflow_events.cli import commands, runs, start
+from pgflow_events.cli.command import program
+
+RUN = UUID(int=1)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The inputs with which runs would be started."""
+    found: list[Any] = []
+
+    async def start_runs(dsn: str, flow: str, inputs: list[Any], **_: object) -> Any:
+        found.extend(inputs)
+        return [{"run_id": RUN, "output": inputs[0]}]
+
+    monkeypatch.setattr(start, "start_runs", start_runs)
+    return found
+
+
+def call(*arguments: str, **more: Any) -> Result:
+    return CliRunner().invoke(commands, ["start", *arguments, "--dsn", "host=nowhere"], **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-5", -5), ("-0.5", -0.5), ("-1e3", -1000.0), ("5", 5), ('"-"', "-"), ("[-1]", [-1])],
+)
+def test_json_may_begin_with_a_dash_wherever_it_stands(given, text, value):
+    for arguments in (["f", text], ["f", text, "--wait"], ["--wait", "f", text], ["f", "--", text]):
+        answer = CliRunner().invoke(commands, ["start", "--dsn", "host=nowhere", *arguments])
+        assert answer.exit_code == 0, answer.stderr
+    assert given == [value] * 4
+
+
+def test_a_misspelt_option_is_no_json(given):
+    answer = call("f", "--wiat")
+    assert answer.exit_code == 2
+    assert "No such option" in answer.stderr
+    assert not given
+
+
+def test_the_input_may_come_from_a_file_or_from_stdin(given, tmp_path):
+    (tmp_path / "input.json").write_text('{"a": "ä"}', "utf-8")
+    assert call("f", f"@{tmp_path}/input.json").exit_code == 0
+    assert call("f", "-", input="[1]").exit_code == 0
+    assert call("f").exit_code == 0
+    assert given == [{"a": "ä"}, [1], {}]
+
+
+@pytest.mark.parametrize("name", ["nowhere.json", ".", "binary"])
+def test_a_file_that_holds_no_json_is_refused(given, tmp_path, name):
+    (tmp_path / "binary").write_bytes(b"\xff")
+    answer = call("f", f"@{tmp_path}/{name}")
+    assert answer.exit_code == 2
+    assert answer.stderr.splitlines()[-1].startswith("Error: Invalid value for '[JSON|-|@FILE]': ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_no_result_that_would_fill_it(given, monkeypatch, terminal):
+    large = "x" * 1_000_000
+
+    class Stdout:
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr(start, "sys", type(sys)("sys"))
+    monkeypatch.setattr(start.sys, "stdout", Stdout(), raising=False)
+    answer = call("f", json.dumps(large), "--wait")
+    assert answer.exit_code == 0
+    assert (large in answer.stdout) == (not terminal)
+    assert (f"the output of run {RUN} has 1.0 MB, too much" in answer.stderr) == terminal
+
+
+def test_the_database_may_be_named_before_the_command_or_after_it(monkeypatch):
+    asked = []
+
+    async def list_runs(dsn: str, *_: object) -> list[Any]:
+        asked.append(dsn)
+        return []
+
+    monkeypatch.setattr(runs, "list_runs", list_runs)
+    for arguments in (["--dsn", "host=a", "runs"], ["runs", "--dsn", "host=a"]):
+        assert CliRunner().invoke(commands, arguments).exit_code == 0
+    both = ["--dsn", "host=b", "runs", "--dsn", "host=a"]
+    assert CliRunner().invoke(commands, both).exit_code == 0
+    assert asked == ["host=a"] * 3
+
+
+def test_a_command_is_named_as_it_can_be_typed(tmp_path, monkeypatch):
+    script = tmp_path / "venv" / "bin" / "pgflow-events"
+    script.parent.mkdir(parents=True)
+    script.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    monkeypatch.setenv("PATH", os.defpath)
+    named = {}
+    for called in (str(script), "venv/bin/pgflow-events", "/somewhere/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [called])
+        named[called] = program()
+    assert named == {
+        str(script): "venv/bin/pgflow-events",
+        "venv/bin/pgflow-events": "venv/bin/pgflow-events",
+        "/somewhere/__main__.py": "venv/bin/python -m pgflow_events",
+    }
+    monkeypatch.setenv("PATH", str(script.parent))
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert program() == "pgflow-events"
+    monkeypatch.chdir("/usr")
+    monkeypatch.setenv("PATH", os.defpath)
+    assert program() == str(script)
