@@ -93,9 +93,9 @@ class EngineLogger(logging.Logger):
                 hand_over(record, handler)
 
     def _writes_there(self, handler: logging.Handler) -> bool:
-        return handler is self.own or (
-            type(handler) is logging.StreamHandler and handler.stream in {sys.stderr, sys.stdout}
-        )
+        console = getattr(handler, "console", None)  # that of rich
+        stream = getattr(console, "file", None) or getattr(handler, "stream", None)
+        return handler is self.own or any(stream is one for one in (sys.stderr, sys.stdout))
 
 
 def handlers_above(logger: logging.Logger) -> list[logging.Handler]:

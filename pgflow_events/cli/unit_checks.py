@@ -78,11 +78,15 @@ def fault_of(place: Path, *, system: bool) -> str | None:
 def closed_to_others(place: Path) -> Iterator[Path]:
     """What users other than the owner may not enter or read, on the way there."""
     for path in (*reversed(place.parents), place):
-        if path.exists():
-            needed = READABLE | (ENTERABLE if path.is_dir() else 0)
-            needed = needed if path == place else ENTERABLE
-            if path.stat().st_mode & needed != needed:
-                yield path
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # it is not there, or closed to us too
+            return
+        needed = ENTERABLE if stat.S_ISDIR(mode) else 0
+        if path == place:
+            needed |= READABLE
+        if mode & needed != needed:
+            yield path
 
 
 def places_of_code() -> set[Path]:

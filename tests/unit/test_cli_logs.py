@@ -36,6 +36,14 @@ MISCHIEF = {
     "dictConfig that names us": (
         "logging.config.dictConfig({'version': 1, 'loggers': {'pgflow_events': {'handlers': []}}})"
     ),
+    "a console of rich's": (
+        "from rich.logging import RichHandler\n"
+        "logging.basicConfig(force=True, level=1, handlers=[RichHandler()])"
+    ),
+    "a stream handler of its own": (
+        "mine = type('Mine', (logging.StreamHandler,), {})\n"
+        "logging.basicConfig(force=True, level=1, handlers=[mine()])"
+    ),
     "fileConfig": (
         "logging.config.fileConfig(io.StringIO('[loggers]\\nkeys=root\\n[handlers]\\nkeys=h\\n"
         "[formatters]\\nkeys=\\n[logger_root]\\nlevel=ERROR\\nhandlers=h\\n[handler_h]\\n"
