@@ -61,7 +61,8 @@ run = partial(demo.run, pages=4, starts=10, idle=0.5)
 
 
 async def test_the_figures_are_those_of_what_was_done(database, console, site):
-    figures = await run(database, [f"{site}/page"], console)
+    named = {"program": ".venv/bin/pgflow-events", "embedded": True}
+    figures = await run(database, [f"{site}/page"], console, **named)
     assert figures["pages"] == figures["pages_saved"] == 5
     assert figures["pages_as_served"] == figures["pages_served"] == figures["bundle_pages"] == 4
     assert figures["runs"] == 5 + 1 + 10
@@ -83,7 +84,12 @@ async def test_the_figures_are_those_of_what_was_done(database, console, site):
         ).fetchall() == [("A & B", len(PAGE), 1, 5)]
     printed = console.file.getvalue()
     assert max(map(len, printed.splitlines())) <= 80
-    assert f"run {figures['largest_page_run']} of pgflow_scrape: completed" in printed
+    run_id = figures["largest_page_run"]
+    assert f"run {run_id} of pgflow_scrape: completed" in printed
+    assert " ".join(printed.split()).endswith(
+        "Look at it with `.venv/bin/pgflow-events runs` and"
+        f" `.venv/bin/pgflow-events show {run_id}`, which start the embedded PostgreSQL again."
+    )
 
 
 async def test_a_failed_run_is_told_and_the_next_demo_succeeds(database, console, site):
