@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Never
 from uuid import UUID
 
 import trio
@@ -14,12 +13,11 @@ import trio
 from pgflow_events import queries
 from pgflow_events.calls import LONGEST_DELAY, Calls
 from pgflow_events.connection import Connection
-from pgflow_events.passing import blames_data, is_silence, passes, report
+from pgflow_events.passing import blames_data, is_silence, passes, reason, report
 from pgflow_events.queries import Claim, Unreadable
 from pgflow_events.telemetry import about
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a flow is claimed again that could not be
-LOOK = 100  # tasks that are looked at to find the one that cannot be read; claims take no more
 
 # The answer while no flow can be claimed.
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
@@ -34,6 +32,7 @@ class Claims:
         calls: Makes the calls.
         flow_slugs: The flows.
         worker_id: Who claims.
+        slots: How many tasks a claim takes at most.
         notify: Sends what a failed task left owed.
         wake: Called when a flow can be claimed again.
     """
@@ -43,12 +42,15 @@ class Claims:
         calls: Calls,
         flow_slugs: Sequence[str],
         worker_id: UUID,
+        slots: int,
+        *,
         notify: Callable[[list[str], list[str]], Awaitable[None]],
         wake: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._slugs = deque(flow_slugs)
         self._worker_id = worker_id
+        self._slots = slots
         self._notify = notify
         self._wake = wake
         self._left_out = set[str]()
@@ -71,9 +73,7 @@ class Claims:
         try:
             claim = await self._calls.make(self._claiming(slugs, qty, max_bytes), is_silence)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-            if len(slugs) == 1:
-                self._leave_out(slugs[0], error)
-                return NOTHING
+            log.warning("cannot claim, trying flow by flow: %s", reason(error))
             return await self._claim_apart(slugs, qty, max_bytes)
         for slug in slugs if self._pauses else ():
             self._pauses.pop(slug, None)
@@ -110,12 +110,11 @@ class Claims:
             self._left_out.add(slug)
             self._report.send_nowait((slug, error))
 
-    async def run(self) -> Never:
+    async def run(self) -> None:
         """Find out when flows that were left out can be claimed again, until cancelled."""
         async with trio.open_nursery() as nursery:
             async for slug, error in self._reports:
                 nursery.start_soon(self._mend, slug, error)
-        raise AssertionError("nobody closes the reports")
 
     async def _mend(self, slug: str, error: Exception) -> None:
         """Fail the tasks that are to blame; if there are none, wait for somebody to mend it."""
@@ -142,7 +141,7 @@ class Claims:
         """Fail for good the tasks whose inputs cannot be read; whether there were any."""
         try:
             found = await self._calls.make(
-                partial(queries.unreadable_tasks, flow_slug=slug, qty=LOOK), is_silence
+                partial(queries.unreadable_tasks, flow_slug=slug, qty=self._slots), is_silence
             )
             unreadable = [task for task in found if blames_data(task.sqlstate)]
             if unreadable:

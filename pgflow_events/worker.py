@@ -125,7 +125,12 @@ class Worker:
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
         self._claims = Claims(
-            self._calls, self._slugs, self.id, self._notify, self._dispatcher.wake
+            self._calls,
+            self._slugs,
+            self.id,
+            self._settings.slots,
+            notify=self._notify,
+            wake=self._dispatcher.wake,
         )
         self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
         self._report_lapsed, self._lapsed = trio.open_memory_channel[None](1)
