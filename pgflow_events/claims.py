@@ -11,13 +11,14 @@ from uuid import UUID
 import trio
 
 from pgflow_events import queries
-from pgflow_events.calls import LONGEST_DELAY, Calls
+from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
 from pgflow_events.passing import blames_data, is_silence, passes, reason, report
 from pgflow_events.queries import Claim, Unreadable
 from pgflow_events.telemetry import about
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a flow is claimed again that could not be
+# Seconds until a flow is claimed again that could not be; the last, where that may pass by itself.
+FIRST_PAUSE, LONGEST_PAUSE, BRIEF_PAUSE = 1.0, 60.0, 3.0
 
 # The answer while no flow can be claimed.
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
@@ -127,7 +128,7 @@ class Claims:
         """Return when a claim of no task is answered, though the next one may fail."""
         while error:
             pause = self._pauses.get(slug, FIRST_PAUSE)
-            self._pauses[slug] = min(2 * pause, LONGEST_DELAY if passes(error) else LONGEST_PAUSE)
+            self._pauses[slug] = min(2 * pause, BRIEF_PAUSE if passes(error) else LONGEST_PAUSE)
             report(log, f"cannot claim tasks of flow {slug!r}, trying again in {pause:g} s", error)
             await trio.sleep(pause)
             try:

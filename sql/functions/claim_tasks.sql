@@ -12,6 +12,8 @@ language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
+-- It waits for no row. A table that somebody has locked shall not keep the other flows waiting.
+set lock_timeout = '3s'
 as $$
 declare
   -- Only superusers make a function that sets it by itself.
