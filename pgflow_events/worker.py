@@ -169,7 +169,7 @@ class Worker:
             self._service.say("connecting to the database")
         # The shutdown comes first: what closes pool and resources may hang.
         async with self._shutdown.heeding(signals):
-            with self._beginning:
+            with trio.CancelScope() as self._beginning:
                 async with self._pool, self._resources() as resources:
                     if await self._begin(self._calls.make, self._define):
                         await self._run(resources, task_status, is_service=bool(signals))
