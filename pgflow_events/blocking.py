@@ -1,6 +1,7 @@
 """The time in which the event loop stood still: whom it counts against, and who is told."""
 
 import logging
+import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ NOBODY = 1.0  # seconds of a standstill that are worth a warning that names nobo
 DEEPEST = 15  # calls shown
 
 OURS = tuple(f"{Path(file).parent}/" for file in (__file__, blobstore.__file__, trio.__file__))
+LIBRARIES = (*OURS, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 log = logging.getLogger("pgflow_events.handlers")
 
@@ -110,13 +112,14 @@ class Standstills:
         attempt = attempt_of(sight) if sight else None
         if attempt and id(attempt) not in self._attempts:
             return  # it is of another worker in this process
-        stack = own_calls(sight.stack) if sight else []
+        stack = sight.stack if sight else []
+        own = own_calls(stack, OURS if attempt else LIBRARIES)
         name = f"{attempt.flow_slug}.{attempt.step_slug}" if attempt else ""
         silent_until = self._warned.get(name, -inf) + QUIET
-        least = LIMIT if attempt or stack else NOBODY
+        least = LIMIT if attempt or own else NOBODY
         if standstill.seconds >= least and monotonic() >= silent_until:
             self._warned[name] = monotonic()
-            log.warning("%s", described(standstill, attempt, stack))
+            log.warning("%s", described(standstill, attempt, (own or stack)[-DEEPEST:]))
 
 
 def attempt_of(sight: Sight) -> ClaimedTask | None:
@@ -130,9 +133,9 @@ def most_seen(sights: Sequence[Sight]) -> Sight | None:
     return next((sight for sight in sights if sight.task is task), None)
 
 
-def own_calls(stack: Sequence[FrameSummary]) -> Sequence[FrameSummary]:
-    """The calls of the user's code: without those by which we come to it."""
-    return list(dropwhile(lambda call: call.filename.startswith(OURS), stack))[-DEEPEST:]
+def own_calls(stack: Sequence[FrameSummary], others: tuple[str, ...]) -> Sequence[FrameSummary]:
+    """The calls of the user's code: without those of *others* by which we come to it."""
+    return list(dropwhile(lambda call: call.filename.startswith(others), stack))
 
 
 def described(
