@@ -17,7 +17,7 @@ contract test watches it.
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, ClassVar, Never, Self, TypeVar, TypeVarTuple, cast
 
@@ -36,6 +36,7 @@ from psycopg.rows import AsyncRowFactory, Row
 from psycopg.types.json import set_json_loads
 from psycopg.waiting import Wait
 
+from pgflow_events import session
 from pgflow_events.blocks import Cursor, Pipeline, ServerCursor, Transaction
 from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
 from pgflow_events.forks import keep_from_children
@@ -57,6 +58,7 @@ Args = TypeVarTuple("Args")
 
 ACTIVE, IDLE = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.IDLE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
+TRANSACTION_TIMEOUT = re.compile(r"transaction timeout")
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
 
 
@@ -74,8 +76,9 @@ class Connection(psycopg.AsyncConnection[Row]):
             closed in any case.
         defaults: Parameters that hold unless the DSN or libpq's environment gives them;
             with these a dead server is noticed within about half a minute.
-        settings: Server options, put before those of the DSN; left out for those who
-            refuse them, as PgBouncer does.
+        settings: Server options, put between PGOPTIONS and those of the DSN; left out for those
+            who refuse them, as PgBouncer does.
+        strange: What could not be set to what ``session.py`` wants, with its value.
         streamed: Whether a query was streamed since the last pipeline.
         is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
             may then be lost with each transaction; statements are not prepared.
@@ -92,7 +95,9 @@ class Connection(psycopg.AsyncConnection[Row]):
     }
     settings: ClassVar[str] = (
         "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=60s"
+        f" {session.AT_START}"
     )
+    strange: Mapping[session.Fixed, str] = {}
     lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
     streamed = False
     is_pooled = False
@@ -130,13 +135,13 @@ class Connection(psycopg.AsyncConnection[Row]):
             psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
         """
         params = await cls._get_connection_params(conninfo, **kwargs)
+        options = cls._options(params)
         try:
-            self = await cls._open(params | cls._options(params))
-        except psycopg.OperationalError as error:
-            if not SETTINGS_REFUSED.search(str(error)):
+            self = await cls._begin(params, options)
+        except psycopg.Error as error:
+            if not TRANSACTION_TIMEOUT.search(str(error)):  # it is over before it can be set
                 raise
-            self = await cls._open(params)
-        await self._look_for_pooler(timeout_from_conninfo(params))
+            self = await cls._begin(params, f"{options} {session.AT_NEW_START}")
         self._autocommit = autocommit
         self.prepare_threshold = None if self.is_pooled else prepare_threshold
         if context:
@@ -156,9 +161,23 @@ class Connection(psycopg.AsyncConnection[Row]):
         return defaults | params | {"client_encoding": "utf8"}
 
     @classmethod
-    def _options(cls, params: ConnDict) -> ConnDict:
-        given = (libpq_environment() | params).get("options", "")
-        return {"options": f"{cls.settings} {given}"}
+    def _options(cls, params: ConnDict) -> str:
+        # PGOPTIONS may be meant for others, what is in the DSN is not.
+        if given := params.get("options"):
+            return f"{cls.settings} {given}"
+        return f"{libpq_environment().get('options', '')} {cls.settings}"
+
+    @classmethod
+    async def _begin(cls, params: ConnDict, options: str) -> Self:
+        try:
+            self = await cls._open(params | {"options": options})
+        except psycopg.OperationalError as error:
+            if not SETTINGS_REFUSED.search(str(error)):
+                raise
+            # Empty ones keep PGOPTIONS away.
+            self = await cls._open(params | {"options": params.get("options", "")})
+        await self._settle(timeout_from_conninfo(params))
+        return self
 
     @classmethod
     async def _open(cls, params: ConnDict) -> Self:
@@ -182,21 +201,33 @@ class Connection(psycopg.AsyncConnection[Row]):
         lines = [f"failed to resolve host {host!r}" for host in unknown] + [*map(str, failures)]
         raise type(last)("\n".join(lines), pgconn=last.pgconn)
 
-    async def _look_for_pooler(self, patience: float) -> None:
-        """See whether the server's process has the number that we were told.
+    async def _settle(self, patience: float) -> None:
+        """Set what every session of ours is set to, and see whether it is one of the server's own.
 
-        A pooler tells numbers of its own. One that gives each transaction another session of the
-        server, of which others have prepared statements by the same names, looks like any other.
+        A pooler tells numbers of processes that are not the server's. One that gives each
+        transaction another session of the server, of which others have prepared statements by the
+        same names, looks like any other.
         """
         self._autocommit = True  # it shall open no transaction
         late = f"{place(self.info.get_parameters())} failed: connection timeout expired"
         try:
             with time_limit(patience, errors.ConnectionTimeout(late)):
-                cursor = await self.execute("select pg_backend_pid()")
-                self.is_pooled = await cursor.fetchone() != (self.info.backend_pid,)
+                pid = self.info.backend_pid
+                cursor = await self.execute(session.SETTLE, session.settle_parameters(pid))
+                row = await cursor.fetchone()
+                found, values = cast("tuple[int, list[str | None]]", row)
+                self.is_pooled, self.strange = found != pid, session.strangers(values)
+                if self.is_pooled:
+                    await self._settle_pooled()
         except BaseException:
             await self.abort()
             raise
+
+    async def _settle_pooled(self) -> None:
+        if statements := session.track(self.strange):
+            await self.execute(statements.encode())
+        if refusal := session.refusal(self.strange):
+            raise errors.OperationalError(refusal)
 
     # It has no `timeout`: should psycopg come to use one, that must not go unnoticed.
     async def wait(self, gen: PQGen[RV], interval: float = 0.0) -> RV:  # type: ignore[override]

@@ -34,6 +34,13 @@ create table if not exists pgflow.schema_files (
 )
 """
 
+# Where the default names the database's own tablespace, partitioned tables are refused.
+KEEP_TABLESPACE = """
+select set_config('default_tablespace', '', true)
+from pg_database d join pg_tablespace t on t.oid = d.dattablespace
+where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
+"""
+
 # Of a flow that is being defined just now, too.
 WRITE_QUEUE_FUNCTIONS = """
 lock table pgflow.flows in share mode;
@@ -115,6 +122,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
         # Whoever waits for a table blocks all who come after: rather fail, and be run again.
         await connection.execute("set local lock_timeout = '10s'")
+        await connection.execute(KEEP_TABLESPACE)
         await connection.execute(BOOKKEEPING)
         recorded = await applied(connection)
         files = sql_files("migrations")

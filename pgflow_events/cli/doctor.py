@@ -17,6 +17,7 @@ from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema, pgmq_state
+from pgflow_events.session import Fixed
 from pgflow_events.texts import duration
 
 OLDEST_SERVER = 15
@@ -84,6 +85,7 @@ async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
         "server": server,
         "pgmq": pgmq,
         "schema": schema,
+        "settings": settings,
         "notifications": partial(notifications, listen_dsn),
         "notification queue": notification_queue,
         "transactions": transactions,
@@ -133,6 +135,21 @@ async def schema(connection: Connection) -> Verdicts:
     """Whether the schema is the one of this release."""
     await check_schema(connection)
     return [("ok", "at this release")]
+
+
+async def settings(connection: Connection) -> Verdicts:
+    """Whether the session is set to what it has to be set to."""
+    place = f"role {connection.info.user} in database {connection.info.dbname}"
+    return [
+        ("failed", f"{fixed.name} is {value}, and {fixed.why}: {advice(fixed, place)}")
+        for fixed, value in connection.strange.items()
+        if fixed.privileged
+    ] or [("ok", "as they have to be")]
+
+
+def advice(fixed: Fixed, place: str) -> str:
+    """How somebody with the right to it sets what we may not set."""
+    return f"let a superuser run `alter {place} set {fixed.name} = '{fixed.value}'`"
 
 
 async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
