@@ -17,6 +17,7 @@ import trio
 
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
+from pgflow_events.rights import missing_grants
 from pgflow_events.texts import counted
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
@@ -40,6 +41,18 @@ select set_config('default_tablespace', '', true)
 from pg_database d join pg_tablespace t on t.oid = d.dattablespace
 where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
 """
+
+# A role may be without the right to temporary tables, and a released migration is not edited.
+WITHOUT_TEMPORARY = {
+    "migrations/0005_blob_days.sql": (
+        (" moved m", " pgflow.moved m"),
+        ("create temporary table moved on commit drop as", "create table pgflow.moved as"),
+        (
+            "drop table pgflow.output_blobs_before;",
+            "drop table pgflow.output_blobs_before, pgflow.moved;",
+        ),
+    )
+}
 
 # Of a flow that is being defined just now, too.
 WRITE_QUEUE_FUNCTIONS = """
@@ -99,8 +112,8 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: The database cannot hold any text, pgmq cannot be had, the roles cannot be
-            made, or an applied migration was edited.
+        MigrationError: The database cannot hold any text, pgmq cannot be had or used, the roles
+            cannot be made, or an applied migration was edited.
     """
     left = TRIES
     while True:
@@ -127,6 +140,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         recorded = await applied(connection)
         files = sql_files("migrations")
         refuse_strangers(files, recorded)
+        await refuse_foreign_pgmq(connection, roles=False)
         await install_pgmq(connection)
         # Functions call each other, in any order.
         await connection.execute("set local check_function_bodies = off")
@@ -139,6 +153,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
         if roles or has_roles(recorded):
             await make_roles(connection)
+            await refuse_foreign_pgmq(connection, roles=True)
     return [file.path for file in new]
 
 
@@ -216,7 +231,10 @@ async def apply_migration(connection: Connection, file: SqlFile) -> None:
     """Run a migration, after the functions it needs for its tables."""
     for needed in re.findall(r"^-- needs (\S+)$", file.text, re.MULTILINE):
         await connection.execute((sql_folder() / needed).read_bytes())
-    await connection.execute(file.text.encode())
+    text = file.text
+    for temporary, table in WITHOUT_TEMPORARY.get(file.path, ()):
+        text = text.replace(temporary, table)
+    await connection.execute(text.encode())
     await record(connection, file)
 
 
@@ -279,6 +297,12 @@ async def pgmq_state(connection: Connection) -> Pgmq:
     cursor = await connection.execute(PGMQ_STATE)
     (row,) = await cursor.fetchall()
     return Pgmq(*row)
+
+
+async def refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:
+    """Raise if pgmq belongs to somebody who has not granted what we need of it."""
+    if missing := await missing_grants(connection, roles=roles):
+        raise MigrationError(missing)
 
 
 async def install_pgmq(connection: Connection) -> None:

@@ -17,6 +17,7 @@ from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema, pgmq_state
+from pgflow_events.rights import missing_grants
 from pgflow_events.session import Fixed
 from pgflow_events.texts import duration
 
@@ -123,6 +124,8 @@ async def server(connection: Connection) -> Verdicts:
 
 async def pgmq(connection: Connection) -> Verdicts:
     """Whether pgmq is there, and recent enough."""
+    if missing := await missing_grants(connection, roles=True):
+        return [("failed", missing)]
     state = await pgmq_state(connection)
     if not state.plain:
         return [("failed", f"{state}: run `pgflow-events migrate`")]

@@ -11,6 +11,7 @@ declare
   queue text := format('pgmq.%I', pgmq.format_table_name(flow_slug, 'q'));
   archive text := format('pgmq.%I', pgmq.format_table_name(flow_slug, 'a'));
   ids text := pg_get_serial_sequence(queue, 'msg_id');
+  function regprocedure;
 begin
   execute format(
     'revoke all on %s, %s from pgflow_worker, pgflow_client, pgflow_observer', queue, archive
@@ -19,6 +20,16 @@ begin
   execute format('grant select, insert on %s to pgflow_worker', archive);
   execute format('grant select on sequence %s to pgflow_worker', ids);
   execute format('grant select on %s, %s to pgflow_observer', queue, archive);
+  -- They are for everybody, unless the owner's default privileges say otherwise.
+  for function in
+    select p.oid::regprocedure
+    from pg_catalog.pg_proc p
+    join unnest(array['send', 'archive', 'lock', 'hide', 'look']) as f (what)
+    on p.proname = format('%s_%s', f.what, pgmq.format_table_name(flow_slug, 'q'))
+    where p.pronamespace = 'pgflow_queues'::regnamespace
+  loop
+    execute format('grant execute on function %s to pgflow_worker', function);
+  end loop;
 end
 $$;
 

@@ -11,6 +11,22 @@ grant usage on schema pgmq to pgflow_worker, pgflow_observer;
 -- What is in it has the rights of the caller.
 grant usage on schema pgflow_queues to pgflow_worker;
 
+-- Those of pgmq are for everybody, unless the owner's default privileges say otherwise.
+do $$
+declare
+  function regprocedure;
+begin
+  for function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where
+      p.pronamespace = 'pgmq'::regnamespace and p.prokind = 'f' and pg_has_role(p.proowner, 'usage')
+      and not has_function_privilege('pgflow_worker', p.oid, 'execute')
+  loop
+    execute format('grant execute on function %s to pgflow_worker', function);
+  end loop;
+end
+$$;
+
 -- Some functions run with the rights of the owner, and call others: a type of the caller's own, in its
 -- temporary schema, must not come before that of PostgreSQL.
 do $$
