@@ -3,7 +3,6 @@
 import logging
 import math
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -21,19 +20,12 @@ from pgflow_events.passing import (
     verdict_of,
 )
 from pgflow_events.pool import Pool
+from pgflow_events.refusals import REFUSAL, has_lasted
 
 T = TypeVar("T")
 
 log = logging.getLogger("pgflow_events.calls")
 
-# libpq does not tell the SQLSTATE of a refusal, only the server's words; in another
-# language than English they pass for a failure that trying again may mend.
-REFUSAL = re.compile(
-    r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
-    r'|(?:role|database) ".*" does not exist|permission denied for database'
-    r"|does not support SSL|certificate verify failed|does not match host name"
-    r"|root certificate file"
-)
 FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0  # seconds between tries, without the jitter
 TRIES = 3  # in other sessions, of what mostly is the fault of one
 
@@ -142,7 +134,8 @@ class Calls:
         return answer
 
     def _is_refusal(self, error: Exception) -> bool:
-        return not self._answered and bool(REFUSAL.search(str(error)))
+        silence, words = trio.current_time() - self.silent_since, str(error)
+        return not self._answered and bool(REFUSAL.search(words) or has_lasted(words, silence))
 
 
 def complain(error: Exception) -> None:

@@ -11,9 +11,9 @@ import trio
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from pgflow_events.calls import REFUSAL
 from pgflow_events.connection import Connection
 from pgflow_events.passing import passes, reason
+from pgflow_events.refusals import REFUSAL
 from pgflow_events.waiting import time_limit
 
 logger = logging.getLogger(__name__)

@@ -25,21 +25,27 @@ default_pool_size = 5
 SESSIONS = "pool_mode = session"
 SETTINGS = """
 [databases]
-* = host={host} port={port} user={user}
+{databases} = host={host} port={port} user={user}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {own}
 unix_socket_dir =
 auth_type = any
+auth_file = {folder}/users
 logfile = {folder}/log
 {settings}
 """
 
 
 @contextmanager
-def pooler(conninfo: str, settings: str = TRANSACTIONS) -> Iterator[str]:
-    """Run PgBouncer for the block; yields the conninfo of the same database behind it."""
+def pooler(
+    conninfo: str, settings: str = TRANSACTIONS, *, password: str | None = None
+) -> Iterator[str]:
+    """Run PgBouncer for the block; yields the conninfo of the same database behind it.
+
+    With a *password* it knows this one database only, and one user.
+    """
     if not Path(PROGRAM).exists():
         missing("pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix="pgflow_pooler_"))
@@ -47,6 +53,7 @@ def pooler(conninfo: str, settings: str = TRANSACTIONS) -> Iterator[str]:
     ini = folder / "ini"
     ini.write_text(
         SETTINGS.format(
+            databases=given["dbname"] if password else "*",
             host=given["host"],
             port=given.get("port", 5432),
             user=given["user"],
@@ -55,6 +62,7 @@ def pooler(conninfo: str, settings: str = TRANSACTIONS) -> Iterator[str]:
             settings=settings,
         )
     )
+    (folder / "users").write_text(f'"{given["user"]}" "{password}"')
     if user := account():
         shutil.chown(folder, user)
     process = subprocess.Popen(
@@ -66,6 +74,7 @@ def pooler(conninfo: str, settings: str = TRANSACTIONS) -> Iterator[str]:
         port=own,
         user=given["user"],
         dbname=given["dbname"],
+        password=password,
         sslmode="disable",
         gssencmode="disable",
     )

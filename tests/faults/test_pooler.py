@@ -1,9 +1,16 @@
 """PgBouncer between workers, clients and the server: mostly in transaction mode."""
 
+from uuid import uuid4
+
+import psycopg
 import pytest
 import trio
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_events import Settings, Worker, connect
+from pgflow_events.connection import Connection
+from pgflow_events.listener import Listener
+from pgflow_events.summaries import summarize_runs
 
 from ..integration.liveness_scenes import whole
 from ..integration.observing import logged, rows
@@ -23,6 +30,11 @@ where l.locktype = 'advisory' and l.database = (
 )
 """
 HOUR = 3600
+WRONG = {
+    "database": {"dbname": "nowhere"},
+    "user": {"user": "nobody_at_all"},
+    "password": {"password": "wrong"},
+}
 
 
 @pytest.fixture(params=list(CONFIGURATIONS))
@@ -98,3 +110,83 @@ async def kill_and_rescue(pooled: str, listen_dsn: str, victim, nursery: trio.Nu
             assert await run.result() == {"length": len(PAGE)}
     assert rescuer.begun == ["page 2", "length 1"]
     await assert_sound(pooled)
+
+
+@pytest.mark.parametrize("auth", ["md5", "scram-sha-256", "plain"])
+@pytest.mark.parametrize("wrong", list(WRONG))
+async def test_what_it_refuses_for_good_ends_the_start(own_database, wrong, auth):
+    settings = f"{TRANSACTIONS}auth_type = {auth}\n"
+    with pooler(own_database, settings, password="right") as pooled:
+        await ends(make_conninfo(pooled, **WRONG[wrong]))
+
+
+async def test_a_database_that_it_knows_and_the_server_does_not_ends_the_start(own_database):
+    with pooler(own_database, f"{TRANSACTIONS}server_login_retry = 1\n") as pooled:
+        await ends(make_conninfo(pooled, dbname="gone"))
+
+
+async def test_a_setting_that_it_does_not_take_ends_the_start(own_database, monkeypatch):
+    with pooler(own_database) as pooled:
+        monkeypatch.setenv("PGGEQO", "off")
+        await ends(pooled)
+
+
+async def ends(conninfo: str) -> None:
+    """A worker, a client and a listener give up, and say why."""
+    with trio.fail_after(20):
+        with pytest.raises(psycopg.OperationalError):
+            await Worker([pages(note)], conninfo).run()
+        with pytest.raises(psycopg.OperationalError):
+            async with connect(conninfo) as client:
+                await client.find(uuid4())
+        with pytest.raises(psycopg.OperationalError):
+            await Listener(conninfo, [], print, print).run()
+
+
+async def set_for(own_database: str, name: str, value: str) -> None:
+    """Set it for the database."""
+    database = conninfo_to_dict(own_database)["dbname"]
+    with psycopg.connect(own_database, autocommit=True) as connection:
+        connection.execute(f"alter database {database} set {name} = {value}")
+
+
+async def test_a_style_that_its_sessions_have_is_ours_for_us_and_theirs_for_others(
+    own_database, nursery
+):
+    await set_for(own_database, "datestyle", "'SQL, DMY'")
+    await set_for(own_database, "standard_conforming_strings", "off")
+    with pooler(own_database) as pooled:
+        async with await Connection.connect(pooled) as connection:
+            await nursery.start(Worker([pages(note)], pooled).run)
+            async with connect(pooled) as client:
+                await complete(client, rounds=1)
+            assert len(await summarize_runs(connection)) == 20
+            with psycopg.connect(pooled, autocommit=True) as other:
+                styles = {other.execute("show datestyle").fetchone() for _ in range(10)}
+        assert styles == {("SQL, DMY",)}
+    await assert_sound(own_database)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("array_nulls", "off"),
+        ("default_transaction_isolation", "serializable"),
+        ("exit_on_error", "on"),
+        ("restrict_nonsystem_relation_kind", "view"),
+    ],
+)
+async def test_what_cannot_be_set_through_it_is_asked_for(own_database, name, value):
+    await set_for(own_database, name, f"'{value}'")
+    with pooler(own_database) as pooled:
+        with pytest.raises(psycopg.OperationalError, match=f"{name} = '?[a-z ]*'?.*alter role"):
+            async with await Connection.connect(pooled):
+                pass
+        await ends(pooled)
+
+
+async def test_options_of_the_environment_are_kept_from_it(own_database, monkeypatch):
+    with pooler(own_database) as pooled:
+        monkeypatch.setenv("PGOPTIONS", "-c work_mem=8MB")
+        async with await Connection.connect(pooled) as connection:
+            assert connection.is_pooled

@@ -13,10 +13,10 @@ import trio
 from psycopg.conninfo import make_conninfo
 from trio.testing import wait_all_tasks_blocked
 
-from pgflow_events.calls import REFUSAL
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
 from pgflow_events.pool import Pool
+from pgflow_events.refusals import REFUSAL
 
 from .own_server import OwnServer, own_server, terminate_backends, until
 from .proxy import Proxy
