@@ -8,6 +8,7 @@ create or replace function pgflow.create_flow(
 returns pgflow.flows
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 as $$
 #variable_conflict use_column
 declare

@@ -4,6 +4,7 @@ create or replace function pgflow.define_flow(definition jsonb)
 returns text[]
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 as $$
 #variable_conflict use_column
 declare

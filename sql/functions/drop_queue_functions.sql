@@ -3,6 +3,7 @@ create or replace function pgflow.drop_queue_functions(flow_slug text)
 returns void
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');

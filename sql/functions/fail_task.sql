@@ -9,6 +9,7 @@ create or replace function pgflow.fail_task(
 returns setof pgflow.step_tasks
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 set enable_seqscan = off
 as $$
 #variable_conflict use_column

@@ -4,5 +4,5 @@ returns uuid
 language sql immutable parallel safe
 set search_path = ''
 as $$
-  select encode(substring(uuid_send(run_id) for 8) || '\x0000000000000000', 'hex')::uuid
+  select encode(substring(uuid_send(run_id) for 8) || decode(repeat('00', 8), 'hex'), 'hex')::uuid
 $$;

@@ -4,5 +4,5 @@ returns uuid
 language sql immutable parallel safe
 set search_path = ''
 as $$
-  select encode(substring(uuid_send(run_id) for 8) || '\xffffffffffffffff', 'hex')::uuid
+  select encode(substring(uuid_send(run_id) for 8) || decode(repeat('ff', 8), 'hex'), 'hex')::uuid
 $$;

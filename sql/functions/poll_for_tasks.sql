@@ -11,6 +11,7 @@ create or replace function pgflow.poll_for_tasks(
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 as $$
 declare
   failed integer;

@@ -3,6 +3,7 @@ create or replace function pgflow.start_flow(flow_slug text, input jsonb)
 returns setof pgflow.runs
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 as $$
 begin
   return query select * from pgflow.start_flows(start_flow.flow_slug, array[start_flow.input]);

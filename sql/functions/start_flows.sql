@@ -10,6 +10,7 @@ create or replace function pgflow.start_flows(
 returns setof pgflow.runs
 language plpgsql
 set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$

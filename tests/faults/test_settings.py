@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL
 
 from pgflow_events.cli.doctor import examine
 from pgflow_events.connection import Connection
 from pgflow_events.session import FIXED
 
-from ..conftest import POSTGRES_15, absent
+from ..conftest import POSTGRES_15, absent, migrated_database, new_database
 from ..integration.observing import until
 from ..integration.own_server import OwnServer, own_server
 from .matrix import (
@@ -25,8 +25,17 @@ from .matrix import (
     settable,
     written,
 )
+from .sql_calls import do_all
 
 FEW = 10
+# What a SQL caller says by these is meant: how long it will wait, and that triggers shall not fire.
+CALLERS_OWN = {
+    "statement_timeout",
+    "lock_timeout",
+    "transaction_timeout",
+    "idle_session_timeout",
+    "session_replication_role",
+}
 
 
 def test_with_every_setting_changed_at_once_all_works(any_server):
@@ -154,3 +163,15 @@ async def test_a_setting_that_a_role_may_not_change_is_told_by_doctor(lone_serve
         "session_replication_role is replica, and triggers would not fire: let a superuser run"
         " `alter role plain in database postgres set session_replication_role = 'origin'`"
     )
+
+
+def test_whatever_a_sql_caller_has_set_its_calls_answer_the_same(any_server):
+    settings = [s for s in settable(any_server.conninfo) if s.name not in CALLERS_OWN]
+    with migrated_database(any_server.conninfo) as migrated:
+        template = conninfo_to_dict(migrated)["dbname"]
+        with new_database(any_server.conninfo, template) as database:
+            right = do_all(database)
+        for values in rounds(settings):
+            made = new_database(any_server.conninfo, template)
+            with made as database, by_database(database, values):
+                assert do_all(database) == right, values
