@@ -58,7 +58,7 @@ Args = TypeVarTuple("Args")
 
 ACTIVE, IDLE = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.IDLE
 SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interval")
-TRANSACTION_TIMEOUT = re.compile(r"transaction timeout")
+ENDED = re.compile(r"transaction timeout|server closed the connection")
 BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting others run
 
 
@@ -135,13 +135,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
         """
         params = await cls._get_connection_params(conninfo, **kwargs)
-        options = cls._options(params)
-        try:
-            self = await cls._begin(params, options)
-        except psycopg.Error as error:
-            if not TRANSACTION_TIMEOUT.search(str(error)):  # it is over before it can be set
-                raise
-            self = await cls._begin(params, f"{options} {session.AT_NEW_START}")
+        self = await cls._begin(params)
         self._autocommit = autocommit
         self.prepare_threshold = None if self.is_pooled else prepare_threshold
         if context:
@@ -168,7 +162,21 @@ class Connection(psycopg.AsyncConnection[Row]):
         return f"{libpq_environment().get('options', '')} {cls.settings}"
 
     @classmethod
-    async def _begin(cls, params: ConnDict, options: str) -> Self:
+    async def _begin(cls, params: ConnDict) -> Self:
+        options = cls._options(params)
+        try:
+            return await cls._begin_with(params, options)
+        except psycopg.Error as error:
+            # A transaction may be over before its time limit can be set.
+            if not ENDED.search(str(error)):
+                raise
+            try:
+                return await cls._begin_with(params, f"{options} {session.AT_NEW_START}")
+            except psycopg.Error:
+                raise error from None  # servers before 17 do not know the limit
+
+    @classmethod
+    async def _begin_with(cls, params: ConnDict, options: str) -> Self:
         try:
             self = await cls._open(params | {"options": options})
         except psycopg.OperationalError as error:

@@ -32,7 +32,7 @@ class Fixed:
     """What another value would do."""
     pooled: Pooled = Pooled.LEFT
     privileged: bool = False
-    """Whether a role needs the right to set it. Without the right it is left as it is."""
+    """Whether only a superuser may set it. For others it is left as it is."""
 
 
 FIXED = (
@@ -82,7 +82,7 @@ select told.pid, array(
   select case
     when pg_catalog.current_setting(f.name, true) is null then null
     when told.pid operator(pg_catalog.=) %s
-      and (not f.privileged or pg_catalog.has_parameter_privilege(f.name, 'set'))
+      and (not f.privileged or pg_catalog.current_setting('is_superuser')::pg_catalog.bool)
     then pg_catalog.set_config(f.name, f.value, false)
     else pg_catalog.current_setting(f.name, true)
   end

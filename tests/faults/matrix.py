@@ -24,8 +24,8 @@ PAGE = "<p>a long page, " * 5000
 # Of those that somebody may set in a session, or for a database or role as a superuser.
 SETTABLE = """
 select name, vartype, setting, enumvals, min_val::float8, max_val::float8, unit,
-  context = 'user' as by_users
-from pg_settings where context in ('user', 'superuser')
+  context
+from pg_settings where context in ('user', 'superuser', 'backend', 'superuser-backend')
 """
 # A text may be anything; those that are not named here can only name what has to be there:
 # a library, a tablespace, a locale, a resource manager.
@@ -64,7 +64,6 @@ LEFT_OUT = {
     "transaction_isolation": "of a transaction, and not of a session",
     "transaction_deferrable": "of a transaction, and not of a session",
     "post_auth_delay": "it does nothing but wait",
-    "wal_init_zero": "of no session",
 }
 # A parallel worker begins with the database's settings, which end a transaction of 1 ms at once.
 ALONE = {"debug_parallel_query", "force_parallel_mode"}
@@ -101,7 +100,7 @@ class Settable:
     least: float | None
     most: float | None
     unit: str | None
-    by_users: bool
+    context: str
 
     def others(self) -> list[str]:
         """Values that it could have as well."""
@@ -125,12 +124,17 @@ class Settable:
         return [n for n in dict.fromkeys(bounded) if n != self.setting]
 
 
-def settable(conninfo: str) -> list[Settable]:
-    """What can be set on this server by a user, or by a superuser for a user."""
+# A session begins with the others, and a database cannot say how.
+FOR_DATABASES = frozenset({"user", "superuser"})
+BY_USERS = frozenset({"user", "backend"})
+
+
+def settable(conninfo: str, contexts: frozenset[str] = FOR_DATABASES) -> list[Settable]:
+    """What can be set on this server, of these contexts."""
     with psycopg.connect(conninfo, client_encoding="utf8") as connection:
         connection.execute("load 'plpgsql'")
         found = [Settable(*row) for row in connection.execute(SETTABLE)]
-    return [setting for setting in found if setting.name not in LEFT_OUT]
+    return [s for s in found if s.context in contexts and s.name not in LEFT_OUT]
 
 
 def rounds(settings: Sequence[Settable]) -> Iterator[Values]:

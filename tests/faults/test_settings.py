@@ -15,6 +15,7 @@ from ..conftest import POSTGRES_15, absent, migrated_database, new_database
 from ..integration.observing import until
 from ..integration.own_server import OwnServer, own_server
 from .matrix import (
+    BY_USERS,
     Values,
     by_database,
     by_environment,
@@ -26,6 +27,8 @@ from .matrix import (
     written,
 )
 from .sql_calls import do_all
+
+pytestmark = pytest.mark.timeout(300)  # each of them makes some dozen databases
 
 FEW = 10
 # What a SQL caller says by these is meant: how long it will wait, and that triggers shall not fire.
@@ -48,13 +51,13 @@ def test_with_every_setting_changed_at_once_all_works(any_server):
 def test_with_every_setting_changed_by_the_environment_all_works(
     any_server,
 ):
-    settings = [s for s in settable(any_server.conninfo) if s.by_users]
+    settings = settable(any_server.conninfo, BY_USERS)
+    assert {"work_mem", "ignore_system_indexes"} <= {setting.name for setting in settings}
     for values in rounds(settings):
         assert culprits(any_server.conninfo, values, by_environment) == {}
 
 
 @pytest.mark.slow_fault
-@pytest.mark.timeout(240)
 def test_with_each_few_settings_changed_in_turn_all_works(any_server):
     settings = settable(any_server.conninfo)
     for first in range(0, len(settings), FEW):
