@@ -107,7 +107,8 @@ class Settable:
         if self.vartype == "bool":
             return ["off" if self.setting == "on" else "on"]
         if self.vartype == "enum":
-            return [value for value in self.enumvals or [] if value != self.setting]
+            values = [value for value in self.enumvals or [] if value != self.setting]
+            return values if len(values) < 6 else values[::5]  # a level of the log
         if self.vartype == "string":
             return TEXTS[self.name]
         return self._numbers()

@@ -30,7 +30,7 @@ from .sql_calls import do_all
 
 pytestmark = pytest.mark.timeout(300)  # each of them makes some dozen databases
 
-FEW = 10
+FEW = 20
 # What a SQL caller says by these is meant: how long it will wait, and that triggers shall not fire.
 CALLERS_OWN = {
     "statement_timeout",
