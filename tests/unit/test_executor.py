@@ -3,7 +3,8 @@
 import _thread
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ import orjson
 import pytest
 import trio
 import trio.testing
+from psycopg import errors
 
 from blobstore import (
     Blob,
@@ -598,3 +600,85 @@ async def test_where_no_thread_can_be_started_an_error_is_told_by_its_type(rig, 
 def test_the_members_of_a_wide_group_take_no_more_room_than_an_error():
     group = ExceptionGroup("wide", [ValueError("x" * 1000) for _ in range(10_000)])
     assert len(describe(group)) == LONGEST_ERROR
+
+
+class BrokenBlobs(PageBlobs):
+    """Blobs of which one raises, or never comes, whoever asks for it together with what else."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self._error = error
+
+    async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
+        if BROKEN_ID in ids:
+            if self._error is None:
+                await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
+            raise self._error
+        return await super().load(ids, handles)
+
+
+BROKEN_ID = UUID(int=99)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "permanent"),
+    [
+        (errors.DataCorrupted("invalid page"), "the input cannot be loaded: invalid page", False),
+        (errors.InsufficientPrivilege("denied"), "the input cannot be loaded: denied", False),
+        (errors.ProgramLimitExceeded("too long"), "the input cannot be loaded: too long", True),
+        (MemoryError(), "MemoryError", False),
+        (RuntimeError("a bug"), "RuntimeError: a bug", False),
+        (None, "the input was not loaded within the timeout of 7 s", False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_blob_that_cannot_be_loaded_fails_its_task_and_no_other(
+    rig, autojump_clock, error, said, permanent
+):
+    blobs = BrokenBlobs(error)
+    rig.executor = Executor([rig.flow], blobs, rig._settle, resources={}, hooks=[])
+
+    @rig.flow.step(rig.flow.input, slug="step")
+    async def step(page):
+        return len(page)
+
+    sound = [rig.task(refs={"run": str(PAGE_ID)}) for _ in range(3)]
+    broken = rig.task(refs={"run": str(BROKEN_ID)}, timeout=7)
+    with trio.fail_after(60):
+        await rig.executor.execute_all([sound[0], broken, *sound[1:]])
+    failed = [outcome for outcome in rig.outcomes if outcome.error]
+    assert [outcome.task for outcome in failed] == [broken]
+    assert said in failed[0].error
+    assert failed[0].permanent is permanent
+    assert [outcome.output.json for outcome in rig.outcomes if outcome.output] == [b"4"] * 3
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+async def test_threads_may_come_and_go_while_late_handlers_are_looked_for(rig, hasty_threads):
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            with rig.executor._note(rig.task()):
+                pass
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(trio.to_thread.run_sync, churn)
+        with ExitStack() as notes:
+            for _ in range(20_000):
+                notes.enter_context(rig.executor._note(rig.task()))
+            try:
+                for _ in range(100):
+                    await rig.executor._give_up(rig.task())
+            finally:
+                stop.set()
