@@ -212,6 +212,25 @@ async def test_resources_that_do_not_close_end_it_with_exit_code_1(database, lea
     assert await rows(database, SEATS) == []
 
 
+async def test_a_client_that_it_has_not_told_yet_is_told_when_it_leaves(
+    client, database, leaver, nursery
+):
+    await define(database)
+    run = await client.start("brief", None)
+    way = Breakpoint(database, "pgflow.notify_owed", "asked")
+    await nursery.start(way.run)
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(run.wait)
+        told = leaver(way.conninfo)
+        await way.reached.wait()
+        await told.tell(*TWICE)
+        assert await told.end() == 0, told.log
+        # Much less than a client waits before it looks by itself.
+        waiting.cancel_scope.deadline = trio.current_time() + 10
+    assert not waiting.cancel_scope.cancelled_caught
+    assert await run.result() == {"hurry": "done"}
+
+
 @pytest.mark.parametrize(
     "statement",
     ["pgflow.release_tasks", *(pytest.param(s, marks=slow) for s in ("pgflow.leave_seat",))],
