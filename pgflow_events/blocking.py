@@ -18,6 +18,7 @@ import trio
 import blobstore
 from pgflow_events.loop_watch import LIMIT, LoopWatch, Sight, Standstill
 from pgflow_events.queries import ClaimedTask
+from pgflow_events.telemetry import about
 
 QUIET = 60.0  # seconds in which a handler is not named twice
 NOBODY = 1.0  # seconds of a standstill that are worth a warning that names nobody
@@ -119,7 +120,8 @@ class Standstills:
         least = LIMIT if attempt or own else NOBODY
         if standstill.seconds >= least and monotonic() >= silent_until:
             self._warned[name] = monotonic()
-            log.warning("%s", described(standstill, attempt, (own or stack)[-DEEPEST:]))
+            text = described(standstill, attempt, (own or stack)[-DEEPEST:])
+            log.warning("%s", text, extra=about(attempt) if attempt else None)
 
 
 def attempt_of(sight: Sight) -> ClaimedTask | None:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -72,6 +73,8 @@ def call(
 
     monkeypatch.setattr(worker, "trio", type(sys)("trio"))
     monkeypatch.setattr(worker.trio, "run", lambda *_: None, raising=False)
+    monkeypatch.setattr(worker, "Signals", SimpleNamespace(kept=lambda: None))
+    monkeypatch.setattr(worker, "ignore_signals", lambda: None)
     monkeypatch.setattr(worker, "end_within", lambda _: None)
     monkeypatch.setattr(worker, "log_to_stderr", lambda *_: None)
     monkeypatch.setattr(start, "start_runs", nothing)
