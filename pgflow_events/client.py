@@ -54,7 +54,7 @@ async def connect(
         dsn: Where the database is, as libpq takes it.
         listen_dsn: Where to LISTEN if not at the DSN: a pooler in between swallows notifications,
             and without this runs are looked at each second.
-        connections: How many it opens at most, besides one for each flow whose runs are awaited.
+        connections: How many it opens at most, besides the one that listens while runs are awaited.
         value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
             not the default.
         keys: What seals inputs and opens outputs; that of the workers.
@@ -269,11 +269,11 @@ class Reader:
     """Reads what became of runs, for all :class:`Run` objects of a client."""
 
     def __init__(self, listen_dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
-        self._listen_dsn = listen_dsn
         self._calls = calls
         self._blobs = blobs
         self._nursery = nursery
-        self._watches: dict[str, Watch] = {}
+        self._watch = Watch(listen_dsn, calls)
+        self._is_watching = False
 
     async def row(self, run_id: UUID) -> RunRow:
         """The row of a run."""
@@ -299,7 +299,7 @@ class Reader:
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
-        if not (watch := self._watches.get(flow_slug)):
-            watch = self._watches[flow_slug] = Watch(self._listen_dsn, self._calls, flow_slug)
-            self._nursery.start_soon(watch.run)
-        await watch.wait(run_id)
+        if not self._is_watching:
+            self._is_watching = True
+            self._nursery.start_soon(self._watch.run)
+        await self._watch.wait(run_id, flow_slug)

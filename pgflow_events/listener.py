@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from random import SystemRandom
-from typing import Any, Never
+from typing import Any, Never, TypeVarTuple
 
 import psycopg
 import trio
@@ -17,6 +17,8 @@ from pgflow_events.refusals import REFUSAL
 from pgflow_events.waiting import time_limit
 
 logger = logging.getLogger(__name__)
+
+Args = TypeVarTuple("Args")
 
 GRACE = 1.0  # seconds: over a dead link even asking to cancel would take longer
 LISTEN_TIMEOUT = 10.0  # seconds
@@ -33,6 +35,7 @@ class Listener:
     What is notified while nobody listens is lost. So *on_connect* is called after each
     LISTEN has committed, to look at once for what may have been missed. The callbacks run
     in the listener's task: they must be quick, and an error they raise ends :meth:`run`.
+    After a :meth:`run` that was cancelled, it may be run again.
 
     Args:
         conninfo: A DSN that leads to the server itself, not to a pooler.
@@ -41,6 +44,7 @@ class Listener:
         on_connect: Called when notifications may have been missed.
         on_listen: Awaited with the connection once it listens, before *on_connect*: for
             what belongs to the same session, such as a lock. Has 10 seconds.
+        on_lost: Called when the connection is lost, and each time that none can be had.
         **connect_kwargs: Given to :meth:`Connection.connect`.
 
     Raises:
@@ -55,12 +59,15 @@ class Listener:
         on_connect: Callable[[], None],
         *,
         on_listen: Callable[[Connection[TupleRow]], Awaitable[object]] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
         **connect_kwargs: Any,
     ) -> None:
         self._check_channel = f"pgflow_check_{secrets.token_hex(8)}"
         self._statement = listen_statement([*channels, self._check_channel])
         self._conninfo, self._connect_kwargs = conninfo, connect_kwargs
-        self._on_notify, self._on_connect, self._on_listen = on_notify, on_connect, on_listen
+        self._on_notify, self._on_connect = on_notify, on_connect
+        self._on_listen, self._on_lost = on_listen, on_lost
+        self._reading = trio.CancelScope()
         self._conn: Connection[TupleRow] | None = None
         self._proven: Connection[TupleRow] | None = None
         self._heard = trio.Event()
@@ -82,6 +89,7 @@ class Listener:
             except (psycopg.Error, OSError, MemoryError) as error:
                 if self._conn is None and (not passes(error) or REFUSAL.search(str(error))):
                     raise
+                self._on_lost()
                 pause = self._delay * jitter.uniform(0.5, 1.5)
                 logger.warning("%s; listening again in %.1f s", reason(error), pause)
             await trio.sleep(pause)
@@ -91,16 +99,33 @@ class Listener:
         async with await Connection.connect(self._conninfo, **self._connect_kwargs) as conn:
             conn.grace = GRACE
             conn.add_notify_handler(self._hear)
-            with time_limit(LISTEN_TIMEOUT, psycopg.OperationalError("no answer to LISTEN")):
-                await conn.execute(self._statement)
-                if self._on_listen:
-                    await self._on_listen(conn)
+            await self._within_limit(conn.execute, self._statement)
+            await self._prepare(conn)
             first, self._conn, self._delay = self._conn is None, conn, FIRST_DELAY
-            self._on_connect()
             if first:
                 task_status.started()
             while True:
-                await conn.read_notifies()
+                self._on_connect()
+                with self._reading:
+                    while True:
+                        await conn.read_notifies()
+                await self._prepare(conn)
+
+    async def _prepare(self, conn: Connection[TupleRow]) -> None:
+        self._reading = trio.CancelScope()  # renew() may be called from here on
+        if self._on_listen:
+            await self._within_limit(self._on_listen, conn)
+
+    async def _within_limit(self, call: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
+        with time_limit(LISTEN_TIMEOUT, psycopg.OperationalError("no answer to LISTEN")):
+            await call(*args)
+
+    def renew(self) -> None:
+        """Have *on_listen* called again for this session, and then *on_connect*.
+
+        What is notified meanwhile is heard afterwards.
+        """
+        self._reading.cancel()
 
     def _hear(self, notify: psycopg.Notify) -> None:
         if notify.channel == self._check_channel:

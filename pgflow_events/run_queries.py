@@ -1,11 +1,12 @@
 """The calls of those who start runs and wait for them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
+from psycopg import sql
+from psycopg.rows import class_row
 
 from blobstore import Inline, Stored
 from pgflow_events.connection import Connection
@@ -82,19 +83,21 @@ async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
     return await cursor.fetchone()
 
 
-async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these runs that go on no more, or are not there."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute(
+async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> tuple[list[UUID], bool]:
+    """Those of these runs that go on no more, or are not there; and whether this is a standby."""
+    cursor = await connection.execute(
         """
-        select i.run_id from unnest(%s) as i (run_id)
-        where not exists (
-          select from pgflow.runs r where r.run_id = i.run_id and r.status = 'started'
-        )
+        select array(
+          select i.run_id from unnest(%s) as i (run_id)
+          where not exists (
+            select from pgflow.runs r where r.run_id = i.run_id and r.status = 'started'
+          )
+        ), pg_is_in_recovery()
         """,
         [list(run_ids)],
     )
-    return await cursor.fetchall()
+    ((ended, in_recovery),) = await cursor.fetchall()
+    return ended, in_recovery
 
 
 async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
@@ -111,6 +114,38 @@ async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
     return await cursor.fetchall()
 
 
-async def hold_waiting_lock(connection: Connection, flow_slug: str) -> None:
-    """Tell those who end runs of this flow that somebody waits, while the session lives."""
-    await connection.execute("select pg_advisory_lock_shared(pgflow.waiting_key(%s))", [flow_slug])
+async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict[str, str]:
+    """Hear of the ends of runs of these flows, while the session lives; their channels.
+
+    The lock of a flow tells those who end its runs that somebody waits.
+    """
+    if not flow_slugs:
+        return {}
+    cursor = await connection.execute(
+        """
+        select
+          slug, pgflow.channel('runs', slug), pg_advisory_lock_shared(pgflow.waiting_key(slug))
+        from unnest(%s::text[]) as f (slug)
+        """,
+        [list(flow_slugs)],
+    )
+    channels = {slug: channel for slug, channel, _ in await cursor.fetchall()}
+    await connection.execute(for_each("LISTEN {}", channels.values()))
+    return channels
+
+
+async def listen_no_more(connection: Connection, channels: Mapping[str, str]) -> None:
+    """Let go of flows that :func:`listen_to` has told the channels of."""
+    if not channels:
+        return
+    await connection.execute(for_each("UNLISTEN {}", channels.values()))
+    await connection.execute(
+        "select pg_advisory_unlock_shared(pgflow.waiting_key(slug))"
+        " from unnest(%s::text[]) as f (slug)",
+        [list(channels)],
+    )
+
+
+def for_each(statement: str, names: Iterable[str]) -> sql.Composed:
+    """One round trip with a statement for each name."""
+    return sql.SQL("; ").join(sql.SQL(statement).format(sql.Identifier(name)) for name in names)

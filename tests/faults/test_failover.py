@@ -5,15 +5,24 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import Worker, connect
+from pgflow_events import Flow, Worker, connect
 from pgflow_events.migrations import migrate_now
 
 from ..integration.load import Load
-from ..integration.observing import rows
+from ..integration.observing import execute, rows
 from ..integration.own_server import OwnServer, own_folder, own_server, running, until
 from .soundness import assert_sound
 
 RUNS = 400
+DEFINE = "select pgflow.create_flow('flow'), pgflow.add_step('flow', 'step')"
+COMPLETE = """
+select pgflow.complete_task('{}', 'step', 0, '"done"') from pgflow.poll_for_tasks('flow', 1, 1)
+"""
+# The locks of those who wait for a run, which each session of the server may hold.
+WAITING = """
+select from pg_locks where locktype = 'advisory' and mode = 'ShareLock'
+and (classid::bigint << 32 | objid::bigint) = pgflow.waiting_key('flow')
+"""
 REPLAYED = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
 
 
@@ -79,3 +88,37 @@ async def completed(dsn: str) -> set[tuple[object, ...]]:
         " where status = 'completed'",
     )
     return set(found)
+
+
+async def test_runs_are_awaited_on_a_standby_and_by_notifications_once_it_is_promoted(
+    primary, standby, nursery
+):
+    there, here = (make_conninfo(server.conninfo, dbname="flows") for server in (primary, standby))
+    await execute(there, DEFINE)
+    step = Flow("flow").step(slug="step")(str)
+    async with connect(there) as starting, connect(here) as client:
+        runs = [await starting.start("flow", None) for _ in range(4)]
+        await execute(there, COMPLETE.format(runs[0].id))
+        await replayed(there, here)
+        with trio.fail_after(10):
+            ended = await client.find(runs[0].id)
+            assert await ended.result() == {"step": "done"}
+            assert await ended.output(step) == "done"
+
+        awaited = [await client.find(run.id) for run in runs]
+        async with trio.open_nursery() as waiters:
+            waiters.start_soon(awaited[1].wait)
+            waiters.start_soon(awaited[2].wait)
+            await execute(there, COMPLETE.format(runs[1].id))
+            with trio.fail_after(10):
+                await awaited[1].wait()
+            await replayed(there, here)
+            await rows(here, "select pg_promote()")
+
+            async def listens() -> bool:
+                return bool(await rows(here, WAITING))
+
+            await until(listens, within=10)
+            with trio.fail_after(0.9):  # sooner than it would look again
+                await execute(here, COMPLETE.format(runs[2].id))
+                await awaited[2].wait()

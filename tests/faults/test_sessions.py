@@ -1,7 +1,7 @@
 """Sessions that the server ends or refuses, and answers that are lost."""
 
 import random
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import psycopg
 import pytest
@@ -91,6 +91,29 @@ async def test_where_no_connection_is_left_a_worker_says_so_and_goes_on(
     async with connect(narrow_database) as client:
         await load.complete(client, narrow_database, trouble)
     await assert_sound(narrow_database)
+
+
+async def test_where_no_connection_is_left_to_listen_a_client_looks_by_its_own(
+    narrow_database, caplog
+):
+    await execute(
+        narrow_database, "select pgflow.create_flow('flow'), pgflow.add_step('flow', 'step')"
+    )
+    async with connect(narrow_database, connections=1) as client:
+        run = await client.start("flow", None)
+        with ExitStack() as stack:
+            taken = stack.enter_context(psycopg.connect(narrow_database, autocommit=True))
+            with suppress(psycopg.OperationalError):
+                while True:
+                    stack.enter_context(psycopg.connect(narrow_database))
+            async with trio.open_nursery() as waiters:
+                waiters.start_soon(run.wait)
+                await logged(caplog, "too many clients already; listening again in")
+                taken.execute("select pgflow.poll_for_tasks('flow', 1, 1)")
+                taken.execute("select pgflow.complete_task(%s, 'step', 0, '1')", [run.id])
+                with trio.fail_after(5):
+                    await run.wait()
+        assert await run.result() == {"step": 1}
 
 
 async def test_a_database_that_lets_nobody_in_for_a_while_gets_its_answers_afterwards(

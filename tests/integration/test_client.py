@@ -217,8 +217,7 @@ async def test_a_run_that_nobody_waits_for_any_more_is_not_looked_at(client, wor
     run = await client.start(gate.flow, None)
     with trio.move_on_after(0.1):
         await run.wait()
-    (watch,) = client._reader._watches.values()
-    assert watch._awaited == {}
+    assert client._reader._watch._awaited == {}
     gate.open.set()
     assert await run.result() == {"step": "through"}
 
