@@ -7,7 +7,7 @@ awaited through :func:`connect`. Errors are a tree in :mod:`pgflow_events.errors
 """
 
 from blobstore import Blob
-from pgflow_events.client import Client, Run, connect
+from pgflow_events.client import Client, connect
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import (
     DatabaseTooNew,
@@ -23,8 +23,10 @@ from pgflow_events.errors import (
     SettingsError,
     UnknownFlow,
     UnknownRun,
+    UnknownStep,
 )
 from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.runs import Run
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import TaskEvent, log_task
 from pgflow_events.worker import Worker
@@ -53,6 +55,7 @@ __all__ = [
     "TaskEvent",
     "UnknownFlow",
     "UnknownRun",
+    "UnknownStep",
     "Worker",
     "connect",
     "log_task",

@@ -12,22 +12,20 @@ import trio
 from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
 from blobstore.ids import new_id
 from pgflow_events import run_queries
-from pgflow_events.calls import Calls
-from pgflow_events.errors import RunFailed, UnknownFlow, UnknownRun
+from pgflow_events.calls import Calls, one_line
+from pgflow_events.errors import UnknownFlow
 from pgflow_events.failures import refusals_of
-from pgflow_events.flow import Flow, Step
+from pgflow_events.flow import Flow
 from pgflow_events.inline import input_threshold
 from pgflow_events.passing import passes
 from pgflow_events.pool import Pool
-from pgflow_events.run_queries import RunRow, TaskRow
+from pgflow_events.runs import Reader, Run
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
-from pgflow_events.step import BlobNode
-from pgflow_events.watch import Watch
+from pgflow_events.texts import enumeration
 
 log = logging.getLogger("pgflow_events.client")
 
 In = TypeVar("In")
-Out = TypeVar("Out")
 
 QUEUE_IS_FULL = "54000"  # that of notifications; there is no code of its own
 CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
@@ -83,22 +81,22 @@ async def connect(
 class Client:
     """Starts runs and waits for them; :func:`connect` makes it."""
 
-    def __init__(self, pool: Pool, blobs: Blobs, reader: "Reader") -> None:
+    def __init__(self, pool: Pool, blobs: Blobs, reader: Reader) -> None:
         self._pool = pool
         self._blobs = blobs
         self._reader = reader
 
     @overload
-    async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> "Run": ...
+    async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> Run: ...
     @overload
-    async def start(self, flow: str, input: Any, *, run_id: UUID | None = None) -> "Run": ...
+    async def start(self, flow: str, input: Any, *, run_id: UUID | None = None) -> Run: ...
     async def start(
         self,
         flow: Flow[Any] | str,
         input: Any,  # noqa: A002 - what users call it
         *,
         run_id: UUID | None = None,
-    ) -> "Run":
+    ) -> Run:
         """Start a run; returns when that is committed.
 
         If cancelled meanwhile, the run may have been started or not.
@@ -110,7 +108,8 @@ class Client:
             run_id: The id of the run, to find it again if the answer gets lost.
 
         Raises:
-            UnknownFlow: No flow of this slug is defined in the database.
+            UnknownFlow: No flow of this slug is defined in the database, at this moment: a worker
+                that has just been started may be about to do it. The message says which are.
             blobstore.ValueRefused: The input cannot be stored as it is.
             psycopg.errors.UniqueViolation: There is a run of this id.
         """
@@ -123,7 +122,7 @@ class Client:
         inputs: Sequence[Any],
         *,
         run_ids: Sequence[UUID] | None = None,
-    ) -> list["Run"]:
+    ) -> list[Run]:
         """Start a run for each input, all in one commit; like :meth:`start`."""
         if isinstance(flow, str):
             slug, threshold = flow, None
@@ -138,8 +137,19 @@ class Client:
             with refusals_of("the input"):
                 await self._start(slug, ids, inputs, threshold)
         except psycopg.errors.NoDataFound as error:
-            raise UnknownFlow(error.diag.message_primary) from error
+            raise UnknownFlow(
+                f'unknown flow "{slug}": no worker has defined it{await self._flows_there_are()}'
+            ) from error
         return [Run(self._reader, run_id, slug) for run_id in ids]
+
+    async def _flows_there_are(self) -> str:
+        """The end of a sentence; empty if nobody can tell."""
+        try:
+            async with self._pool.connection() as connection:
+                slugs = await run_queries.find_flows(connection)
+        except (psycopg.Error, trio.TooSlowError):
+            return ""
+        return f"; flows here: {enumeration(slugs)}" if slugs else "; there is no flow here yet"
 
     async def _start(
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
@@ -175,7 +185,8 @@ class Client:
             may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
             if not (may_be_second and await self._have_started(run_ids)):
                 raise
-            log.warning("could not wake the workers of %s: %s", slug, error, extra={"flow": slug})
+            told = one_line(error)
+            log.warning("could not wake the workers of %s: %s", slug, told, extra={"flow": slug})
 
     async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
         """Whether the runs are there, which all start in one commit; False if nobody can tell."""
@@ -186,120 +197,10 @@ class Client:
             return False
         return found is not None
 
-    async def find(self, run_id: UUID) -> "Run":
+    async def find(self, run_id: UUID) -> Run:
         """The run of this id.
 
         Raises:
             UnknownRun: There is none.
         """
         return Run(self._reader, run_id, (await self._reader.row(run_id)).flow_slug)
-
-
-class Run:
-    """A run of a flow.
-
-    Attributes:
-        id: Its id, a UUID ordered by time.
-        flow_slug: The slug of its flow.
-    """
-
-    def __init__(self, reader: "Reader", run_id: UUID, flow_slug: str) -> None:
-        self._reader = reader
-        self.id = run_id
-        self.flow_slug = flow_slug
-
-    def __repr__(self) -> str:
-        return f"<Run {self.id} of {self.flow_slug}>"
-
-    async def status(self) -> str:
-        """``started``, ``completed`` or ``failed``."""
-        return (await self._reader.row(self.id)).status
-
-    async def wait(self) -> None:
-        """Return when the run has completed or failed; woken by a notification."""
-        await self._reader.ended(self.id, self.flow_slug)
-
-    async def result(self) -> dict[str, Any]:
-        """Wait for the run; the outputs of its leaf steps, by slug.
-
-        Raises:
-            RunFailed: It has failed; the message says in which step, and why.
-        """
-        await self.wait()
-        row = await self._reader.row(self.id)
-        if row.status == "failed":
-            raise await self._failure()
-        refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
-        values = await self._reader.values(list(refs.values()))
-        return (row.output or {}) | {slug: values[ref] for slug, ref in refs.items()}
-
-    @overload
-    async def output(self, step: Step[Out]) -> Out: ...
-    @overload
-    async def output(self, step: BlobNode[Out]) -> Blob[Out]: ...
-    async def output(self, step: Step[Any] | BlobNode[Any]) -> Any:
-        """Wait for the run; the output of one of its steps.
-
-        Args:
-            step: A step; or ``step.blob`` for a handle, to read a large output in pieces.
-
-        Raises:
-            RunFailed: The run has failed, and this step did not complete before.
-        """
-        await self.wait()
-        for task in await self._reader.tasks(self.id):
-            if task.step_slug == step.slug and task.status == "completed":
-                if step.takes_handle:
-                    return await self._reader.handle(self.id, task)
-                ref = task.output_blob_id
-                return (await self._reader.values([ref]))[ref] if ref else task.output
-        await self._reader.row(self.id)  # raises, if there is no such run any more
-        raise await self._failure()
-
-    async def _failure(self) -> RunFailed:
-        failed = [
-            f"step {task.step_slug!r}: {task.error_message}"
-            for task in await self._reader.tasks(self.id)
-            if task.status == "failed"
-        ]
-        return RunFailed(f"run {self.id} of {self.flow_slug!r} failed in {'; '.join(failed)}")
-
-
-class Reader:
-    """Reads what became of runs, for all :class:`Run` objects of a client."""
-
-    def __init__(self, listen_dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
-        self._calls = calls
-        self._blobs = blobs
-        self._nursery = nursery
-        self._watch = Watch(listen_dsn, calls)
-        self._is_watching = False
-
-    async def row(self, run_id: UUID) -> RunRow:
-        """The row of a run."""
-        row = await self._calls.make(lambda connection: run_queries.find_run(connection, run_id))
-        if row is None:
-            raise UnknownRun(f"there is no run {run_id}")
-        return row
-
-    async def tasks(self, run_id: UUID) -> list[TaskRow]:
-        """The tasks of a run, in order of its steps."""
-        return await self._calls.make(lambda connection: run_queries.find_tasks(connection, run_id))
-
-    async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
-        """The values of these blobs."""
-        loaded = await self._blobs.load(refs)
-        return {ref: await loaded.get(ref) for ref in refs}
-
-    async def handle(self, run_id: UUID, task: TaskRow) -> Any:
-        """The handle of a task's output."""
-        if ref := task.output_blob_id:
-            return (await self._blobs.load([], [ref])).handle(ref)
-        return Blob.of(run_id, task.output)
-
-    async def ended(self, run_id: UUID, flow_slug: str) -> None:
-        """Return when the run goes on no more."""
-        if not self._is_watching:
-            self._is_watching = True
-            self._nursery.start_soon(self._watch.run)
-        await self._watch.wait(run_id, flow_slug)

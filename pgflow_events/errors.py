@@ -9,6 +9,7 @@
     ├── EmbeddedError        the embedded PostgreSQL cannot be started
     ├── UnknownFlow          no flow has this slug
     ├── UnknownRun           no run has this id
+    ├── UnknownStep          the run has no such step
     ├── RunFailed            the awaited run has failed
     ├── PermanentError       raised by a handler: fail now, do not try again
     ├── HandlerTimeout       the handler ran longer than its step allows
@@ -53,6 +54,10 @@ class UnknownFlow(PgflowError):
 
 class UnknownRun(PgflowError):
     """No run has this id."""
+
+
+class UnknownStep(PgflowError):
+    """The run has no such step; the message says which it has."""
 
 
 class RunFailed(PgflowError):

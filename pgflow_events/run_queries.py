@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from blobstore import Inline, Stored
 from pgflow_events.connection import Connection
@@ -111,6 +111,27 @@ async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
         """,
         [run_id],
     )
+    return await cursor.fetchall()
+
+
+async def find_steps(connection: Connection, run_id: UUID) -> list[str]:
+    """The slugs of a run's steps, in their order."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        """
+        select s.step_slug
+        from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
+        where c.run_id = %s order by s.step_index
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
+
+
+async def find_flows(connection: Connection) -> list[str]:
+    """The slugs of the flows that are defined in the database."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select flow_slug from pgflow.flows order by flow_slug")
     return await cursor.fetchall()
 
 

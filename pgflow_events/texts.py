@@ -1,7 +1,10 @@
 """Texts for terminals, by means of nothing that takes long to import."""
 
+from collections.abc import Sequence
+
 LONGEST = 100  # characters of a value or an error
 THOUSAND = 1000
+MOST_NAMES = 20  # in a message
 MINUTE = 60
 UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
@@ -17,6 +20,12 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """A text whose control characters are replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def enumeration(names: Sequence[str]) -> str:
+    """The first names of some, and how many more there are; `nothing` if there are none."""
+    named = ", ".join(names[:MOST_NAMES]) or "nothing"
+    return named if len(names) <= MOST_NAMES else f"{named} and {len(names) - MOST_NAMES} more"
 
 
 def duration(seconds: float) -> str:

@@ -13,8 +13,9 @@ import trio
 from pgflow_events.cli.command import Command, Failure, json_option, json_text, print_json, reason
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
-from pgflow_events.client import Run, connect
+from pgflow_events.client import connect
 from pgflow_events.errors import RunFailed
+from pgflow_events.runs import Run
 from pgflow_events.texts import size
 
 NUMBER = re.compile(r"-(\d|Infinity).*")

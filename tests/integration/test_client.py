@@ -7,7 +7,15 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import Flow, PermanentError, RunFailed, UnknownFlow, UnknownRun, connect
+from pgflow_events import (
+    Flow,
+    PermanentError,
+    RunFailed,
+    UnknownFlow,
+    UnknownRun,
+    UnknownStep,
+    connect,
+)
 from pgflow_events.connection import Connection
 from pgflow_events.pool import Pool
 
@@ -37,8 +45,12 @@ class Gate:
         return "through"
 
 
-async def test_a_flow_that_is_not_in_the_database_is_unknown(client):
-    with pytest.raises(UnknownFlow, match='unknown flow "nowhere"'):
+async def test_a_flow_that_is_not_in_the_database_is_unknown(client, database):
+    unknown = 'unknown flow "nowhere": no worker has defined it; '
+    with pytest.raises(UnknownFlow, match=f"^{unknown}there is no flow here yet$"):
+        await client.start("nowhere", None)
+    await execute(database, *[f"select pgflow.create_flow('flow{n:02}')" for n in range(22)])
+    with pytest.raises(UnknownFlow, match=f"^{unknown}flows here: flow00, .*flow19 and 2 more$"):
         await client.start("nowhere", None)
 
 
@@ -246,6 +258,57 @@ async def test_a_failed_run_says_where_and_why_and_gives_what_was_done_before(cl
         assert str(failure.value) == message
     assert await run.output(page) == PAGE
     assert await run.status() == "failed"
+
+
+async def test_a_step_that_a_run_does_not_have_is_unknown_and_those_it_has_are_named(
+    client, work, database
+):
+    flow, other, gate = Flow("flow"), Flow("flow"), Gate("other")
+    flow.step(flow.input, slug="first")(str)
+    flow.step(slug="second")(dict)
+    missing = other.step(slug="third")(str)
+    await work(flow, gate.flow)
+    run = await client.start(flow, 1)
+    for node in (missing, missing.blob):
+        with pytest.raises(UnknownStep) as error:
+            await run.output(node)
+        assert str(error.value) == (
+            f"run {run.id} of 'flow' has no step 'third'; its steps: first, second"
+        )
+    # At once, though the run has not ended.
+    started = await client.start(gate.flow, None)
+    with pytest.raises(UnknownStep, match=r"no step 'third' of flow 'flow'; its steps: step$"):
+        await started.output(missing)
+    gate.open.set()
+
+
+FAIL = """
+select pgflow.fail_task(t.run_id, 'step', 0, {}) from pgflow.poll_for_tasks('flow', 1, 1) t
+"""
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("update pgflow.runs set status = 'failed'", "is failed, and no step says why"),
+        (FAIL.format("''"), "failed in step 'step': no reason was recorded"),
+        (FAIL.format("null"), "failed in step 'step': no reason was recorded"),
+    ],
+    ids=["by hand", "empty", "null"],
+)
+async def test_a_run_that_failed_without_a_reason_says_so(client, database, harm, message):
+    flow = echo(max_attempts=1)
+    await execute(
+        database,
+        "select pgflow.create_flow('flow', max_attempts => 1)",
+        "select pgflow.add_step('flow', 'step')",
+    )
+    run = await client.start(flow, 1)
+    await execute(database, harm)
+    for outcome in (run.result(), run.output(flow.steps["step"])):
+        with pytest.raises(RunFailed) as failure:
+            await outcome
+        assert str(failure.value) == f"run {run.id} of 'flow' {message}"
 
 
 async def test_an_error_raised_while_waiting_comes_out_of_the_block_as_it_is(work, database):

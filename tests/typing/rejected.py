@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any, TypedDict, TypeVar
 
 from blobstore import Blob
-from pgflow_events.client import Client, Run
+from pgflow_events.client import Client
 from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.runs import Run
 
 T = TypeVar("T")
 
