@@ -1,6 +1,7 @@
 """A value that stays where it is until it is asked for."""
 
 import builtins
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from hashlib import sha256
@@ -112,13 +113,20 @@ class Blob(Generic[T_co]):
         return BlobStream(self._source.pieces(0, None))
 
     async def save(self, path: "Path | str") -> None:
-        """Write its bytes to a file, which is there when all of them are."""
-        partial = trio.Path(f"{path}.partial")
+        """Write its bytes to a file, which is there when all of them are.
+
+        Until then they are in a file of this call's own, in the same folder, which is removed if
+        the call fails or is cancelled. A process that is killed leaves it: a hidden file whose
+        name ends with ``.partial``.
+        """
+        whole = trio.Path(path)
+        partial = whole.with_name(f".{secrets.token_hex(8)}.partial")
+        file = await trio.open_file(partial, "xb")
         try:
-            async with await trio.open_file(partial, "wb") as file, self.open() as stream:
+            async with file, self.open() as stream:
                 async for piece in stream:
                     await file.write(piece)
-            await partial.rename(path)
+            await partial.rename(whole)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await partial.unlink(missing_ok=True)

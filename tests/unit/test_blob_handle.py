@@ -1,6 +1,7 @@
 """Handles of what is in memory, and the stream of a handle."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from hashlib import sha256
 
 import pytest
@@ -9,6 +10,7 @@ import trio.testing
 
 from blobstore import Blob, BlobDamaged, BlobStream
 from blobstore.ids import new_id
+from blobstore.rows import BlobRow
 
 RUN_ID = new_id()
 
@@ -101,3 +103,68 @@ async def test_two_tasks_cannot_read_one_stream():
         with pytest.raises(trio.BusyResourceError):
             await stream.receive_some()
         nursery.cancel_scope.cancel()
+
+
+class Slow:
+    """The source of a value whose second half comes when it is let."""
+
+    def __init__(self, *given: bytes | Exception) -> None:
+        self._given = given
+        self.half, self.go_on = trio.Event(), trio.Event()
+
+    async def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        first, *rest = self._given
+        yield first
+        self.half.set()
+        await self.go_on.wait()
+        for piece in rest:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def handle_of(source: Slow) -> Blob[bytes]:
+    return Blob(BlobRow(RUN_ID, RUN_ID, "", 0, "bytes"), b"", source)
+
+
+async def test_those_who_save_to_one_file_at_once_do_not_meet(tmp_path):
+    """As two attempts of a task may: the file is always one of theirs as a whole."""
+    path = tmp_path / "file"
+    first, failing, cancelled, last = sources = [
+        Slow(b"1", b"1"), Slow(b"2", BlobDamaged(RUN_ID, "x")), Slow(b"3", b"3"), Slow(b"4", b"4")
+    ]  # fmt: skip
+
+    async def save(source: Slow) -> None:
+        with suppress(BlobDamaged):
+            await handle_of(source).save(path)
+        ended[source].set()
+
+    ended = {source: trio.Event() for source in sources}
+    async with trio.open_nursery() as nursery:
+        for source in (first, failing, last):
+            nursery.start_soon(save, source)
+        async with trio.open_nursery() as impatient:
+            impatient.start_soon(save, cancelled)
+            for source in sources:
+                await source.half.wait()
+            assert not path.exists()
+            impatient.cancel_scope.cancel()
+        for source, content in ((failing, None), (first, b"11"), (last, b"44")):
+            source.go_on.set()
+            await ended[source].wait()
+            assert (path.read_bytes() if path.exists() else None) == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "a.tar.gz", ".hidden"])
+async def test_a_file_may_have_any_name_that_the_system_takes(tmp_path, name):
+    await Blob.of(RUN_ID, "text").save(tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["folder", "missing/file"])
+async def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=name.partition("/")[0]):
+        await Blob.of(RUN_ID, "text").save(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
