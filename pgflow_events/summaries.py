@@ -243,6 +243,14 @@ async def queue_depths(connection: Connection) -> list[QueueDepth]:
     return [QueueDepth(*row) for row in await cursor.fetchall()]
 
 
+async def worked_flows(connection: Connection) -> set[str]:
+    """The flows that some worker runs which is alive, and has shown it by its seat."""
+    cursor = await connection.execute(
+        "select distinct unnest(flow_slugs) from pgflow.workers where alive"
+    )
+    return {slug for (slug,) in await cursor.fetchall()}
+
+
 async def notification_queue_usage(connection: Connection) -> float:
     """The part of the server's queue for notifications that is in use, from 0 to 1."""
     cursor = await connection.execute("select pg_notification_queue_usage()")

@@ -19,7 +19,7 @@ from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema, pgmq_state
 from pgflow_events.rights import missing_grants
 from pgflow_events.session import Fixed
-from pgflow_events.texts import duration
+from pgflow_events.texts import duration, enumeration
 
 OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
@@ -55,8 +55,8 @@ Check = Callable[[Connection], Awaitable[Verdicts]]
 def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
     """Check the database and say what is wrong.
 
-    The exit code is 1 if a check failed. Warnings (a queue that nobody works on, a transaction
-    that keeps vacuum from its work) leave it at 0.
+    The exit code is 1 if a check failed. Warnings (tasks for which no worker is alive, a
+    transaction that keeps vacuum from its work) leave it at 0.
     """
     with database(dsn) as found:
         findings = trio.run(examine, found, checked(listen_dsn) if listen_dsn else found)
@@ -91,6 +91,7 @@ async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
         "notification queue": notification_queue,
         "transactions": transactions,
         "queues": queues,
+        "workers": workers,
         "failed runs": failed_runs,
     }
     async with connection:
@@ -211,6 +212,20 @@ def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:
     if depth.waited > LONG_WAIT:
         return "warning", f"{found}: no worker runs this flow, or too few"
     return "ok", found
+
+
+async def workers(connection: Connection) -> Verdicts:
+    """Whether there is a worker for all tasks. One without a seat, behind a pooler, is not seen."""
+    worked = await summaries.worked_flows(connection)
+    depths = await summaries.queue_depths(connection)
+    alone = [
+        f"{depth.flow_slug}: {depth.messages} queued, and no worker is known to be alive"
+        for depth in depths
+        if depth.messages and depth.flow_slug not in worked
+    ]
+    return [("warning", found) for found in alone] or [
+        ("ok", f"alive for {enumeration(sorted(worked))}")
+    ]
 
 
 async def failed_runs(connection: Connection) -> Verdicts:

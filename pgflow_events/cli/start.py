@@ -3,23 +3,30 @@
 import json
 import re
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 import trio
 
+from pgflow_events import summaries
 from pgflow_events.cli.command import Command, Failure, json_option, json_text, print_json, reason
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
-from pgflow_events.client import connect
-from pgflow_events.errors import RunFailed
+from pgflow_events.client import Client, connect
+from pgflow_events.connection import Connection
+from pgflow_events.errors import RunFailed, UnknownFlow
 from pgflow_events.runs import Run
 from pgflow_events.texts import size
 
 NUMBER = re.compile(r"-(\d|Infinity).*")
 MOST_SHOWN = 100_000  # bytes of a result that go to a terminal
+PATIENCE = 10.0  # seconds: a worker of many modules has defined its flows by then
+PAUSE = 0.2  # seconds between two tries: nothing is notified when a flow is defined
+SEATING = 0.5  # seconds from there until the worker shows that it is alive
 
 
 class Start(Command):
@@ -63,6 +70,14 @@ def text_of(value: str) -> str:
     "--count", type=click.IntRange(1, 1_000_000), help="Start so many runs, in one commit."
 )
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=PATIENCE,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a flow that no worker has defined yet.",
+)
 @keys_option
 @objects_option
 @dsn_option
@@ -74,6 +89,7 @@ def start(
     input_: Any,
     count: int | None,
     wait: bool,
+    patience: float,
     keys: Path | None,
     objects: str | None,
     dsn: str | None,
@@ -82,8 +98,9 @@ def start(
 ) -> None:
     """Start runs of a flow.
 
-    FLOW is the slug of a flow that a worker has defined in the database. The input of the run is
-    a JSON text, - for the standard input, @FILE for a file, or {} if left out.
+    FLOW is the slug of a flow that a worker has defined in the database, or is about to: see
+    --patience. The input of the run is a JSON text, - for the standard input, @FILE for a file, or
+    {} if left out.
 
     Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
     JSON, a run is an object, and with --count there is a list of them.
@@ -92,7 +109,9 @@ def start(
     options["listen_dsn"] = checked(listen_dsn) if listen_dsn else None
     with database(dsn) as found:
         inputs = [input_] * (count or 1)
-        runs = trio.run(partial(start_runs, found, flow, inputs, wait=wait, **options))
+        runs = trio.run(
+            partial(start_runs, found, flow, inputs, wait=wait, patience=patience, **options)
+        )
     if as_json:
         print_json(runs if count else runs[0])
     for run in () if as_json else runs:
@@ -118,15 +137,50 @@ def print_output(run: dict[str, Any]) -> None:
 
 
 async def start_runs(
-    dsn: str, flow: str, inputs: list[Any], *, wait: bool, **options: Any
+    dsn: str, flow: str, inputs: list[Any], *, wait: bool, patience: float, **options: Any
 ) -> list[dict[str, Any]]:
     """Start a run for each input; what is known of each, after its end if that is awaited."""
     async with connect(dsn, **options) as client:
-        runs = await client.start_many(flow, inputs)
-        if wait:
-            for run in runs:
-                click.echo(f"started run {run.id}", err=True)
-        return [facts(run) | (await outcome(run) if wait else {}) for run in runs]
+        runs = await start_patiently(client, flow, inputs, patience)
+        if not wait:
+            return [facts(run) for run in runs]
+        for run in runs:
+            click.echo(f"started run {run.id}", err=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say_if_alone, dsn, flow)
+            outcomes = [facts(run) | await outcome(run) for run in runs]
+            nursery.cancel_scope.cancel()
+    return outcomes
+
+
+async def start_patiently(
+    client: Client, flow: str, inputs: list[Any], patience: float
+) -> list[Run]:
+    """Start the runs; if the flow is unknown, say so and wait for a worker to define it."""
+    late, said = trio.current_time() + patience, False
+    while True:
+        try:
+            return await client.start_many(flow, inputs)
+        except UnknownFlow as error:
+            if trio.current_time() >= late:
+                raise
+            if not said:
+                click.echo(f"{reason(error)} (waiting {patience:g} s for one that does)", err=True)
+            said = True
+        await trio.sleep(PAUSE)
+
+
+async def say_if_alone(dsn: str, flow: str) -> None:
+    """Say so if no worker is there for the runs, which then wait."""
+    # A role may have no right to know, and what else is wrong is told by who waits for the runs.
+    with suppress(psycopg.Error):
+        async with await Connection.connect(dsn) as connection:
+            if flow in await summaries.worked_flows(connection):
+                return
+            await trio.sleep(SEATING)
+            if flow in await summaries.worked_flows(connection):
+                return
+        click.echo(f"no worker of {flow} is known to be alive: waiting for one", err=True)
 
 
 def facts(run: Run) -> dict[str, Any]:

@@ -90,12 +90,13 @@ grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.step_states, pgflow.step_tasks,
 pgflow.output_blobs, pgflow.blob_chunks, pgflow.blob_dictionaries, pgflow.blobs
 to pgflow_client;
+grant select (flow_slugs, alive) on pgflow.workers to pgflow_client;
 grant insert on pgflow.output_blobs, pgflow.blob_chunks to pgflow_client;
 grant update (raw_size, stored_size, sha256, preview) on pgflow.output_blobs to pgflow_client;
 grant update (has_blobs) on pgflow.runs to pgflow_client;
 grant execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.open_blob, pgflow.write_chunk, pgflow.finish_blob,
-pgflow.blob_json, pgflow.channel, pgflow.waiting_key
+pgflow.blob_json, pgflow.channel, pgflow.waiting_key, pgflow.seat_key, pgflow.worker_tasks
 to pgflow_client;
 
 -- An observer: reads what runs do, and what is stored, but no value.

@@ -147,7 +147,11 @@ def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["start", "nope"], 1, 'error: unknown flow "nope"\n'),
+        (
+            ["start", "nope", "--patience", "0"],
+            1,
+            'error: unknown flow "nope": no worker has defined it; there is no flow here yet\n',
+        ),
         (["show", ABSENT], 1, f"error: there is no run {ABSENT}\n"),
         (["start", "nope", "{bad"], 2, "this is no JSON: Expecting property name"),
         (["worker", "nope.flows"], 1, "error: cannot import nope.flows: ModuleNotFoundError"),
@@ -176,6 +180,41 @@ def test_a_database_that_is_not_there_is_named_without_its_password(cli, dsn, me
     assert answer.stderr.startswith(message)
     assert answer.stderr.count("\n") == 1
     assert "hunter2" not in answer.stderr
+
+
+def test_a_start_waits_for_a_worker_that_is_about_to_define_the_flow(spawn, worker):
+    start = spawn("start", "pages", "--wait", "--patience", "30")
+    assert start.stderr.readline() == (
+        'unknown flow "pages": no worker has defined it; there is no flow here yet'
+        " (waiting 30 s for one that does)\n"
+    )
+    worker()
+    output, _ = start.communicate(timeout=30)
+    assert (start.returncode, json.loads(output)) == (0, {"check": {"title": "<p>long"}})
+
+
+def test_a_start_that_waits_in_vain_says_which_flows_there_are(cli, worker):
+    worker(f"{FLOWS}:raw", "--resources", f"{FLOWS}:resources")
+    answer = cli("start", "nope", "--patience", "0.5")
+    unknown = 'unknown flow "nope": no worker has defined it; flows here: raw'
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr == f"{unknown} (waiting 0.5 s for one that does)\nerror: {unknown}\n"
+
+
+def test_a_start_that_waits_for_its_run_says_if_no_worker_is_there(cli, spawn, worker):
+    assert end(worker())[0] == 0  # it has defined the flow
+    start = spawn("start", "pages", "--wait")
+    assert start.stderr.readline().startswith("started run ")
+    assert start.stderr.readline() == "no worker of pages is known to be alive: waiting for one\n"
+    lines = [" ".join(line.split()) for line in cli("doctor").stdout.splitlines()]
+    warned = "! workers pages: 1 queued, and no worker is known to be alive"
+    assert warned in lines
+    worker()
+    output, errors = start.communicate(timeout=30)
+    assert (start.returncode, json.loads(output)) == (0, {"check": {"title": "<p>long"}})
+    assert errors == ""
+    (line,) = [line for line in cli("doctor").stdout.splitlines() if " workers " in line]
+    assert " ".join(line.split()) == "✓ workers alive for hasty, pages, patient, raw"
 
 
 def test_with_debug_the_traceback_is_shown(cli):

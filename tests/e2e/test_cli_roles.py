@@ -107,3 +107,12 @@ def test_a_command_that_a_login_has_no_rights_for_says_so_in_one_line(
     said = refused.stdout if arguments == ["doctor"] else refused.stderr
     assert "permission denied for " in said
     assert "Traceback" not in refused.stderr
+
+
+def test_a_client_is_told_that_no_worker_is_there(cli, spawn, worker, become):
+    become("wanda")
+    assert end(worker(f"{FLOWS}:pages"))[0] == 0
+    become("clio")
+    start = spawn("start", "pages", "--wait")
+    assert start.stderr.readline().startswith("started run ")
+    assert start.stderr.readline() == "no worker of pages is known to be alive: waiting for one\n"

@@ -249,6 +249,7 @@ steps pgflow_observer r
 steps pgflow_worker riu
 worker_seats pgflow_observer r
 worker_seats pgflow_worker riud
+workers pgflow_client r
 workers pgflow_observer r
 workers pgflow_worker r
 """
