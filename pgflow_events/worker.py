@@ -23,6 +23,7 @@ from pgflow_events.flow import Flow
 from pgflow_events.leaving import Leaving
 from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
+from pgflow_events.malloc import map_large_blocks
 from pgflow_events.migrations import check_schema
 from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
@@ -151,6 +152,8 @@ class Worker:
     ) -> None:
         """Work until :meth:`stop` is called; if cancelled, leave tasks to the other workers.
 
+        On glibc, the process maps large blocks of memory one by one from now on (docs/tuning.md).
+
         Args:
             signals: Whether this is all the process does, in the main thread: SIGTERM and SIGINT
                 stop the worker, and systemd is told how it is. A second signal, or the end of
@@ -165,6 +168,7 @@ class Worker:
             FlowMismatch: A flow is stored with another shape.
             psycopg.OperationalError: The server refuses us before it has ever answered.
         """
+        map_large_blocks()
         if signals:
             self._service.say("connecting to the database")
         # The shutdown comes first: what closes pool and resources may hang.

@@ -22,6 +22,7 @@ from tests.bench.budget import budget
 from tests.bench.due import due
 from tests.bench.elements import elements
 from tests.bench.growth import growth
+from tests.bench.memory import memory
 from tests.bench.pages import pages
 from tests.bench.pruning import pruning
 from tests.bench.recovery import recovery
@@ -30,7 +31,7 @@ from tests.bench.slow_disk import slow_disk
 from tests.bench.stream import stream
 
 QUICK = {each.__name__: each for each in (growth, slow_disk, pruning, due, elements, pages)}
-LONG = {each.__name__: each for each in (stream, budget, sizes, recovery)}
+LONG = {each.__name__: each for each in (stream, budget, memory, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
 
 

@@ -1,0 +1,40 @@
+"""How the memory of large values goes back to the system.
+
+glibc maps large blocks one by one, and gives them back when they are freed. But each time that
+happens it raises the size from which on it does so, up to 32 MiB. Smaller blocks then come from the
+heaps of threads, which keep a large block that was freed. It is measured by
+`python -m tests.bench memory`.
+"""
+
+import os
+from collections.abc import Mapping
+
+M_MMAP_THRESHOLD = -3  # of <malloc.h>
+LARGE = 1024 * 1024  # bytes
+
+
+def map_large_blocks(environment: Mapping[str, str] = os.environ) -> bool:
+    """Have blocks from 1 MiB on mapped one by one, and whether that was done.
+
+    It holds for the whole process. Nothing is done where the C library is not glibc, and where the
+    environment says anything of malloc, by `MALLOC_…` or `GLIBC_TUNABLES`.
+    """
+    if not is_glibc() or is_set(environment):
+        return False
+    import ctypes  # noqa: PLC0415 - takes milliseconds, for workers on Linux alone
+
+    return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE))
+
+
+def is_glibc() -> bool:
+    """Whether the C library of this process is glibc."""
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (ValueError, OSError):  # macOS and musl do not know the name
+        return False
+
+
+def is_set(environment: Mapping[str, str]) -> bool:
+    """Whether the environment says anything of malloc."""
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in environment)
