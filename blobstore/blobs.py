@@ -18,6 +18,7 @@ from blobstore.handle import Blob
 from blobstore.loaded import Loaded, load
 from blobstore.rows import Owner, Stored
 from blobstore.store import BlobStore, Caller, caller_of
+from blobstore.trio_only import need_trio
 from blobstore.values import is_wide
 
 KIB = 1024
@@ -93,6 +94,7 @@ class Blobs:
             ValueTooLarge: It is larger than the cap.
             BlobUnavailable: The attempt has lost its task meanwhile.
         """
+        need_trio("Blobs.encode()")
         within = caller_of(connection) if connection else None
         encoder = Encoder(self._depot, owner, media_type, within)
         limit = self._threshold if threshold is None else threshold
@@ -112,6 +114,7 @@ class Blobs:
         Raises:
             ValueRefused: It could not come back as it was; the message names the place.
         """
+        need_trio("Blobs.inline()")
         await trio.lowlevel.checkpoint()
         # Who seals leaves nothing in a row.
         if self._depot.keys or isinstance(value, Blob | Path | AsyncIterator) or is_wide(value):
@@ -140,6 +143,7 @@ class Blobs:
         Raises:
             psycopg.Error: They cannot be saved; the transaction has failed.
         """
+        need_trio("Blobs.save()")
         await rows.save(connection, stored, run_ids)
 
     def saved(
@@ -175,8 +179,10 @@ class Blobs:
         Raises:
             psycopg.Error: A query failed.
         """
+        need_trio("Blobs.load()")
         return await load(self._depot, ids, handles)
 
     async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
         """Compress with the newest dictionary of each step of these flows, from now on."""
+        need_trio("Blobs.use_dictionaries()")
         await self._depot.use_dictionaries(flow_slugs)

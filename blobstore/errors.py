@@ -3,6 +3,7 @@
     BlobError
     ├── ValueRefused         a value that could not come back as it was
     │   └── ValueTooLarge    it is larger than the cap
+    ├── BlobMisuse           it was asked for without trio, or a stream entered by `with`
     ├── BlobDamaged          what is stored is not what was written
     ├── BlobMissing          no blob has this id
     ├── BlobForgotten        its bytes were deleted, as its step or the operator asked
@@ -28,6 +29,13 @@ class ValueRefused(BlobError):
 
 class ValueTooLarge(ValueRefused):
     """The value is larger than the cap; the message names both sizes."""
+
+
+class BlobMisuse(BlobError, RuntimeError, TypeError):
+    """A value was asked for where trio does not run, or a stream of it was entered by ``with``.
+
+    The message says what to do.
+    """
 
 
 class BlobDamaged(BlobError):

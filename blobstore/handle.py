@@ -13,6 +13,7 @@ import orjson
 import trio
 
 from blobstore.rows import BlobRow
+from blobstore.trio_only import AsyncOnly, need_trio
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -87,19 +88,23 @@ class Blob(Generic[T_co]):
         Raises:
             BlobError: It cannot be read; see :mod:`blobstore.errors`.
         """
+        need_trio("Blob.value()")
         value: T_co = await self._source.value()
         return value
 
     async def bytes(self) -> builtins.bytes:
         """All of its bytes. Of a list that is kept by its elements there are none: take `value`."""
+        need_trio("Blob.bytes()")
         return await self.read(0, None)
 
     async def text(self) -> str:
         """All of its bytes as text; those of a page that was returned as bytes must be UTF-8."""
+        need_trio("Blob.text()")
         return await trio.to_thread.run_sync((await self.bytes()).decode)
 
     async def read(self, start: int = 0, stop: int | None = None) -> builtins.bytes:
         """The bytes from `start` to `stop`: of a large value, only the chunks they are in."""
+        need_trio("Blob.read()")
         async with aclosing(self._source.pieces(start, stop)) as pieces:
             parts = [piece async for piece in pieces]
         # Joining is copying: not here, where all other tasks would wait.
@@ -119,6 +124,7 @@ class Blob(Generic[T_co]):
         the call fails or is cancelled. A process that is killed leaves it: a hidden file whose
         name ends with ``.partial``.
         """
+        need_trio("Blob.save()")
         whole = trio.Path(path)
         partial = whole.with_name(f".{secrets.token_hex(8)}.partial")
         file = await trio.open_file(partial, "xb")
@@ -138,6 +144,7 @@ class Blob(Generic[T_co]):
         Raises:
             IndexError: It has no such element, or is no such list.
         """
+        need_trio("Blob.item()")
         if self.length is None or not 0 <= index < self.length:
             raise IndexError(f"{self!r} has no element {index}")
         return await self._source.element(index)
@@ -165,8 +172,10 @@ class Here:
         raise IndexError(index)
 
 
-class BlobStream(trio.abc.ReceiveStream):
+class BlobStream(AsyncOnly, trio.abc.ReceiveStream):
     """The bytes of a blob as a trio stream."""
+
+    how_to = "async with blob.open() as stream: async for piece in stream: ..."
 
     def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
         self._pieces = pieces
@@ -192,6 +201,7 @@ class BlobStream(trio.abc.ReceiveStream):
             trio.ClosedResourceError: The stream is closed.
             trio.BusyResourceError: Another task is reading it.
         """
+        need_trio("BlobStream.receive_some()")
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
         await trio.lowlevel.checkpoint()

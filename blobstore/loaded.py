@@ -19,6 +19,7 @@ from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLa
 from blobstore.handle import Blob
 from blobstore.rows import BlobRow
 from blobstore.seals import CONTENT
+from blobstore.trio_only import need_trio
 
 # Bytes that are compressed and digested in half a millisecond, and checked and decompressed
 # in a quarter; a visit to a thread takes an eighth.
@@ -96,6 +97,7 @@ class Loaded:
             BlobUnavailable: It is sealed or kept in a way that this process cannot read.
             ValueTooLarge: It is larger than the cap.
         """
+        need_trio("Loaded.get()")
         if blob_id in self._payloads:
             await trio.lowlevel.checkpoint()
             return parse(blob_id, self._payloads[blob_id])

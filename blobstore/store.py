@@ -8,6 +8,7 @@ from psycopg import AsyncConnection
 from psycopg.types.numeric import Int4
 
 from blobstore.errors import BlobMissing
+from blobstore.trio_only import need_trio
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class PostgresStore:
 
     async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
         """Insert a row, unless it is there."""
+        need_trio("PostgresStore.put()")
 
         async def write(connection: AsyncConnection[Any]) -> bool:
             async with connection.cursor(binary=True) as cursor:
@@ -86,6 +88,7 @@ class PostgresStore:
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
         """Select rows."""
+        need_trio("PostgresStore.get()")
 
         async def read(connection: AsyncConnection[Any]) -> dict[int, bytes]:
             async with connection.cursor(binary=True) as cursor:

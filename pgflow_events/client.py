@@ -1,9 +1,10 @@
 """Starts runs and waits for them."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar, overload
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,7 @@ from pgflow_events.errors import UnknownFlow
 from pgflow_events.failures import refusals_of
 from pgflow_events.flow import Flow
 from pgflow_events.inline import input_threshold
+from pgflow_events.misuse import AsyncOnly, need_trio
 from pgflow_events.passing import passes
 from pgflow_events.pool import Pool
 from pgflow_events.runs import Reader, Run
@@ -31,8 +33,7 @@ QUEUE_IS_FULL = "54000"  # that of notifications; there is no code of its own
 CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 
-@asynccontextmanager
-async def connect(
+def connect(
     dsn: str = "",
     *,
     listen_dsn: str | None = None,
@@ -41,8 +42,8 @@ async def connect(
     keys: Keys | None = None,
     objects: BlobStore | None = None,
     object_threshold: int = OBJECT_THRESHOLD,
-) -> AsyncIterator["Client"]:
-    """Open a client.
+) -> "Connecting":
+    """Open a client, for ``async with``.
 
     What is raised within the block comes out as it is, not in a group. While the database does
     not answer, what only reads is tried again until it does; a start, which may have happened,
@@ -59,18 +60,52 @@ async def connect(
         objects: Where large values are kept; that of the workers.
         object_threshold: Bytes from which on an input goes there.
     """
+    options = {
+        "cap": value_cap,
+        "keys": keys,
+        "objects": objects,
+        "object_threshold": object_threshold,
+    }
+    return Connecting(opened(dsn, listen_dsn or dsn, connections, options))
+
+
+class Connecting(AsyncOnly, AbstractAsyncContextManager["Client"]):
+    """What :func:`connect` returns, to be entered."""
+
+    how_to = "async with connect(dsn) as client: ..."
+
+    def __init__(self, client: AbstractAsyncContextManager["Client"]) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> "Client":
+        need_trio("connect()")
+        return await self._client.__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._client.__aexit__(exc_type, exc_val, exc_tb)
+
+    if not TYPE_CHECKING:  # type checkers know already
+
+        def __getattr__(self, name: str) -> Never:
+            raise AttributeError(f"connect() has no {name!r}: {self.how_to}")
+
+
+@asynccontextmanager
+async def opened(
+    dsn: str, listen_dsn: str, connections: int, options: Mapping[str, Any]
+) -> AsyncIterator["Client"]:
+    """Open a client, with these options of its blobs."""
     async with Pool(dsn, max_size=connections) as pool:
         calls = Calls(pool, CALL_TIMEOUT)
-        blobs = Blobs(
-            calls.make,
-            cap=value_cap,
-            keys=keys,
-            objects=objects,
-            object_threshold=object_threshold,
-        )
+        blobs = Blobs(calls.make, **options)
         try:
             async with trio.open_nursery() as nursery:
-                yield Client(pool, blobs, Reader(listen_dsn or dsn, calls, blobs, nursery))
+                yield Client(pool, blobs, Reader(listen_dsn, calls, blobs, nursery))
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) > 1:
@@ -113,6 +148,7 @@ class Client:
             blobstore.ValueRefused: The input cannot be stored as it is.
             psycopg.errors.UniqueViolation: There is a run of this id.
         """
+        need_trio("Client.start()")
         (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
         return run
 
@@ -124,6 +160,7 @@ class Client:
         run_ids: Sequence[UUID] | None = None,
     ) -> list[Run]:
         """Start a run for each input, all in one commit; like :meth:`start`."""
+        need_trio("Client.start_many()")
         if isinstance(flow, str):
             slug, threshold = flow, None
         else:
@@ -203,4 +240,5 @@ class Client:
         Raises:
             UnknownRun: There is none.
         """
+        need_trio("Client.find()")
         return Run(self._reader, run_id, (await self._reader.row(run_id)).flow_slug)

@@ -40,6 +40,7 @@ from pgflow_events import session
 from pgflow_events.blocks import Cursor, Pipeline, ServerCursor, Transaction
 from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
 from pgflow_events.forks import keep_from_children
+from pgflow_events.misuse import need_trio
 from pgflow_events.prepared import PreparedStatements
 from pgflow_events.waiting import (
     WRITE,
@@ -134,6 +135,7 @@ class Connection(psycopg.AsyncConnection[Row]):
                 for each, or nobody would have us; the message tells of all.
             psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
         """
+        need_trio("Connection.connect()")
         params = await cls._get_connection_params(conninfo, **kwargs)
         self = await cls._begin(params)
         self._autocommit = autocommit

@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from pgflow_events.errors import EmbeddedError
+from pgflow_events.misuse import SyncOnly
 from pgflow_events.programs import Programs, find_binaries, make_folder, user_of
 
 if sys.platform != "win32":
@@ -36,7 +37,7 @@ SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 
-class EmbeddedServer:
+class EmbeddedServer(SyncOnly):
     """A PostgreSQL of one's own, running while the context is entered.
 
     It listens on a Unix socket only, and lets in only the operating system's user who
@@ -65,6 +66,8 @@ class EmbeddedServer:
         pid: The process id of the postmaster.
         attached: Whether the server belongs to another process.
     """
+
+    how_to = "with EmbeddedServer() as server: trio.run(...)"
 
     folder: Path
     version: int

@@ -11,6 +11,7 @@
     ├── UnknownRun           no run has this id
     ├── UnknownStep          the run has no such step
     ├── RunFailed            the awaited run has failed
+    ├── Misuse               called without trio, or entered by the wrong kind of `with`
     ├── PermanentError       raised by a handler: fail now, do not try again
     ├── HandlerTimeout       the handler ran longer than its step allows
     └── HandlerCrashed       the process of a cpu_bound handler ended before the handler did
@@ -62,6 +63,13 @@ class UnknownStep(PgflowError):
 
 class RunFailed(PgflowError):
     """The awaited run has failed; the message says where and why."""
+
+
+class Misuse(PgflowError, RuntimeError, TypeError):
+    """Called where trio does not run, or entered by ``with`` in place of ``async with``.
+
+    The message says what to do.
+    """
 
 
 class PermanentError(PgflowError):

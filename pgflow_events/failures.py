@@ -15,6 +15,7 @@ import trio
 
 from blobstore import BlobError, BlobUnavailable, ValueRefused
 from pgflow_events.errors import PermanentError
+from pgflow_events.misuse import advice
 from pgflow_events.tracebacks import frames_of, traceback_of
 
 PATIENCE = 2.0  # seconds an error may take to tell its text
@@ -144,7 +145,8 @@ def headline(error: BaseException) -> str:
     """The type and text of one error."""
     name = _name_of(type(error))
     try:
-        return f"{name}: {error}"[:LONGEST_ERROR]
+        text = f"{error}"[:LONGEST_ERROR]
+        return f"{name}: {text}{advice(error, text)}"[:LONGEST_ERROR]
     except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
         return f"{name} (its text raised {_name_of(type(fault))})"
 

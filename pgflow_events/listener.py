@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from pgflow_events.connection import Connection
+from pgflow_events.misuse import need_trio
 from pgflow_events.passing import passes, reason
 from pgflow_events.refusals import REFUSAL
 from pgflow_events.waiting import time_limit
@@ -83,6 +84,7 @@ class Listener:
             psycopg.Error: Before it has started, if the server refuses us for a reason
                 that will not pass: a wrong password, an unknown database.
         """
+        need_trio("Listener.run()")
         while True:
             try:
                 await self._listen(task_status)

@@ -13,13 +13,14 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from pgflow_events.connection import Connection
+from pgflow_events.misuse import AsyncOnly, need_trio
 
 logger = logging.getLogger(__name__)
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
-class Pool:
+class Pool(AsyncOnly):
     """At most *max_size* connections, shared by any number of tasks.
 
     Connections are opened on demand and used again last in, first out, so that what is
@@ -34,6 +35,8 @@ class Pool:
         on_connect: Awaited with each new connection, for what shall hold for the session.
         **connect_kwargs: Given to :meth:`Connection.connect`.
     """
+
+    how_to = "async with Pool(dsn) as pool: ..."
 
     def __init__(
         self,
@@ -79,8 +82,9 @@ class Pool:
         Raises:
             trio.TooSlowError: None became free within `timeout` seconds.
             psycopg.OperationalError: A new one was needed and could not be opened.
-            RuntimeError: The pool is not open.
+            RuntimeError: The pool is not open, or trio does not run.
         """
+        need_trio("Pool.connection()")
         if not self._open:
             raise RuntimeError("the pool is closed")
         await self._acquire_slot()

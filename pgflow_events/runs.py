@@ -11,6 +11,7 @@ from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.errors import RunFailed, UnknownRun, UnknownStep
 from pgflow_events.flow import Step
+from pgflow_events.misuse import need_trio
 from pgflow_events.run_queries import RunRow, TaskRow
 from pgflow_events.step import BlobNode
 from pgflow_events.texts import enumeration
@@ -88,10 +89,12 @@ class Run:
 
     async def status(self) -> str:
         """``started``, ``completed`` or ``failed``."""
+        need_trio("Run.status()")
         return (await self._reader.row(self.id)).status
 
     async def wait(self) -> None:
         """Return when the run has completed or failed; woken by a notification."""
+        need_trio("Run.wait()")
         await self._reader.ended(self.id, self.flow_slug)
 
     async def result(self) -> dict[str, Any]:
@@ -100,6 +103,7 @@ class Run:
         Raises:
             RunFailed: It has failed; the message says in which step, and why.
         """
+        need_trio("Run.result()")
         await self.wait()
         row = await self._reader.row(self.id)
         if row.status == "failed":
@@ -122,6 +126,7 @@ class Run:
             RunFailed: The run has failed, and this step did not complete before.
             UnknownStep: The run has no such step; the message says which it has.
         """
+        need_trio("Run.output()")
         if step.flow.slug != self.flow_slug:
             raise await self._unknown(f"{step.slug!r} of flow {step.flow.slug!r}")
         await self.wait()

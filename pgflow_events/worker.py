@@ -25,6 +25,7 @@ from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
 from pgflow_events.malloc import map_large_blocks
 from pgflow_events.migrations import check_schema
+from pgflow_events.misuse import need_trio
 from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.processes import check_installed
@@ -168,6 +169,7 @@ class Worker:
             FlowMismatch: A flow is stored with another shape.
             psycopg.OperationalError: The server refuses us before it has ever answered.
         """
+        need_trio("Worker.run()")
         map_large_blocks()
         if signals:
             self._service.say("connecting to the database")

@@ -9,6 +9,8 @@ from typing import Any
 
 import trio
 
+from pgflow_events import connect
+
 released = threading.Event()
 """Set when the test is over: what never ends in life has to end then."""
 
@@ -279,6 +281,33 @@ returned("Ellipsis", r"\$ is of type ellipsis", lambda: ...)
 @poison("ZeroDivisionError")
 def a_key_whose_repr_raises(context):
     return {KeyText("x"): 1}
+
+
+# --- asyncio, and what is not awaited
+
+
+@poison(r"RuntimeError: no running event loop \(handlers run in trio", twice=False)
+async def sleeping_by_asyncio(context):
+    await asyncio.sleep(1)
+
+
+@poison(r"TypeError: trio.run received unrecognized .* \(handlers run in trio", twice=False)
+async def letting_others_run_by_asyncio(context):
+    await asyncio.sleep(0)
+
+
+@poison(r"RuntimeError: must be called from async context \(a plain def runs", twice=False)
+def asking_trio_for_the_time(context):
+    return trio.current_time()
+
+
+@poison(r"Misuse: connect\(\) works in trio alone: .* trio.from_thread.run", twice=False)
+def connecting_by_asyncio(context):
+    async def main():
+        async with connect(""):
+            pass
+
+    asyncio.run(main())
 
 
 # --- streams

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypedDict, TypeVar
 
 from blobstore import Blob
-from pgflow_events.client import Client
+from pgflow_events.client import Client, connect
 from pgflow_events.flow import Context, Flow, Node, Step
 from pgflow_events.runs import Run
 
@@ -410,3 +410,10 @@ async def reads(blob: Blob[str]) -> None:
     takes_text(blob.value())  # rejected: it is to be awaited
     takes_text(await blob.bytes())  # rejected: bytes are no text
     await blob.read("0")  # rejected: a place is a number
+
+
+async def opens() -> None:
+    with connect(""):  # rejected: it is entered by `async with`
+        ...
+    await connect("")  # rejected: it is entered, not awaited
+    connect("").start("flow", None)  # rejected: it is no client yet
