@@ -1,4 +1,4 @@
-"""Runs that pass texts of 8 MiB through threads, twelve at a time: what memory the worker takes.
+"""Runs that pass large texts through threads, twelve at a time: what memory the worker takes.
 
 A worker fixes the size from which on glibc maps a block by itself. Beside it: what glibc does if
 nothing is fixed, and other settings.
@@ -19,7 +19,7 @@ from tests.bench.stream import MIB, peak_of
 
 RUNS = 48
 AT_ONCE = 12
-SIZE = 8 * MIB  # characters
+SIZES = (8, 2)  # MiB of a text
 # What says something of malloc keeps the worker from it; this says what holds anyway.
 AS_IT_COMES = {"MALLOC_ARENA_TEST": "8"}
 BESIDE = {
@@ -35,21 +35,24 @@ async def memory(dsn: str) -> list[Measured]:
     """Peak memory of a worker, and its speed, by what is set of malloc."""
     return [
         Measured(
+            setting=f"texts of {size} MiB",
             unit="",
-            ours=await measure(dsn, {}),
-            beside={name: await measure(dsn, settings) for name, settings in BESIDE.items()},
+            ours=await measure(dsn, size, {}),
+            beside={name: await measure(dsn, size, settings) for name, settings in BESIDE.items()},
         )
+        for size in SIZES
     ]
 
 
-async def measure(dsn: str, settings: dict[str, str]) -> dict[str, float]:
+async def measure(dsn: str, size: int, settings: dict[str, str]) -> dict[str, float]:
     """The figures of a worker in a process that starts with these variables."""
     with environment(settings):
-        peak, rest, seconds = await in_process(work, dsn)
+        peak, rest, seconds, cpu = await in_process(work, dsn, size)
     return {
         "peak RSS, MiB": peak / MIB,
         "RSS afterwards, MiB": rest / MIB,
         "runs/s": scaled(RUNS) / seconds,
+        "CPU, ms/run": cpu / scaled(RUNS) * 1000,
     }
 
 
@@ -64,13 +67,13 @@ def environment(settings: dict[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def work(dsn: str) -> tuple[int, int, float]:
-    """Complete the runs; the most memory that this process had, what it has then, and seconds."""
+def work(dsn: str, size: int) -> tuple[int, int, float, float]:
+    """Complete the runs; the most memory of this process, that afterwards, seconds, those of CPU."""
     flow = Flow("bench_memory", timeout=600)
 
     @flow.step()
     def first() -> str:
-        return secrets.token_hex(SIZE // 2)
+        return secrets.token_hex(size * MIB // 2)
 
     @flow.step(first)
     def second(text: str) -> str:
@@ -97,5 +100,6 @@ def work(dsn: str) -> tuple[int, int, float]:
             nursery.cancel_scope.cancel()
         return seconds
 
-    seconds = trio.run(main)
-    return peak_of(os.getpid()), peak_of(os.getpid(), "VmRSS:"), seconds
+    cpu, seconds = time.process_time(), trio.run(main)
+    cpu = time.process_time() - cpu
+    return peak_of(os.getpid()), peak_of(os.getpid(), "VmRSS:"), seconds, cpu
