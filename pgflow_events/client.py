@@ -13,13 +13,13 @@ import trio
 from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
 from blobstore.ids import new_id
 from pgflow_events import run_queries
-from pgflow_events.calls import Calls, one_line
+from pgflow_events.calls import Calls
 from pgflow_events.errors import UnknownFlow
 from pgflow_events.failures import refusals_of
 from pgflow_events.flow import Flow
 from pgflow_events.inline import input_threshold
 from pgflow_events.misuse import AsyncOnly, need_trio
-from pgflow_events.passing import passes
+from pgflow_events.passing import passes, reason
 from pgflow_events.pool import Pool
 from pgflow_events.runs import Reader, Run
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
@@ -222,7 +222,7 @@ class Client:
             may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
             if not (may_be_second and await self._have_started(run_ids)):
                 raise
-            told = one_line(error)
+            told = reason(error)
             log.warning("could not wake the workers of %s: %s", slug, told, extra={"flow": slug})
 
     async def _have_started(self, run_ids: Sequence[UUID]) -> bool:

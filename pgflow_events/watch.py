@@ -11,13 +11,16 @@ import psycopg
 import trio
 
 from pgflow_events import run_queries
-from pgflow_events.calls import Calls, one_line
+from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
+from pgflow_events.passing import passes, reason
 
 NET = 60.0  # seconds between two looks at a run that nobody spoke of
 POLL = 1.0  # seconds, where nothing is heard: no session listens, or a pooler swallows what is said
 LINGER = 10.0  # seconds a flow is listened to after its last run: the next one often follows
+
+FAULTS = (psycopg.Error, OSError, MemoryError)  # of those who wait: the client goes on
 
 log = logging.getLogger("pgflow_events.client")
 
@@ -27,7 +30,7 @@ class Awaited:
     """A run that somebody waits for."""
 
     ended: trio.Event = field(default_factory=trio.Event)
-    fault: psycopg.Error | None = None
+    fault: Exception | None = None
     """Why nobody can tell whether it has ended."""
 
 
@@ -116,12 +119,12 @@ class Watch:
             ended, self._in_recovery = await self._calls.make(
                 lambda connection: run_queries.find_ended(connection, awaited)
             )
-        except psycopg.Error as error:
+        except FAULTS as error:
             self._settle(awaited, error)
         else:
             self._settle(ended)
 
-    def _settle(self, run_ids: Collection[UUID], fault: psycopg.Error | None = None) -> None:
+    def _settle(self, run_ids: Collection[UUID], fault: Exception | None = None) -> None:
         settled = set(run_ids)
         for slug, runs in list(self._awaited.items()):
             for run_id in settled & runs.keys():
@@ -153,7 +156,7 @@ class Watch:
         with session:
             try:
                 await self._listener.run()
-            except psycopg.Error as error:  # a password is wrong, or a name
+            except FAULTS as error:  # a password is wrong, or a name
                 self._settle(self._run_ids(), error)
         self._session = None
         self._hear_nothing()
@@ -168,8 +171,10 @@ class Watch:
             return
         try:
             await self._listen_to(connection, set(self._wanted), self._heard or {})
-        except psycopg.ProgrammingError as error:  # another database, for one
-            log.warning("awaited runs are looked at each second: %s", one_line(error))
+        except psycopg.Error as error:  # another database, for one
+            if passes(error):
+                raise
+            log.warning("awaited runs are looked at each second: %s", reason(error))
 
     async def _listen_to(
         self, connection: Connection, wanted: set[str], heard: dict[str, str]

@@ -68,7 +68,7 @@ def environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 def work(dsn: str, size: int) -> tuple[int, int, float, float]:
-    """Complete the runs; the most memory of this process, that afterwards, seconds, those of CPU."""
+    """Complete the runs; the peak of memory, what is left of it, seconds, and those of CPU."""
     flow = Flow("bench_memory", timeout=600)
 
     @flow.step()
