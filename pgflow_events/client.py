@@ -24,6 +24,7 @@ from pgflow_events.pool import Pool
 from pgflow_events.runs import Reader, Run
 from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
 from pgflow_events.texts import enumeration
+from pgflow_events.watch import Watch
 
 log = logging.getLogger("pgflow_events.client")
 
@@ -103,9 +104,11 @@ async def opened(
     async with Pool(dsn, max_size=connections) as pool:
         calls = Calls(pool, CALL_TIMEOUT)
         blobs = Blobs(calls.make, **options)
+        watch = Watch(listen_dsn, calls)
         try:
             async with trio.open_nursery() as nursery:
-                yield Client(pool, blobs, Reader(listen_dsn, calls, blobs, nursery))
+                nursery.start_soon(watch.run)
+                yield Client(pool, blobs, Reader(calls, blobs, watch))
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) > 1:

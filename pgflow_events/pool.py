@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from pgflow_events.connection import Connection
+from pgflow_events.errors import Misuse
 from pgflow_events.misuse import AsyncOnly, need_trio
 
 logger = logging.getLogger(__name__)
@@ -82,11 +83,11 @@ class Pool(AsyncOnly):
         Raises:
             trio.TooSlowError: None became free within `timeout` seconds.
             psycopg.OperationalError: A new one was needed and could not be opened.
-            RuntimeError: The pool is not open, or trio does not run.
+            Misuse: The pool is not open, or trio does not run.
         """
         need_trio("Pool.connection()")
         if not self._open:
-            raise RuntimeError("the pool is closed")
+            raise Misuse("the pool is closed: use it, or its client, within `async with`")
         await self._acquire_slot()
         try:
             conn = await self._take()

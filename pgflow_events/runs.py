@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-import trio
-
 from blobstore import Blob, Blobs
 from pgflow_events import run_queries
 from pgflow_events.calls import Calls
@@ -25,12 +23,10 @@ NO_REASON = "no reason was recorded"
 class Reader:
     """Reads what became of runs, for all :class:`Run` objects of a client."""
 
-    def __init__(self, listen_dsn: str, calls: Calls, blobs: Blobs, nursery: trio.Nursery) -> None:
+    def __init__(self, calls: Calls, blobs: Blobs, watch: Watch) -> None:
         self._calls = calls
         self._blobs = blobs
-        self._nursery = nursery
-        self._watch = Watch(listen_dsn, calls)
-        self._is_watching = False
+        self._watch = watch
 
     async def row(self, run_id: UUID) -> RunRow:
         """The row of a run."""
@@ -65,9 +61,6 @@ class Reader:
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
-        if not self._is_watching:
-            self._is_watching = True
-            self._nursery.start_soon(self._watch.run)
         await self._watch.wait(run_id, flow_slug)
 
 

@@ -13,6 +13,7 @@ import trio
 from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
+from pgflow_events.errors import Misuse
 from pgflow_events.listener import Listener
 from pgflow_events.passing import passes, reason
 
@@ -20,6 +21,7 @@ NET = 60.0  # seconds between two looks at a run that nobody spoke of
 POLL = 1.0  # seconds, where nothing is heard: no session listens, or a pooler swallows what is said
 LINGER = 10.0  # seconds a flow is listened to after its last run: the next one often follows
 
+CLOSED = "the client is closed: await its runs within `async with connect(...)`"
 FAULTS = (psycopg.Error, OSError, MemoryError)  # of those who wait: the client goes on
 
 log = logging.getLogger("pgflow_events.client")
@@ -52,7 +54,7 @@ class Watch:
         self._heard: dict[str, str] | None = None
         """The flows that it listens to, and their channels; None while nothing is heard."""
         self._ring, self._bell = trio.open_memory_channel[None](1)
-        self._in_recovery = False
+        self._in_recovery = self._is_closed = False
         self._session: trio.CancelScope | None = None
         self._listener = Listener(
             listen_dsn,
@@ -68,7 +70,10 @@ class Watch:
 
         Raises:
             psycopg.Error: Nobody can tell, for a reason that will not pass.
+            Misuse: The client is closed, or is meanwhile.
         """
+        if self._is_closed:
+            raise Misuse(CLOSED)
         run = self._awaited.setdefault(flow_slug, {}).setdefault(run_id, Awaited())
         self._look()
         try:
@@ -94,16 +99,20 @@ class Watch:
             self._ring.send_nowait(None)
 
     async def run(self) -> None:
-        """Look at the awaited runs whenever some may have ended, and listen meanwhile."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                with trio.move_on_after(self._pause()):
-                    await self._bell.receive()
-                before = set(self._awaited)
-                if before:
-                    await self._tell()
-                self._want(before)
-                self._attend(nursery)
+        """Look at the awaited runs whenever some may have ended, and listen, until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    with trio.move_on_after(self._pause()):
+                        await self._bell.receive()
+                    before = set(self._awaited)
+                    if before:
+                        await self._tell()
+                    self._want(before)
+                    self._attend(nursery)
+        finally:
+            self._is_closed = True
+            self._settle(self._run_ids(), Misuse(CLOSED))
 
     def _pause(self) -> float:
         """Seconds until it has something to do, if nobody rings."""
@@ -174,6 +183,7 @@ class Watch:
         except psycopg.Error as error:  # another database, for one
             if passes(error):
                 raise
+            self._heard = None
             log.warning("awaited runs are looked at each second: %s", reason(error))
 
     async def _listen_to(

@@ -8,7 +8,7 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import connect, listener, watch
+from pgflow_events import Misuse, connect, listener, run_queries, watch
 
 from .observing import execute, logged, rows, until
 from .test_client import Gate, echo
@@ -218,3 +218,47 @@ async def test_a_wrong_dsn_to_listen_at_is_an_error_for_who_waits(database):
         with pytest.raises(psycopg.OperationalError, match="nowhere"):
             await run.wait()
         assert await run.status() == "started"
+
+
+async def test_a_session_that_may_listen_no_more_is_not_asked_again_and_again(
+    database, monkeypatch, caplog
+):
+    await define(database, "one", "two")
+    async with waiting(database) as client, trio.open_nursery() as waiters:
+        one, two = [await client.start(slug, None) for slug in ("one", "two")]
+        waiters.start_soon(one.wait)
+        await holds(database, "one")
+        asked = []
+
+        async def refuse(*arguments) -> None:
+            asked.append(arguments)
+            raise psycopg.errors.InsufficientPrivilege("not any more")
+
+        monkeypatch.setattr(run_queries, "listen_to", refuse)
+        waiters.start_soon(two.wait)
+        await logged(caplog, "awaited runs are looked at each second: not any more")
+        for run in (one, two):
+            await complete(database, run)
+    assert len(asked) == 1
+
+
+async def test_who_waits_for_a_run_of_a_client_that_is_closed_is_told_so(database):
+    await define(database, "flow")
+    closed = pytest.raises(Misuse, match=r"^the client is closed: await its runs within")
+
+    async def wait(run) -> None:
+        with closed:
+            await run.wait()
+
+    async with trio.open_nursery() as waiters, waiting(database) as client:
+        run = await client.start("flow", None)
+        waiters.start_soon(wait, run)
+        await holds(database, "flow")
+    with closed:
+        await run.result()
+    async with connect(database) as unused:
+        run = await unused.start("flow", None)
+    with closed:
+        await run.wait()
+    with pytest.raises(Misuse, match=r"^the pool is closed: use it, or its client, within `async"):
+        await unused.start("flow", None)
