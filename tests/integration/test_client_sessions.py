@@ -83,13 +83,15 @@ async def test_one_session_listens_for_all_flows(database, nursery):
 
 async def test_the_end_of_a_run_of_each_flow_wakes_who_waits_for_it(database, work):
     """Sooner than it would look without being told."""
-    gates = [Gate("one"), Gate("two")]
+    gates, sessions = [Gate("one"), Gate("two")], set()
     await work(*(gate.flow for gate in gates))
     async with waiting(database) as client, trio.open_nursery() as waiters:
         for gate in gates:  # the second one comes while the session listens already
             run = await client.start(gate.flow, None)
             waiters.start_soon(run.wait)
             await holds(database, *[g.flow.slug for g in gates[: gates.index(gate) + 1]])
+            sessions.update(await rows(database, LISTENING))
+        assert len(sessions) == 1
         waiters.cancel_scope.deadline = trio.current_time() + watch.POLL / 2
         for gate in gates:
             gate.open.set()
