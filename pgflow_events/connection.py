@@ -249,7 +249,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             started = True
             fd, want = self.pgconn.socket, next(gen)
             while True:
-                ready = await patiently(until_ready, fd, want)
+                ready = await patiently(until_ready, fd, want, self._is_open)
                 if want & WRITE:
                     await self._breathe()
                 self._check_not_aborting()
@@ -270,6 +270,9 @@ class Connection(psycopg.AsyncConnection[Row]):
         finally:
             with suppress(psycopg.Error, RuntimeError):  # it may want to use the connection
                 gen.close()
+
+    def _is_open(self) -> bool:
+        return not self.closed
 
     def _check_not_aborting(self) -> None:
         if self._aborting:
@@ -334,11 +337,15 @@ class Connection(psycopg.AsyncConnection[Row]):
             # A request that overtakes its query stops nothing: repeat it until an answer.
             for _ in range(3):
                 await self.cancel_safe()
+                if self.closed:  # by another task, or by libpq; the number may be of another's
+                    return None
                 trio.lowlevel.notify_closing(fd)  # a task of until_either() may be late
                 with trio.move_on_after(0.1):
                     return await trio.lowlevel.wait_readable(fd)
         except (psycopg.Error, OSError, trio.ClosedResourceError) as error:
-            logger.warning("a query may go on, as it could not be cancelled: %s", error)
+            if not self.closed:
+                logger.warning("a query may go on, as it could not be cancelled: %s", error)
+        return None
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109  psycopg's
         """Ask the server to cancel what the connection is doing, for *timeout* seconds.

@@ -35,8 +35,19 @@ async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         raise
 
 
-async def until_ready(fd: int, want: int) -> int:
-    """Wait until some of *want* can be done on *fd*, and say what."""
+def always() -> bool:
+    """Say that a descriptor is open which no other task can close."""
+    return True
+
+
+async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = always) -> int:
+    """Wait until some of *want* can be done on *fd*, and say what.
+
+    Once it is closed, its number may be that of another connection: *is_open* is asked each time
+    before it is waited for.
+    """
+    if not is_open():
+        raise trio.ClosedResourceError
     if want == READ:  # the answer to a query: nearly always
         await trio.lowlevel.wait_readable(fd)
         return READ
@@ -45,7 +56,7 @@ async def until_ready(fd: int, want: int) -> int:
     if want == WRITE:
         await trio.lowlevel.wait_writable(fd)
         return WRITE
-    return await until_either(fd)
+    return await until_either(fd, is_open)
 
 
 def ready_now(fd: int) -> int:
@@ -56,7 +67,7 @@ def ready_now(fd: int) -> int:
     return READ * bool(event & ~select.POLLOUT) | WRITE * bool(event & ~select.POLLIN)
 
 
-async def until_either(fd: int) -> int:
+async def until_either(fd: int, is_open: Callable[[], bool]) -> int:
     """Wait until *fd* can be read or written, for which trio has no single call."""
     ready = 0
 
@@ -64,8 +75,9 @@ async def until_either(fd: int) -> int:
         nonlocal ready
         # Busy: this task has begun while another, closing the connection, waits already.
         with suppress(OSError, trio.ClosedResourceError, trio.BusyResourceError):
-            await wait(fd)
-            ready |= flag
+            if is_open():
+                await wait(fd)
+                ready |= flag
         nursery.cancel_scope.cancel()
 
     try:

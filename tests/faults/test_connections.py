@@ -68,7 +68,7 @@ class Stress:
         return [
             self.query, self.write, self.write_nested, self.pipe, self.pipe_and_read,
             self.pipe_a_transaction, self.pipe_refused, self.many, self.copy_in, self.copy_out,
-            self.stream, self.walk, self.share, self.alter,
+            self.stream, self.walk, self.share, self.alter, self.pipe, self.pipe_and_read,
         ]  # fmt: skip
 
     async def select(self, conn: Conn) -> None:
@@ -133,7 +133,7 @@ class Stress:
                 for _ in range(self.chance.randrange(5)):
                     await conn.execute("select %s::int", [1])
                 await insert(conn, number)
-                await trio.sleep(self.short())
+                await trio.sleep(self.chance.choice([0, 0.01, 0.1]))
                 leaving = True
         except trio.Cancelled:
             if not leaving:
@@ -220,10 +220,12 @@ class Stress:
     async def run(self) -> None:
         for _ in range(4):
             operation = self.chance.choice(self.operations)
-            with trio.move_on_after(self.patience()), suppress(psycopg.OperationalError):
+            # Nearly all of the outer limits end while the task waits for a connection.
+            with trio.move_on_after(4 * self.patience()), suppress(psycopg.OperationalError):
                 async with self.pool.connection() as conn:
-                    await operation(conn)
-                    self.done[operation] += 1
+                    with trio.move_on_after(self.patience()):
+                        await operation(conn)
+                        self.done[operation] += 1
             await trio.sleep(self.chance.uniform(0, 0.02))
 
 

@@ -2,8 +2,9 @@
 
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from pgflow_events.connection import Connection
+from pgflow_events.waiting import READ, WRITE, until_ready
 
 from .own_server import OwnServer, active, own_server, terminate_backends, until
 from .proxy import Proxy
@@ -322,6 +324,20 @@ async def test_closing_wakes_the_task_that_cannot_send(conn):
             nursery.start_soon(fails, conn, "select length(%b)", HUGE)
             await wait_all_tasks_blocked(0.05)
             await conn.close()
+
+
+@pytest.mark.parametrize("closed_after", [0, 1])
+async def test_a_number_that_may_be_of_another_connection_is_not_waited_for(closed_after):
+    """A connection closed by another task leaves its descriptor's number to the next one."""
+    ours, theirs = socket.socketpair()
+    answers = [True] * closed_after + [False] * 3
+    with ours, theirs:
+        ours.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                ours.send(HUGE)  # until it can be neither read nor written
+        with trio.fail_after(5), pytest.raises(trio.ClosedResourceError):
+            await until_ready(ours.fileno(), READ | WRITE, lambda: answers.pop(0))
 
 
 async def test_a_task_that_cannot_send_can_be_cancelled(conn):
