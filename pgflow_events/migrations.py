@@ -57,8 +57,7 @@ WITHOUT_TEMPORARY = {
 # Of a flow that is being defined just now, too.
 WRITE_QUEUE_FUNCTIONS = """
 lock table pgflow.flows in share mode;
-select pgflow.make_queue_functions(f.flow_slug) from pgflow.flows f
-where to_regclass(format('pgmq.%I', pgmq.format_table_name(f.flow_slug, 'q'))) is not null
+select pgflow.restore_queue(f.flow_slug) from pgflow.flows f
 """
 
 PGMQ_STATE = """

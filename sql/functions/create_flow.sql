@@ -13,6 +13,7 @@ as $$
 #variable_conflict use_column
 declare
   namesake text;
+  is_new boolean;
   queue text;
   flow pgflow.flows;
 begin
@@ -23,23 +24,27 @@ begin
       create_flow.flow_slug, namesake using errcode = 'unique_violation';
   end if;
 
+  if length(create_flow.flow_slug) > 47 then
+    raise exception 'flow slug "%" has % characters: the name of its queue may have at most 47',
+      create_flow.flow_slug, length(create_flow.flow_slug) using errcode = 'name_too_long';
+  end if;
+  perform pgflow.refuse_foreign_queue(create_flow.flow_slug);
+
   insert into pgflow.flows (flow_slug, opt_max_attempts, opt_base_delay, opt_timeout)
   values (
     create_flow.flow_slug, coalesce(create_flow.max_attempts, 3),
     coalesce(create_flow.base_delay, 5), coalesce(create_flow.timeout, 60)
   )
   on conflict (flow_slug) do nothing;
-
-  if length(create_flow.flow_slug) > 47 then
-    raise exception 'flow slug "%" has % characters: the name of its queue may have at most 47',
-      create_flow.flow_slug, length(create_flow.flow_slug) using errcode = 'name_too_long';
-  end if;
+  is_new := found;
   queue := pgmq.format_table_name(create_flow.flow_slug, 'q');
-  if to_regclass(format('pgmq.%I', queue)) is null then
-    perform pgmq.create(create_flow.flow_slug);
-  end if;
-  if to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null then
-    perform pgflow.make_queue_functions(create_flow.flow_slug);
+  if is_new and pgflow.lost_queue(create_flow.flow_slug) <> '{}' then
+    perform pgflow.create_queue(create_flow.flow_slug);
+  elsif
+    pgflow.lost_queue(create_flow.flow_slug) <> '{}'
+    or to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null
+  then
+    perform pgflow.restore_queue(create_flow.flow_slug);
   end if;
 
   select * into strict flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;

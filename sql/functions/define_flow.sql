@@ -22,6 +22,8 @@ begin
       select step from jsonb_array_elements(definition -> 'steps') with ordinality as e (step, n)
       order by n
     ) s;
+  else
+    perform pgflow.refuse_foreign_queue(slug);
   end if;
 
   differences := pgflow.shape_differences(definition);

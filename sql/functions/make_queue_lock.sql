@@ -17,11 +17,11 @@ begin
     as $$
     begin
       return array(
-        select msg_id from pgmq.%I where msg_id >= first and vt <= clock_timestamp()
+        select msg_id from pgmq.%I where msg_id >= first and vt <= clock_timestamp() and %s
         order by msg_id limit qty for update skip locked
       );
     end
     $$
-  $sql$, 'lock_' || queue, queue);
+  $sql$, 'lock_' || queue, queue, pgflow.task_messages());
 end
 $make$;

@@ -19,25 +19,26 @@ begin
     set plan_cache_mode = force_generic_plan
     as $$
     declare
-      message record;
+      entry record;
     begin
       seen := 0;
       reappeared := false;
-      for message in
-        select msg_id, vt, read_ct from pgmq.%I where msg_id >= first order by msg_id limit 100
+      for entry in
+        select msg_id, vt, read_ct from pgmq.%I where msg_id >= first and %s
+        order by msg_id limit 100
       loop
         seen := seen + 1;
-        first_id := coalesce(first_id, message.msg_id);
-        if message.vt > seen_at then
-          due := least(due, message.vt);
+        first_id := coalesce(first_id, entry.msg_id);
+        if entry.vt > seen_at then
+          due := least(due, entry.vt);
         elsif not later then
-          due := message.vt;
-          reappeared := message.read_ct > 0;
+          due := entry.vt;
+          reappeared := entry.read_ct > 0;
           exit;
         end if;
       end loop;
     end
     $$
-  $sql$, 'look_' || queue, queue);
+  $sql$, 'look_' || queue, queue, pgflow.task_messages());
 end
 $make$;

@@ -18,7 +18,7 @@ begin
   );
   execute format('grant select, insert, update, delete on %s to pgflow_worker', queue);
   execute format('grant select, insert on %s to pgflow_worker', archive);
-  execute format('grant select on sequence %s to pgflow_worker', ids);
+  execute format('grant select on sequence %s to pgflow_worker, pgflow_observer', ids);
   execute format('grant select on %s, %s to pgflow_observer', queue, archive);
   -- They are for everybody, unless the owner's default privileges say otherwise.
   for function in
@@ -40,14 +40,12 @@ security definer
 set search_path = pg_catalog, pg_temp -- a type of the caller's own would else come first
 as $$
 begin
-  if to_regclass(format('pgmq.%I', pgmq.format_table_name(new.flow_slug, 'q'))) is null then
-    perform pgmq.create(new.flow_slug);
-  elsif not pg_has_role(session_user, current_user, 'usage') then
-    -- It may be that of another application, which no worker gets by defining a flow of that name.
-    raise exception 'there is a queue "%" already: only the owner of the schema may use it for a flow',
-      new.flow_slug using errcode = 'insufficient_privilege';
+  if pgflow.lost_queue(new.flow_slug) = '{}' then
+    perform pgflow.refuse_foreign_queue(new.flow_slug);
+    perform pgflow.make_queue_functions(new.flow_slug);
+  else
+    perform pgflow.create_queue(new.flow_slug);
   end if;
-  perform pgflow.make_queue_functions(new.flow_slug);
   perform pgflow.grant_queue(new.flow_slug);
   return null;
 end

@@ -36,6 +36,13 @@ select pgflow.drop_blob_day(current_date, now())
 select pgflow.add_partition('runs (); drop table pgflow.runs; --', '2000-01-01', null, null)
 select pgflow.lock_blob_day(current_date)
 select pgflow.grant_queue('payments')
+select pgflow.create_queue('mine')
+select pgflow.adopt_queue('payments')
+select pgflow.mark_queue('payments')
+select pgflow.restore_queue('f')
+select pgflow.raise_queue_ids('f')
+select pgflow.requeue_lost_tasks('f')
+comment on table pgmq.q_payments is 'made by pgflow-events'
 delete from pgflow.runs
 delete from pgflow.step_states
 delete from pgflow.step_tasks

@@ -93,12 +93,19 @@ def test_a_finished_blob_stays_as_it_is(sessions, user, change):
     assert isinstance(error, psycopg.errors.ObjectNotInPrerequisiteState)
 
 
-def test_a_worker_does_not_get_the_queue_of_another_application(owned, sessions):
-    define = "select pgflow.create_flow('payments')"
-    error = attempt(sessions(WORKER), define)
-    assert isinstance(error, InsufficientPrivilege)
-    assert str(error).startswith('there is a queue "payments" already')
-    assert attempt(sessions("olga"), define) is None
+@pytest.mark.parametrize("user", [WORKER, "olga", "postgres"])
+@pytest.mark.parametrize(
+    "define",
+    [
+        "select pgflow.create_flow('payments')",
+        "insert into pgflow.flows (flow_slug) values ('payments')",
+        "insert into pgflow.flows (flow_slug) values ('Payments')",
+    ],
+)
+def test_nobody_gets_the_queue_of_another_application_for_a_flow(sessions, user, define):
+    error = attempt(sessions(user), define)
+    assert isinstance(error, psycopg.errors.DuplicateTable)
+    assert "pgmq.q_payments and pgmq.a_payments, which belong to another application" in str(error)
 
 
 SPIES = """

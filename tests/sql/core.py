@@ -145,6 +145,12 @@ class Core:
         """Let every message be visible now, as if its time had passed."""
         self.db.execute(f"update pgmq.q_{slug} set vt = clock_timestamp()")
 
+    def lapse_of(self, run_id: UUID, step_slug: str, slug: str = "f") -> None:
+        """Let the message of one task be visible now."""
+        message_id = self.task(run_id, step_slug).message_id
+        visible = f"update pgmq.q_{slug} set vt = clock_timestamp() where msg_id = %s"
+        self.db.execute(visible, [message_id])
+
     def run(self, run_id: UUID) -> Any:
         return self.row("select * from pgflow.runs where run_id = %s", run_id)
 

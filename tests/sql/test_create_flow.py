@@ -86,10 +86,3 @@ def test_a_slug_longer_than_a_queue_name_is_refused_by_a_message_that_says_so(co
 def test_a_flow_without_a_slug_is_refused(core):
     with pytest.raises(errors.NotNullViolation):
         create(core, "null")
-
-
-def test_a_queue_that_is_there_already_is_used(core):
-    core.rows("select pgmq.create('f')")
-    core.flow("a")
-    core.start()
-    assert len(core.queued()) == 1

@@ -40,13 +40,6 @@ def test_a_queue_that_is_made_anew_is_used_by_a_session_that_knew_the_old_one(co
     assert len(core.archived()) == 1
 
 
-def test_a_flow_gets_them_where_its_queue_was_there_before(core):
-    core.db.execute("select pgmq.create('f')")
-    core.flow("a")
-    run = core.start(1)
-    assert [task.run_id for task in core.poll()] == [run]
-
-
 def test_a_flow_whose_name_has_capitals_has_them_under_the_name_of_its_queue(core):
     core.flow("a", slug="Shop")
     run = core.start(1, slug="Shop")
