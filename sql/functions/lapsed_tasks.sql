@@ -26,13 +26,14 @@ declare
 begin
   foreach slug in array flow_slugs loop
     queue := pgmq.format_table_name(slug, 'q');
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost
     execute format(
       $sql$
         select array_agg(m.msg_id) filter (where m.read_ct > 0) from (
-          select msg_id, read_ct from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp()
+          select msg_id, read_ct from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s
           order by msg_id limit 100
         ) m
-      $sql$, queue
+      $sql$, queue, pgflow.task_messages()
     ) into reappeared using pgflow.queue_floor(queue);
     continue when reappeared is null;
 

@@ -23,10 +23,14 @@ begin
     set plan_cache_mode = force_generic_plan
     as $$
     begin
-      with gone as (delete from pgmq.%I where msg_id = any(ids) returning %s)
+      if to_regclass(%L) is null then -- it is lost
+        delete from pgmq.%I where msg_id = any(ids) and %s;
+        return;
+      end if;
+      with gone as (delete from pgmq.%I where msg_id = any(ids) and %s returning %s)
       insert into pgmq.%I (%s) select %s from gone;
     end
     $$
-  $sql$, 'archive_' || queue, queue, columns, archive, columns, columns);
+  $sql$, 'archive_' || queue, format('pgmq.%I', archive), queue, pgflow.task_messages(), queue, pgflow.task_messages(), columns, archive, columns, columns);
 end
 $make$;

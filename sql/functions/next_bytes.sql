@@ -15,9 +15,10 @@ declare
 begin
   foreach slug in array flow_slugs loop
     queue := pgmq.format_table_name(slug, 'q');
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost
     execute format(
-      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp()'
-      ' order by msg_id limit 1', queue
+      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
+      ' order by msg_id limit 1', queue, pgflow.task_messages()
     ) into id using pgflow.queue_floor(queue);
     if id is not null then
       return (

@@ -19,14 +19,21 @@ declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
   seen_at timestamptz := clock_timestamp();
   -- Before the look: what takes a lower id, or begins to write, from now on is not looked for.
-  last_id bigint := pg_sequence_last_value(
-    pg_get_serial_sequence(format('pgmq.%I', queue), 'msg_id')::regclass
-  );
-  snapshot pg_snapshot := pg_current_snapshot();
-  floor bigint := pgflow.queue_floor(queue);
+  last_id bigint;
+  snapshot pg_snapshot;
+  floor bigint;
   first_id bigint;
   seen integer;
 begin
+  reappeared := false;
+  if to_regclass(format('pgmq.%I', queue)) is null then -- it is lost
+    return;
+  end if;
+  last_id := pg_sequence_last_value(
+    pg_get_serial_sequence(format('pgmq.%I', queue), 'msg_id')::regclass
+  );
+  snapshot := pg_current_snapshot();
+  floor := pgflow.queue_floor(queue);
   execute format('select * from pgflow_queues.%I($1, $2, $3)', 'look_' || queue)
   into first_id, seen, due, reappeared using floor, later, seen_at;
   floor := pgflow.raise_queue_floor(queue, coalesce(first_id, last_id + 1), snapshot);
@@ -35,7 +42,9 @@ begin
   end if;
 
   -- min(vt) may be planned to read them all.
-  execute format('select vt from pgmq.%I where vt > $1 order by vt limit 1', queue)
+  execute format(
+    'select vt from pgmq.%I where vt > $1 and %s order by vt limit 1', queue, pgflow.task_messages()
+  )
   into due using case when later then seen_at else '-infinity' end;
 end
 $$;

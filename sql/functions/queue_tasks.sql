@@ -14,19 +14,24 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+  queue text := pgmq.format_table_name(queue_tasks.flow_slug, 'q');
   message_ids bigint[];
   queued pgflow.queued_task[];
 begin
-  execute format(
-    'select pgflow_queues.%I($1, $2)', 'send_' || pgmq.format_table_name(queue_tasks.flow_slug, 'q')
-  )
-  into message_ids
-  using queue_tasks.timeouts, array(
-    select jsonb_build_object(
-      'flow_slug', queue_tasks.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0
-    )
-    from unnest(queue_tasks.run_ids, queue_tasks.step_slugs) as t (run_id, step_slug)
-  );
+  -- Where the queue is lost the tasks wait for requeue_lost_tasks(), and nobody can have claimed them.
+  if to_regclass(format('pgmq.%I', queue)) is null then
+    perform pgflow.tell_of_lost_queue(queue_tasks.flow_slug);
+    timeouts := array_fill(null::integer, array[cardinality(queue_tasks.run_ids)]);
+  else
+    execute format('select pgflow_queues.%I($1, $2)', 'send_' || queue)
+    into message_ids
+    using queue_tasks.timeouts, array(
+      select jsonb_build_object(
+        'flow_slug', queue_tasks.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', 0
+      )
+      from unnest(queue_tasks.run_ids, queue_tasks.step_slugs) as t (run_id, step_slug)
+    );
+  end if;
 
   with inserted as (
     insert into pgflow.step_tasks as t (

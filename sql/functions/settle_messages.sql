@@ -8,6 +8,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   flow text;
+  queue text;
   done bigint[];
   retried bigint[];
   delays integer[];
@@ -20,10 +21,10 @@ begin
       array_agg(t.delay) filter (where t.status = 'queued')
     from unnest(settled) t group by t.flow_slug
   loop
+    queue := pgmq.format_table_name(flow, 'q');
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost, and its messages with it
     if done is not null then
-      execute format(
-        'select pgflow_queues.%I($1)', 'archive_' || pgmq.format_table_name(flow, 'q')
-      ) using done;
+      execute format('select pgflow_queues.%I($1)', 'archive_' || queue) using done;
     end if;
     if retried is not null then
       -- pgmq.set_vt() takes one message before pgmq 1.8.
@@ -31,8 +32,8 @@ begin
         $sql$
           update pgmq.%I
           set vt = clock_timestamp() + make_interval(secs => ($2)[array_position($1, msg_id)])
-          where msg_id = any($1)
-        $sql$, pgmq.format_table_name(flow, 'q')
+          where msg_id = any($1) and %s
+        $sql$, queue, pgflow.task_messages()
       ) using retried, delays;
     end if;
   end loop;

@@ -25,6 +25,10 @@ declare
   timeouts integer[];
   dead bigint[];
 begin
+  if to_regclass(format('pgmq.%I', queue)) is null then
+    perform pgflow.tell_of_lost_queue(take_messages.flow_slug);
+    return array[]::bigint[];
+  end if;
   loop
     execute format('select pgflow_queues.%I($1, $2)', 'lock_' || queue)
     into visible using pgflow.queue_floor(queue), qty;
@@ -83,7 +87,7 @@ begin
       ) is null
     );
     exit when taken <> '{}' or dead = '{}';
-    perform from pgmq.archive(take_messages.flow_slug, dead);
+    execute format('select pgflow_queues.%I($1)', 'archive_' || queue) using dead;
   end loop;
   return taken;
 end

@@ -22,7 +22,7 @@ declare
   hidden bigint[];
 begin
   foreach slug in array flow_slugs loop
-    continue when to_regclass(format('pgmq.%I', pgmq.format_table_name(slug, 'q'))) is null;
+    continue when to_regclass(format('pgmq.%I', pgmq.format_table_name(slug, 'q'))) is null; -- it is lost
     -- By their index, which a volatile function would not be looked up in.
     execute format(
       'select array_agg(msg_id) from pgmq.%I where vt > $1 and read_ct > 0',

@@ -7,12 +7,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 
 import pytest
+from psycopg import errors
 
 from ..sql.core import Claim, Core, Outcome
-from .sessions import at_once, sessions
+from .sessions import at_once, meanwhile, sessions, until_waiting
 
 
 @pytest.fixture
@@ -212,3 +214,55 @@ def test_completions_and_failures_of_the_same_batches_in_opposite_orders_do_not_
         lambda: other.settle(*[Outcome(run, "b", None) for run in reversed(runs)]),
     )
     assert observer.value("select count(*) from pgflow.runs where status = 'completed'") == 100
+
+
+def test_another_application_that_makes_its_queue_at_this_moment_keeps_it(four):
+    one, other, observer, _ = four
+    other.db.execute("begin")
+    other.rows("select pgmq.create('emails')")
+    with meanwhile(partial(one.flow, "a", slug="emails")) as refused:
+        until_waiting(observer, one)
+        other.db.execute("commit")
+        with pytest.raises(errors.DuplicateTable, match="belong to another application"):
+            refused.result()
+    assert observer.value("select obj_description('pgmq.q_emails'::regclass)") is None
+    assert observer.rows("select from pgflow.flows") == []
+
+
+def test_two_that_define_a_flow_at_once_share_its_queue(four):
+    one, other, observer, _ = four
+    other.db.execute("begin")
+    other.flow("a")
+    with meanwhile(partial(one.flow, "a")) as shared:
+        until_waiting(observer, one)
+        other.db.execute("commit")
+        shared.result()
+    assert one.start()
+
+
+def test_lost_tasks_that_two_requeue_at_once_have_one_message_each(four):
+    one, other, observer, _ = four
+    one.flow("a")
+    one.start_many(300)
+    one.rows("select pgmq.purge_queue('f')")
+    requeue = "select pgflow.requeue_lost_tasks('f', 200)"
+    sent = at_once(*[partial(core.value, requeue) for core in (one, other)])
+    assert observer.value("select count(distinct message ->> 'run_id') from pgmq.q_f") == sum(sent)
+    one.value(requeue)
+    assert len(one.poll(1000)) == 300
+    assert len(one.queued()) == 300
+
+
+def test_a_task_that_is_completed_while_lost_ones_are_requeued_stays_completed(four):
+    one, other, observer, _ = four
+    one.flow("a")
+    run = one.start()
+    one.poll()
+    one.rows("select pgmq.purge_queue('f')")
+    other.db.execute("begin")
+    other.complete(run, "a", 1)
+    with meanwhile(one.value, "select pgflow.requeue_lost_tasks('f')") as requeued:
+        until_waiting(observer, one)
+        other.db.execute("commit")
+        assert requeued.result() == 0
+    assert (one.run(run).status, one.queued()) == ("completed", [])

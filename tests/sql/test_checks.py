@@ -52,7 +52,14 @@ def test_every_function_that_looks_into_a_growing_table_does_so_by_its_index(cor
     looks = r"prosrc ~ '(from|join|update) pgflow\.(runs|step_|output_|blob_chunks)'"
     by_index = "coalesce('enable_seqscan=off' = any(proconfig), false)"
     # What an operator asks for now and then may read them all.
-    seldom = {"blob_faults", "blob_references", "old_messages", "prunable", "unused_dictionaries"}
+    seldom = {
+        "blob_faults",
+        "blob_references",
+        "lost_tasks",
+        "old_messages",
+        "prunable",
+        "unused_dictionaries",
+    }
     assert set(functions(core, f"{looks} and not {by_index}")) <= seldom
 
 

@@ -1,7 +1,6 @@
 """claim_tasks(): what a worker of ours calls to get work."""
 
 import pytest
-from psycopg import errors
 
 from .core import WORKER
 
@@ -92,11 +91,6 @@ def test_a_claim_and_its_answer_are_for_the_flows_it_names_only(core):
     core.start()
     claim = core.claim(10, ("g",))
     assert (claim.tasks, claim.next_due) == ([], None)
-
-
-def test_a_claim_without_a_queue_is_an_error(core):
-    with pytest.raises(errors.UndefinedTable):
-        core.claim(10, ("missing",))
 
 
 def test_a_claim_does_not_wait_for_the_disk_and_only_its_own_transaction_does_not(core):

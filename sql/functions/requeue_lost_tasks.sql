@@ -1,0 +1,64 @@
+-- Sends messages for up to qty tasks of a flow that have lost theirs (see lost_tasks()); for how many. Each task waits
+-- as long as it would have: one under way until its time is over, one to be tried again for its delay.
+create or replace function pgflow.requeue_lost_tasks(flow_slug text, qty integer default 1000)
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  runs uuid[];
+  message_ids bigint[];
+  lost record;
+begin
+  if pgflow.lost_queue(flow_slug) <> '{}' then
+    return 0;
+  end if;
+  runs := array(select distinct l.run_id from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, qty) l);
+  perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
+
+  -- Again, since what others settled or requeued before we held the runs is lost no more.
+  select
+    array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+    array_agg(t.task_index) as task_indexes, array_agg(t.wait) as waits,
+    array_agg(jsonb_build_object(
+      'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
+    )) as messages
+  into lost
+  from (
+    select
+      t.flow_slug, t.run_id, t.step_slug, t.task_index,
+      case when t.attempts_count > 0 then
+        greatest(ceil(extract(epoch from coalesce(
+          t.started_at + make_interval(secs => o.timeout + 2),
+          t.queued_at + make_interval(secs => pgflow.calculate_retry_delay(o.base_delay, t.attempts_count))
+        ) - clock_timestamp())), 0)::integer - 2 -- which send_<queue>() adds, as claims do
+      end as wait
+    from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, null, runs) l
+    join pgflow.step_tasks t using (run_id, step_slug, task_index)
+    cross join lateral (
+      select
+        coalesce(s.opt_timeout, f.opt_timeout) as timeout,
+        coalesce(s.opt_base_delay, f.opt_base_delay) as base_delay
+      from pgflow.steps s join pgflow.flows f using (flow_slug)
+      where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+    ) o
+    order by t.queued_at
+  ) t;
+  if lost.run_ids is null then
+    return 0;
+  end if;
+
+  execute format(
+    'select pgflow_queues.%I($1, $2)',
+    'send_' || pgmq.format_table_name(requeue_lost_tasks.flow_slug, 'q')
+  ) into message_ids using lost.waits, lost.messages;
+  update pgflow.step_tasks t set message_id = i.message_id
+  from unnest(lost.run_ids, lost.step_slugs, lost.task_indexes, message_ids)
+    as i (run_id, step_slug, task_index, message_id)
+  where t.run_id = i.run_id and t.step_slug = i.step_slug and t.task_index = i.task_index;
+  perform pgflow.notify_owed(array[requeue_lost_tasks.flow_slug], '{}');
+  return cardinality(message_ids);
+end
+$$;

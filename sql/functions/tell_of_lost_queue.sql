@@ -1,0 +1,17 @@
+-- Says that the queue of a flow is lost, to a worker for its log. It is no error: other flows go on.
+create or replace function pgflow.tell_of_lost_queue(flow_slug text)
+returns void
+language plpgsql
+set search_path = ''
+set client_min_messages = notice
+as $$
+begin
+  if not exists (select from pgflow.flows f where f.flow_slug = tell_of_lost_queue.flow_slug) then
+    raise notice 'there is no flow "%" any more: a worker that starts defines it', flow_slug
+    using errcode = 'undefined_table';
+    return;
+  end if;
+  raise notice 'the queue of flow "%" is lost: its tasks wait until `pgflow-events migrate` makes it again', flow_slug
+  using errcode = 'undefined_table';
+end
+$$;
