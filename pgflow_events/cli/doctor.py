@@ -16,7 +16,8 @@ from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
-from pgflow_events.migrations import check_schema, pgmq_state
+from pgflow_events.migrations import check_schema
+from pgflow_events.pgmq import pgmq_state
 from pgflow_events.rights import missing_grants
 from pgflow_events.session import Fixed
 from pgflow_events.texts import duration, enumeration

@@ -9,11 +9,12 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import migrations
+from pgflow_events import pgmq
 from pgflow_events.connection import Connection
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import MigrationError
-from pgflow_events.migrations import migrate_now, pgmq_state
+from pgflow_events.migrations import migrate_now
+from pgflow_events.pgmq import pgmq_state
 
 from ..conftest import SETTINGS, absent, new_database
 from .test_migrations import query, schemas
@@ -33,8 +34,8 @@ def pgmq_sql() -> str:
     return (Path(package) / "sql/pgmq.sql").read_text()
 
 
-def state(database: str) -> migrations.Pgmq:
-    async def look() -> migrations.Pgmq:
+def state(database: str) -> pgmq.Pgmq:
+    async def look() -> pgmq.Pgmq:
         async with await Connection.connect(database) as connection:
             return await pgmq_state(connection)
 
@@ -87,7 +88,7 @@ def test_a_pgmq_that_is_too_old_is_refused_by_a_message_that_says_what_to_do(emp
 def test_without_an_extension_and_without_the_package_the_message_names_the_package(
     empty_database, monkeypatch
 ):
-    monkeypatch.setattr(migrations, "find_spec", lambda name: None)
+    monkeypatch.setattr(pgmq, "find_spec", lambda name: None)
     with pytest.raises(MigrationError, match=r"pip install 'pgflow-events\[embedded\]'"):
         migrate_now(empty_database)
     assert schemas(empty_database) == set()
