@@ -39,6 +39,7 @@ from psycopg.waiting import Wait
 from pgflow_events import session
 from pgflow_events.blocks import Cursor, Pipeline, ServerCursor, Transaction
 from pgflow_events.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
+from pgflow_events.embedded import known
 from pgflow_events.forks import keep_from_children
 from pgflow_events.misuse import need_trio
 from pgflow_events.prepared import PreparedStatements
@@ -191,6 +192,18 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @classmethod
     async def _open(cls, params: ConnDict) -> Self:
+        if not (server := known(params.get("host"))):
+            return await cls._open_one_of(params)
+        try:
+            return await cls._open_one_of(params | server.place)
+        except psycopg.OperationalError:
+            # In a thread, as this waits for the server.
+            if not await trio.to_thread.run_sync(server.start_again, abandon_on_cancel=True):
+                raise
+        return await cls._open_one_of(params | server.place)
+
+    @classmethod
+    async def _open_one_of(cls, params: ConnDict) -> Self:
         timeout, failures = timeout_from_conninfo(params), list[psycopg.Error]()
         hosts = (libpq_environment() | params).get("host", "")
         with time_limit(timeout, errors.ConnectionTimeout(f"looking up {hosts!r} takes too long")):

@@ -10,6 +10,15 @@ GARBLED = (
     " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
 )
 
+# What stands for "not given" where libpq does not accept the empty text.
+OWN = {
+    "connect_timeout": "10",
+    "passfile": "/nonexistent",  # empty means ~/.pgpass
+    "sslcertmode": "allow",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+}
+
 
 def is_garbled(conninfo: str) -> bool:
     """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
@@ -18,8 +27,13 @@ def is_garbled(conninfo: str) -> bool:
     except psycopg.ProgrammingError:
         return True
     # With "/" or "@" in a password, a part of it passes for the port or the host.
-    port, host = str(params.get("port", "")), str(params.get("host", ""))
-    return bool(set(port) - set("0123456789,")) or "@" in host[1:]
+    port, hosts = str(params.get("port", "")), str(params.get("host", "")).split(",")
+    return bool(set(port) - set("0123456789,")) or any(map(has_password, hosts))
+
+
+def has_password(host: str) -> bool:
+    """Whether a part of a password passes for the host; a folder may well have an @ in its name."""
+    return "@" in host[1:] and not host.startswith("/")
 
 
 def libpq_environment() -> ConnDict:
@@ -41,3 +55,17 @@ def unresolved(hosts: object, attempts: list[ConnDict]) -> list[str]:
     """Name those of *hosts*, separated by commas, that none of the attempts to connect is for."""
     tried = {str(attempt.get("host")) for attempt in attempts}
     return [host for host in str(hosts).split(",") if "," in str(hosts) and host not in tried]
+
+
+def own_parameters() -> ConnDict:
+    """All parameters that libpq would take from the environment or a file, as it has them without.
+
+    Left out are the name of a service, which libpq looks up even if it is empty, and the name of
+    the application, which does no harm.
+    """
+    known = {o.keyword.decode(): o.compiled or b"" for o in pq.Conninfo.get_defaults() if o.envvar}
+    return {
+        keyword: OWN.get(keyword, compiled.decode())
+        for keyword, compiled in known.items()
+        if keyword not in {"service", "servicefile", "application_name"}
+    }

@@ -1,26 +1,24 @@
 """PostgreSQL's programs: where they are, and whom they run as."""
 
-import ctypes
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
+from pgflow_events import keeper
 from pgflow_events.errors import EmbeddedError
+from pgflow_events.keeper import ENVIRONMENT, end_with_parent
 
 if sys.platform != "win32":
     import pwd
 
 PROGRAMS = ("postgres", "initdb")
-PR_SET_PDEATHSIG = 1
 CACHE = Path("/var/cache/pgflow_events")
 
 
@@ -78,52 +76,49 @@ class Programs:
         self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
 
     def run(self, program: str, *arguments: str, lock: int | None = None) -> str:
-        """Run a program to its end and return its output; EmbeddedError if it failed."""
-        with self.spawn(program, *arguments, stdout=subprocess.PIPE, lock=lock) as child:
+        """Run a program to its end and return its output; EmbeddedError if it failed.
+
+        It ends with the thread that called this; `lock` is handed down to it.
+        """
+        root = os.geteuid() == 0
+        with subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
+            [self.binaries / program, *arguments],
+            cwd="/",
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            pass_fds=() if lock is None else (lock,),
+            start_new_session=True,  # Ctrl-C is for us
+            user=self.account.pw_uid if root else None,
+            group=self.account.pw_gid if root else None,
+            extra_groups=[] if root else None,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
+        ) as child:
             output, _ = child.communicate()
         if child.returncode:
             user = self.account.pw_name
             raise EmbeddedError(f"{self.binaries / program} failed for user {user}:\n{output}")
         return output
 
-    def spawn(
-        self, program: str, *arguments: str, stdout: IO[str] | int, lock: int | None
-    ) -> subprocess.Popen[str]:
-        """Start a program that ends with this process; `lock` is handed down to it."""
-        root = os.geteuid() == 0
-        return subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
-            [self.binaries / program, *arguments],
+    def keep(
+        self, *server: str, users: Path, lock: int, log: int, patience: float, litter: str
+    ) -> None:
+        """Start a server that runs until nobody uses it: see :mod:`pgflow_events.keeper`."""
+        account = f"{self.account.pw_uid}:{self.account.pw_gid}" if not os.geteuid() else ""
+        program = str(self.binaries / server[0])
+        command = [str(users), str(lock), str(patience), account, litter, program, *server[1:]]
+        subprocess.run(  # noqa: S603 - no shell, and programs we chose
+            [sys.executable, "-I", "-S", keeper.__file__, *command],
             cwd="/",
-            # Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's
-            # postgres would tell systemd that our service is ready.
-            env={"PATH": os.defpath, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            pass_fds=() if lock is None else (lock,),
-            start_new_session=True,  # Ctrl-C is for us, who stop the server when we are done
-            user=self.account.pw_uid if root else None,
-            group=self.account.pw_gid if root else None,
-            extra_groups=[] if root else None,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            start_new_session=True,  # Ctrl-C is for us, and so is the end of our terminal
+            check=True,
         )
-
-
-def end_with_parent() -> Callable[[], None] | None:
-    """Have the kernel stop the child when its parent ends, however it ends."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def before_exec() -> None:  # after a fork: nothing here may import or take a lock
-        # The interpreter's own handler would swallow what comes before the exec.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
 
 
 def user_of(uid: int) -> "pwd.struct_passwd":

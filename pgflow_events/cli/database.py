@@ -35,20 +35,25 @@ listen_dsn_option = click.option(
 
 
 @contextmanager
-def database(dsn: str | None) -> Iterator[str]:
+def database(dsn: str | None, listen_dsn: str | None = None) -> Iterator[str]:
     """The DSN of the database, which is there while the block runs.
 
-    The embedded one is started here, outside of trio and in the main thread, and migrated.
+    The embedded one is started here, outside of trio, and migrated.
 
     Raises:
-        SettingsError: The DSN cannot be understood.
+        SettingsError: The DSN cannot be understood, or it is said where to LISTEN and not where
+            the database is.
     """
     if (dsn := dsn_of(dsn)) is not None:
         yield checked(dsn)
         return
+    if listen_dsn:
+        raise SettingsError(
+            "a DSN to listen on is given (--listen-dsn, PGFLOW_LISTEN_DSN or a credential), and"
+            " none of the database: give --dsn or PGFLOW_DSN too"
+        )
     with EmbeddedServer() as server:
-        whose = f" of process {server.pid}" if server.attached else ""
-        click.echo(f"using the embedded PostgreSQL{whose} in {server.folder}", err=True)
+        click.echo(f"using the embedded PostgreSQL in {server.folder}", err=True)
         trio.run(bring_up_to_date, server.conninfo)
         yield server.conninfo
 

@@ -107,7 +107,7 @@ def start(
     """
     options: dict[str, Any] = {"keys": key_ring(keys), "objects": object_store(objects)}
     options["listen_dsn"] = checked(listen_dsn) if listen_dsn else None
-    with database(dsn) as found:
+    with database(dsn, listen_dsn) as found:
         inputs = [input_] * (count or 1)
         runs = trio.run(
             partial(start_runs, found, flow, inputs, wait=wait, patience=patience, **options)

@@ -159,7 +159,7 @@ def worker(
         object_threshold=object_threshold,
     )
     say_where(settings, objects)
-    with database(dsn) as found:
+    with database(dsn, listen_dsn) as found:
         ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
         runs = Worker(loaded, found, settings=settings, **options)
         try:

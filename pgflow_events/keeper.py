@@ -1,0 +1,93 @@
+"""Keeps the embedded PostgreSQL running for as long as somebody uses it.
+
+A program of its own, started by its path; it imports no other module of the package, and so is
+there in 15 ms. It starts the server, and stops it when it gets the lock that each user holds a
+share of: the kernel gives a share back however its process ends.
+
+    python -I -S keeper.py USERS LOCK PATIENCE ACCOUNT LITTER postgres -D ...
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+if sys.platform != "win32":
+    import fcntl
+
+PR_SET_PDEATHSIG = 1
+WAYS = [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL]
+# Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres would
+# tell systemd that our service is ready.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """Have the kernel stop the child when its parent ends, however it ends."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def before_exec() -> None:  # after a fork: nothing here may import or take a lock
+        # The interpreter's own handler would swallow what comes before the exec.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return before_exec
+
+
+def main(users: str, lock: str, patience: str, account: str, litter: str, *command: str) -> None:
+    """Run the server until nobody uses it.
+
+    Args:
+        users: The file of which each user holds a shared lock.
+        lock: The descriptor that all of the server's processes hold.
+        patience: Seconds for each way of stopping the server.
+        account: The number of the user and of the group that the server runs as, with a colon
+            between them; or nothing, to run as we do.
+        litter: A folder to remove at the end, or nothing.
+        *command: The server.
+    """
+    if os.fork():
+        os._exit(0)  # who started us need not wait for our end
+    user, group = map(int, account.split(":")) if account else (None, None)
+    server = subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
+        command,
+        cwd="/",
+        env=ENVIRONMENT,
+        pass_fds=(int(lock),),
+        start_new_session=True,
+        user=user,
+        group=group,
+        extra_groups=None if user is None else [],
+        preexec_fn=end_with_parent(),  # noqa: PLW1509 - there is one thread so far
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.send_signal(signal.SIGINT))
+    threading.Thread(
+        target=stop_when_unused, args=(server, users, float(patience)), daemon=True
+    ).start()
+    server.wait()
+    if litter:
+        shutil.rmtree(litter, ignore_errors=True)
+
+
+def stop_when_unused(server: "subprocess.Popen[bytes]", users: str, patience: float) -> None:
+    """Stop the server once nobody uses it; who comes meanwhile waits until we have ended."""
+    fcntl.flock(os.open(users, os.O_RDONLY), fcntl.LOCK_EX)
+    for number in WAYS:
+        server.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(patience)
+            return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,170 @@
+"""The folder of an embedded PostgreSQL: who uses it, who starts a server in it, what it says."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from pgflow_events.errors import EmbeddedError
+
+if sys.platform != "win32":
+    import fcntl
+    import pwd
+
+HALF_MADE = ".initdb-"
+SOCKET = ".s.PGSQL.5432"
+SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
+ENTRIES = ("pid", "data", "started", "port", "sockets", "addresses", "memory", "state")
+
+
+class ServerFolder:
+    """What an embedded server is made of.
+
+    ``data`` is the cluster, and mostly the place of the socket; ``server.log`` what the server
+    says, and ``server.log.1`` what the one before said. Two locks, which the kernel frees when
+    their holders end:
+
+    - that of the folder itself is held by all processes of the server, and by who starts one;
+    - a share of ``users`` is held by each process that uses the server.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if "\n" in str(path):
+            raise EmbeddedError(f"{str(path)!r} has a line break, which PostgreSQL cannot bear")
+        self.path = path
+        self.data = path / "data"
+        self.log = path / "server.log"
+        self.users = path / "users"
+
+    def open_users(self) -> int:
+        """A descriptor of the file that users lock."""
+        return os.open(self.users, os.O_RDONLY | os.O_CREAT, 0o600)
+
+    def is_free(self) -> bool:
+        """Whether no process of a server is left."""
+        lock = os.open(self.path, os.O_RDONLY)
+        try:
+            return takes(lock, "whole")
+        finally:
+            os.close(lock)
+
+    def await_end(self) -> None:
+        """Wait until the server has ended, unless it is used."""
+        patience = time.monotonic() + 5
+        while not self.is_free():
+            with opened(self.open_users()) as users:
+                if takes(users, "whole"):
+                    if time.monotonic() > patience:
+                        return  # there is no keeper that would take it
+                elif takes(users, "share"):
+                    return
+            time.sleep(0.005)
+
+    def clear_remains(self) -> None:
+        """Remove what was left by a server, or an initdb, that was killed."""
+        for half_made in self.path.glob(f"{HALF_MADE}*"):
+            shutil.rmtree(half_made)
+        for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
+            (self.data / name).unlink(missing_ok=True)
+
+    def in_use(self) -> str:
+        """The beginning of an error."""
+        return f"{self.path} is in use by pid {self.pid_file().get('pid', 'unknown')}"
+
+    def pid_file(self) -> dict[str, str]:
+        """What the server wrote down; nothing, if there is no file."""
+        with suppress(FileNotFoundError):
+            lines = os.fsdecode((self.data / "postmaster.pid").read_bytes()).split("\n")
+            entries = dict(zip(ENTRIES, lines, strict=False))
+            return entries | {"state": entries.get("state", "").strip()}
+        return {}
+
+    def end_of_log(self) -> str:
+        """The last lines that the server wrote."""
+        with suppress(FileNotFoundError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        return "(no log)"
+
+    def new_log(self) -> int:
+        """A descriptor of an empty log; the one before is kept."""
+        with suppress(FileNotFoundError):
+            self.log.replace(self.path / "server.log.1")
+        # It quotes statements, and root's folder may be passed through.
+        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def socket_place(self, account: "pwd.struct_passwd") -> tuple[Path, bool]:
+        """Where a socket can be, and whether that is a folder in which a new one is to be made."""
+        if fits(self.data):
+            return self.data, False
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
+        for parent in (runtime, tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mode 0700 in it
+            place = Path(parent)
+            if (
+                os.access(parent, os.W_OK)
+                and fits(place / "pgflow-12345678")
+                and (os.geteuid() or not closed_parent(place / "socket", account))
+            ):
+                return place, True
+        raise EmbeddedError(f"no folder for the socket of {self.path}: set TMPDIR to a short path")
+
+
+@contextmanager
+def opened(descriptor: int) -> Iterator[int]:
+    """Close a descriptor after the block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def takes(descriptor: int, part: Literal["whole", "share"]) -> bool:
+    """Lock what is open, unless another has it; a share turns into the whole, and back."""
+    with suppress(BlockingIOError):
+        kind = fcntl.LOCK_EX if part == "whole" else fcntl.LOCK_SH
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def fits(folder: Path) -> bool:
+    """Whether a DSN can name a socket in this folder."""
+    path = os.fsencode(folder / SOCKET)
+    # libpq takes a comma for the end of a host, and psycopg tells it everything in UTF-8.
+    return (
+        len(path) <= SOCKET_PATH_LIMIT
+        and b"," not in path
+        and path == str(folder / SOCKET).encode(errors="replace")
+    )
+
+
+def closed_parent(path: Path, account: "pwd.struct_passwd") -> Path | None:
+    """The first folder on the way to `path` that an account may not enter, by its mode."""
+    for parent in reversed(path.parents):
+        found = parent.stat()
+        mine = found.st_mode & 0o001
+        if found.st_uid == account.pw_uid:
+            mine = found.st_mode & 0o100
+        elif found.st_gid == account.pw_gid:
+            mine = found.st_mode & 0o010
+        if not mine:
+            return parent
+    return None
+
+
+def default_folder(version: int) -> Path:
+    """Where the server lives unless that is said."""
+    if chosen := os.environ.get("PGFLOW_PG_FOLDER"):
+        return Path(chosen)
+    given = os.environ.get("XDG_DATA_HOME", "")
+    if not os.geteuid():
+        base = Path("/var/lib")  # root's home is closed to the account the server runs as
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Application Support"
+    else:
+        base = Path(given) if given.startswith("/") else Path.home() / ".local/share"
+    return base / "pgflow_events" / f"postgres-{version}"
