@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tempfile
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import Client, Flow, Worker, connect
+from pgflow_events import Client, EmbeddedServer, Flow, Worker, connect
 from pgflow_events.migrations import migrate_now
 
 from .own_server import OwnServer, own_server
@@ -69,3 +71,23 @@ def dsn(server_of_ours: OwnServer) -> str:
     dsn = make_conninfo(server_of_ours.conninfo, dbname="flows")
     migrate_now(dsn)
     return dsn
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    """A folder that every account can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="pgflow-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def fresh(base: Path) -> Path:
+    return base / uuid.uuid4().hex
+
+
+@pytest.fixture(scope="module")
+def made(base: Path) -> Path:
+    """A server's folder, made once; each test leaves its server stopped."""
+    with EmbeddedServer(base / "made"):
+        return base / "made"

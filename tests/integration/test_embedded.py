@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import select
 import shutil
 import signal
 import stat
@@ -10,10 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,24 +16,26 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import embedded, programs
+from pgflow_events import programs
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 from pgflow_events.programs import find_binaries
 from pgflow_events.server_folder import default_folder
 
-ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not ROOT, reason="root can become somebody else")
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has PDEATHSIG and /proc")
+from .embedding import (
+    ROOT,
+    RUN_A_SERVER,
+    await_end,
+    eventually,
+    modes,
+    needs_linux,
+    needs_root,
+    owner_of,
+    query,
+    run_as,
+    server_pid,
+)
 
-RUN_A_SERVER = """
-import sys
-from pathlib import Path
-from pgflow_events.embedded import EmbeddedServer
-with EmbeddedServer(Path(sys.argv[1])) as server:
-    print(server.pid, server.attached, flush=True)
-    sys.stdin.read()
-"""
 RUN_IN_THE_DEFAULT_FOLDER = """
 import psycopg
 from pgflow_events.embedded import EmbeddedServer
@@ -46,89 +43,6 @@ with EmbeddedServer() as server, psycopg.connect(server.conninfo) as connection:
     print(connection.info.user, server.folder)
 """
 CONNECT = "import psycopg, sys; psycopg.connect(sys.argv[1])"
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[Path]:
-    """A folder that every account can reach, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="pgflow-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@pytest.fixture
-def fresh(base: Path) -> Path:
-    return base / uuid.uuid4().hex
-
-
-@pytest.fixture(scope="module")
-def made(base: Path) -> Path:
-    """A server's folder, made once; each test leaves its server stopped."""
-    with EmbeddedServer(base / "made"):
-        return base / "made"
-
-
-def query(server: EmbeddedServer, text: str) -> object:
-    with psycopg.connect(server.conninfo, autocommit=True) as connection:
-        cursor = connection.execute(text)
-        return cursor.fetchone()[0] if cursor.description else None
-
-
-def eventually(check: Callable[[], bool], patience: float = 30) -> None:
-    deadline = time.monotonic() + patience
-    while not check():
-        assert time.monotonic() < deadline, "waited in vain"
-        select.select([], [], [], 0.002)
-
-
-def await_end(pid: int) -> None:
-    """Wait for the end of a process that need not be a child."""
-    with suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        assert select.select([descriptor], [], [], 30)[0], f"{pid} is still running"
-        os.close(descriptor)
-
-
-def modes(path: Path) -> dict[Path, int]:
-    return {parent: stat.S_IMODE(parent.stat().st_mode) for parent in path.parents}
-
-
-@contextmanager
-def owner_of(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs a server in the folder until its standard input ends."""
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", RUN_A_SERVER, str(folder)]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        yield process
-
-
-def server_pid(owner: subprocess.Popen[str]) -> int:
-    pid, attached = owner.stdout.readline().split()
-    assert attached == "False"
-    return int(pid)
-
-
-def run_as(user: int, program: str, *arguments: str, **environment: str) -> str:
-    """Run a program as somebody else, who needs a Python that is open to all."""
-    site = Path(psycopg.__file__).parents[1]
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(embedded.__file__).parents[1]), str(site)]
-    )
-    version = "python{}.{}".format(*sys.version_info)
-    for python in (sys.executable, shutil.which(version, path=os.defpath)):
-        with suppress(PermissionError, TypeError):
-            return subprocess.run(
-                [python, "-c", program, *arguments],
-                user=user,
-                group=user,
-                extra_groups=[],
-                cwd="/",
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-    pytest.skip(f"user {user} can run no {version} here")
 
 
 def test_a_first_start_makes_a_cluster_with_a_database_for_its_user_only(fresh):
