@@ -18,7 +18,6 @@ from pathlib import Path
 from signal import SIGQUIT
 from subprocess import CalledProcessError
 from typing import Literal, Self
-from weakref import WeakSet, WeakValueDictionary
 
 import psycopg
 from psycopg.abc import ConnDict
@@ -44,9 +43,8 @@ INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-i
 
 FAULTS = (OSError, RuntimeError, CalledProcessError, psycopg.Error)
 
-_made: WeakSet["EmbeddedServer"] = WeakSet()
-_known: WeakValueDictionary[str, "EmbeddedServer"] = WeakValueDictionary()
-"""By each place of a socket that was handed out in this process."""
+_entered: list["EmbeddedServer"] = []
+"""Those that this process uses."""
 
 
 class EmbeddedServer(SyncOnly):
@@ -104,8 +102,8 @@ class EmbeddedServer(SyncOnly):
         self._patience = patience
         self._share: int | None = None
         self._refusal = ""
+        self._places: set[str] = set()
         self._turn = threading.Lock()
-        _made.add(self)
 
     def __enter__(self) -> Self:
         self.start()
@@ -207,7 +205,9 @@ class EmbeddedServer(SyncOnly):
                 self._launch(lock)
         if not self.attached:
             self._wait_until(self._has_started, deadline)
-        _known[self._sockets] = self
+        self._places.add(self._sockets)
+        if self not in _entered:
+            _entered.append(self)
 
     def _attaches(self) -> bool:
         self.attached = self._is_ready()
@@ -306,6 +306,8 @@ class EmbeddedServer(SyncOnly):
         if self._share is None:
             return
         share, self._share = self._share, None
+        if self in _entered:
+            _entered.remove(self)
         with opened(share):
             is_last = takes(share, "whole")
             if is_last and mode == "immediate":
@@ -341,12 +343,12 @@ class EmbeddedServer(SyncOnly):
 
 def known(host: object) -> EmbeddedServer | None:
     """The server, used by this process, of which a DSN has named this host."""
-    return _known.get(str(host))
+    return next((server for server in [*_entered] if host in server._places), None)  # noqa: SLF001 - of this module
 
 
 def _after_fork() -> None:
-    for server in _made:
-        server._let_go()  # noqa: SLF001 - of this module
+    while _entered:
+        _entered.pop()._let_go()  # noqa: SLF001 - of this module
 
 
 if hasattr(os, "register_at_fork"):
