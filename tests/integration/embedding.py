@@ -92,8 +92,3 @@ def run_as(user: int, program: str, *arguments: str, **environment: str) -> str:
                 check=True,
             ).stdout
     pytest.skip(f"user {user} can run no {version} here")
-
-
-def keeper_of(postmaster: int) -> int:
-    """The process that keeps a server running."""
-    return int(Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()[1])

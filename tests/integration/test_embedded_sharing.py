@@ -17,7 +17,8 @@ from pgflow_events.connection import Connection
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 
-from .embedding import await_end, keeper_of, needs_linux, owner_of, query, server_pid
+from .embedding import await_end, needs_linux, owner_of, query, server_pid
+from .postmasters import keeper_of
 
 pytestmark = needs_linux  # it is /proc that tells of them
 
