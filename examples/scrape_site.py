@@ -16,8 +16,7 @@ from urllib.request import urlopen
 
 import trio
 
-from pgflow_events import Context, EmbeddedServer, Flow, Worker, connect
-from pgflow_events.migrations import migrate_now
+from pgflow_events import Context, EmbeddedServer, Flow, Worker, connect, migrate_now
 from pgflow_events.pool import Pool
 from pgflow_events.settings import dsn_from_environment
 

@@ -27,6 +27,7 @@ from pgflow_events.errors import (
     UnknownStep,
 )
 from pgflow_events.flow import Context, Flow, Node, Step
+from pgflow_events.migrations import migrate_now
 from pgflow_events.runs import Run
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import TaskEvent, log_task
@@ -61,4 +62,5 @@ __all__ = [
     "Worker",
     "connect",
     "log_task",
+    "migrate_now",
 ]

@@ -147,7 +147,22 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
 
 
 def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
-    """Call :func:`migrate` on a connection of its own, outside of trio."""
+    """Bring the database at a DSN to this release: what ``pgflow-events migrate`` does.
+
+    Blocks until it is done, and calls ``trio.run()``: call it before yours. Where the database is
+    at this release already, it changes nothing.
+
+    Args:
+        conninfo: The DSN of who owns the schema, or shall own it.
+        roles: Whether to make the three roles of few rights too.
+
+    Returns:
+        The paths of the migrations that were applied.
+
+    Raises:
+        MigrationError: See :func:`migrate`.
+        psycopg.OperationalError: The database cannot be reached.
+    """
 
     async def run() -> list[str]:
         async with await Connection.connect(conninfo) as connection:

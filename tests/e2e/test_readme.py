@@ -1,5 +1,6 @@
-"""What the README tells a user to do, done."""
+"""What the README and the page on the embedded PostgreSQL tell a user to do, done."""
 
+import json
 import re
 import shlex
 import sqlite3
@@ -12,6 +13,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from ..integration.conftest import base
+
+__all__ = ["base"]  # a fixture
 
 ROOT = Path(__file__).parents[2]
 PAGE = "<title>Example</title>" + "<p>good, good and bad</p>" * 100_000
@@ -84,3 +89,57 @@ def test_the_commands_run_the_example(address, environment, tmp_path):
     with closing(sqlite3.connect(tmp_path / "websites.db")) as db:
         saved = db.execute("select url, summary, round(mood, 4) from websites").fetchall()
     assert saved == [(address, "Example", round(100_000 / len(PAGE), 4))]
+
+
+def blocks(page: str) -> list[str]:
+    """The Python that a page shows, in its order."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def program(code: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a program prints that a user has pasted into a file."""
+    file = folder / "pasted.py"
+    file.write_text(code)
+    return subprocess.run(
+        [sys.executable, "-W", "error", file],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        check=True,
+    ).stdout
+
+
+@pytest.fixture
+def without_database(environment, base) -> dict[str, str]:
+    """An environment in which the embedded PostgreSQL is used, in a folder of the test's own."""
+    del environment["PGFLOW_DSN"]
+    return environment | {"PGFLOW_PG_FOLDER": str(base / "jane@corp")}
+
+
+def test_the_program_of_the_readme_appended_to_its_flow_runs_as_it_is_printed(
+    address, without_database, tmp_path
+):
+    flow, _, client = blocks("README.md")
+    code = (flow + client).replace("https://example.com", address)
+    assert program(code, tmp_path, without_database) == "Example\n"
+
+
+def test_the_program_of_the_embedded_page_runs_as_it_is_printed(without_database, tmp_path):
+    (code,) = blocks("docs/embedded.md")
+    assert program(code, tmp_path, without_database) == "hello world\n"
+
+
+def test_the_flow_of_large_values_in_the_readme_runs_as_it_is_printed(worker, cli, tmp_path):
+    _, code, _ = blocks("README.md")
+    (tmp_path / "pasted.py").write_text(code)
+    (tmp_path / "large.txt").write_text("small letters")
+    process = worker(str(tmp_path / "pasted.py"))
+    started = cli("start", "copies", json.dumps(str(tmp_path / "large.txt")), "--wait", "--json")
+    run_id = json.loads(started.stdout)["run_id"]
+    cli("blob", "export", run_id, str(tmp_path / "exported"))
+    (exported,) = (tmp_path / "exported").glob("upper*")
+    assert exported.read_bytes() == b"SMALL LETTERS"
+    process.terminate()
+    process.communicate(timeout=30)
