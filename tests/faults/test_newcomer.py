@@ -1,4 +1,4 @@
-"""A machine on which nothing of ours was ever installed, and a user who pastes what the README says."""
+"""A machine on which nothing of ours was installed, and a user who pastes the README into a shell."""
 
 import os
 import re
