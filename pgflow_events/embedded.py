@@ -7,40 +7,36 @@ program that runs the server until the last of its users has ended, however it e
 import logging
 import math
 import os
-import shutil
+import re
+import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from signal import SIGQUIT
 from subprocess import CalledProcessError
 from typing import Literal, Self
 
 import psycopg
 from psycopg.abc import ConnDict
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import PGconn, Ping
+from psycopg.pq import Ping
 
+from pgflow_events.cluster import Cluster
 from pgflow_events.dsn import own_parameters
 from pgflow_events.errors import EmbeddedError
 from pgflow_events.misuse import SyncOnly
 from pgflow_events.programs import Programs, find_binaries, make_folder, user_of
-from pgflow_events.server_folder import (
-    HALF_MADE,
-    ServerFolder,
-    closed_parent,
-    default_folder,
-    opened,
-    takes,
-)
+from pgflow_events.server_folder import ServerFolder, default_folder, opened, takes
 
 log = logging.getLogger("pgflow_events.embedded")
 
-INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-instructions"
 
+# PGTZ, PGDATESTYLE, PGGEQO or PGSERVICE, which libpq heeds whatever a DSN says.
+BLAMED_ON_US = re.compile(
+    "invalid value for parameter|parameter .* requires a|definition of service|service file"
+)
 FAULTS = (OSError, RuntimeError, CalledProcessError, psycopg.Error)
 
 _entered: list["EmbeddedServer"] = []
@@ -118,8 +114,14 @@ class EmbeddedServer(SyncOnly):
 
         It names all that libpq would else take from its environment variables and ``~/.pgpass``.
         """
-        user = user_of(os.geteuid()).pw_name
-        own: ConnDict = {"host": self._sockets, "port": 5432, "user": user, "dbname": "pgflow"}
+        own: ConnDict = {
+            "host": self._sockets,
+            "port": 5432,
+            "user": user_of(os.geteuid()).pw_name,
+            "dbname": "pgflow",
+            # In /tmp, another user could put a server in the place of one that has ended.
+            "requirepeer": self._programs.account.pw_name,
+        }
         return make_conninfo("", **(own_parameters() | own))
 
     @property
@@ -165,7 +167,7 @@ class EmbeddedServer(SyncOnly):
         with self._turn:
             if self._share is None:
                 return False
-            if self._ping() != Ping.OK:
+            if self._cluster.ping() != Ping.OK:
                 log.warning("the embedded PostgreSQL in %s has ended: starting it", self.folder)
                 try:
                     self._serve(time.monotonic() + self._patience)
@@ -180,34 +182,26 @@ class EmbeddedServer(SyncOnly):
         self.folder = Path(self._given_folder or default_folder(self.version)).resolve()
         self._place = ServerFolder(self.folder)
         make_folder(self.folder)
+        self._cluster = Cluster(self._place, self._programs)
         if self._place.data.exists():
-            self._adopt_data()
-
-    def _adopt_data(self) -> None:
-        data = self._place.data
-        self._programs.account = user_of(data.stat().st_uid)
-        made_by = int((data / "PG_VERSION").read_text())
-        if made_by != self.version:
-            raise EmbeddedError(
-                f"{data} was made by PostgreSQL {made_by}, "
-                f"but {self._programs.binaries} is PostgreSQL {self.version}"
-            )
+            self._cluster.adopt()
 
     def _serve(self, deadline: float) -> None:
-        share = self._share = self._share or self._place.open_users()
+        if self._share is None:
+            self._share = self._place.open_users()
+            _entered.append(self)
+        share = self._share
         self._wait_until(lambda: takes(share, "share"), deadline)  # a server is being stopped
         with opened(os.open(self.folder, os.O_RDONLY)) as lock:
             self._wait_until(lambda: self._attaches() or takes(lock, "whole"), deadline)
             if not self.attached:
-                self._clear_remains()
+                self._cluster.clear_remains()
                 if not self._place.data.exists():
-                    self._initdb(lock)
-                self._launch(lock)
+                    self._cluster.create(lock)
+                self._cluster.launch(lock, self._settings, self._patience)
         if not self.attached:
             self._wait_until(self._has_started, deadline)
         self._places.add(self._sockets)
-        if self not in _entered:
-            _entered.append(self)
 
     def _attaches(self) -> bool:
         self.attached = self._is_ready()
@@ -217,7 +211,8 @@ class EmbeddedServer(SyncOnly):
         if self._is_ready():
             return True
         if self._place.is_free():
-            raise EmbeddedError(f"PostgreSQL did not start:\n{self._place.end_of_log()}")
+            closed, said = self._cluster.what_is_closed(), self._place.end_of_log()
+            raise EmbeddedError(f"{closed}PostgreSQL did not start:\n{said}")
         return False
 
     def _is_ready(self) -> bool:
@@ -227,74 +222,14 @@ class EmbeddedServer(SyncOnly):
         self.pid, self._sockets = int(entries["pid"]), entries["sockets"]
         return self._connects()
 
-    def _clear_remains(self) -> None:
-        # The lock is ours: what is here was left by a killed server, even where its pid is a
-        # zombie's or another program's by now, for which PostgreSQL would refuse to start.
-        if self._ping() in (Ping.OK, Ping.REJECT):
-            raise EmbeddedError(f"{self._place.in_use()}, a server that was started by hand")
-        self._place.clear_remains()
-
-    def _ping(self) -> Ping:
-        entries = self._place.pid_file()
-        where = {"host": entries.get("sockets", "/nowhere"), "port": entries.get("port", 5432)}
-        address = make_conninfo("", **(own_parameters() | where | {"connect_timeout": 2}))
-        return Ping(PGconn.ping(address.encode()))
-
-    def _initdb(self, lock: int) -> None:
-        new = self._new_folder(HALF_MADE, self.folder)
-        try:
-            user = user_of(os.geteuid()).pw_name
-            options = [f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split()]
-            self._programs.run("initdb", *options, lock=lock)
-            new.rename(self._place.data)
-            os.fsync(lock)  # lest a power cut bring back the name that is cleared away
-        except EmbeddedError as error:
-            raise EmbeddedError(f"{self._what_is_closed()}{error}") from None
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-
-    def _what_is_closed(self) -> str:
-        account = self._programs.account
-        if os.geteuid() or not (closed := closed_parent(self._place.data, account)):
-            return ""
-        return (
-            f"PostgreSQL does not run as root, and the user {account.pw_name}, as which it runs"
-            f" here, may not enter {closed}: choose a folder that others can reach, or"
-            f" `chmod o+x {closed}`.\n"
-        )
-
-    def _launch(self, lock: int) -> None:
-        sockets, litter = self._place.data, ""
-        place, is_short = self._place.socket_place(self._programs.account)
-        if is_short:
-            sockets = self._new_folder("pgflow-", place)
-            litter = str(sockets)
-        self._sockets = str(sockets)
-        settings = {
-            **self._settings,
-            "port": "5432",
-            "listen_addresses": "",
-            "unix_socket_directories": '"' + self._sockets.replace('"', '""') + '"',
-        }
-        options = [f"-c{name}={value}" for name, value in settings.items()]
-        with opened(self._place.new_log()) as output:
-            self._programs.keep(
-                "postgres",
-                f"-D{self._place.data}",
-                *options,
-                users=self._place.users,
-                lock=lock,
-                log=output,
-                patience=self._patience,
-                litter=litter,
-            )
-
     def _connects(self) -> bool:
         timeout = math.ceil(self._patience)
         try:
             psycopg.connect(self.conninfo, connect_timeout=timeout).close()
         except psycopg.OperationalError as error:
             self._refusal = str(error)
+            if BLAMED_ON_US.search(self._refusal):
+                raise
         else:
             return True
         admin = make_conninfo(self.conninfo, dbname="postgres", connect_timeout=timeout)
@@ -306,13 +241,12 @@ class EmbeddedServer(SyncOnly):
         if self._share is None:
             return
         share, self._share = self._share, None
-        if self in _entered:
-            _entered.remove(self)
+        _entered.remove(self)
         with opened(share):
             is_last = takes(share, "whole")
             if is_last and mode == "immediate":
                 with suppress(KeyError, ProcessLookupError):
-                    os.kill(int(self._place.pid_file()["pid"]), SIGQUIT)
+                    os.kill(int(self._place.pid_file()["pid"]), signal.SIGQUIT)
             is_used = not is_last and takes(share, "share")
         if not is_used:
             with suppress(FileNotFoundError):
@@ -326,12 +260,6 @@ class EmbeddedServer(SyncOnly):
                     f"{self._refusal}\n{self._place.end_of_log()}"
                 )
             time.sleep(0.005)
-
-    def _new_folder(self, prefix: str, parent: Path) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        if not os.geteuid():
-            os.chown(folder, self._programs.account.pw_uid, self._programs.account.pw_gid)
-        return folder
 
     def _let_go(self) -> None:
         """In a child that was forked: the share is its parent's."""

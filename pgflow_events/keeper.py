@@ -21,7 +21,6 @@ if sys.platform != "win32":
     import fcntl
 
 PR_SET_PDEATHSIG = 1
-WAYS = [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL]
 # Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres would
 # tell systemd that our service is ready.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
@@ -82,7 +81,7 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
 def stop_when_unused(server: "subprocess.Popen[bytes]", users: str, patience: float) -> None:
     """Stop the server once nobody uses it; who comes meanwhile waits until we have ended."""
     fcntl.flock(os.open(users, os.O_RDONLY), fcntl.LOCK_EX)
-    for number in WAYS:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             server.wait(patience)

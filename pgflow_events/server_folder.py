@@ -97,10 +97,10 @@ class ServerFolder:
         # It quotes statements, and root's folder may be passed through.
         return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
-    def socket_place(self, account: "pwd.struct_passwd") -> tuple[Path, bool]:
-        """Where a socket can be, and whether that is a folder in which a new one is to be made."""
+    def socket_place(self, account: "pwd.struct_passwd") -> Path:
+        """Where a socket can be: ``data``, or else a folder in which one is to be made for it."""
         if fits(self.data):
-            return self.data, False
+            return self.data
         runtime = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
         for parent in (runtime, tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mode 0700 in it
             place = Path(parent)
@@ -109,7 +109,7 @@ class ServerFolder:
                 and fits(place / "pgflow-12345678")
                 and (os.geteuid() or not closed_parent(place / "socket", account))
             ):
-                return place, True
+                return place
         raise EmbeddedError(f"no folder for the socket of {self.path}: set TMPDIR to a short path")
 
 

@@ -328,7 +328,7 @@ def test_without_any_dsn_two_processes_share_an_embedded_server(somebody):
                 [*program, "start", "pages", "--wait"], **somebody, **pipes, check=True
             )
             assert json.loads(answer.stdout) == {"check": {"title": "<p>long"}}
-            assert answer.stderr.startswith("using the embedded PostgreSQL of process ")
+            assert answer.stderr.startswith(said)
             assert end(worker, signal.SIGTERM)[0] == 0
         finally:
             worker.kill()

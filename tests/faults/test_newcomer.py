@@ -1,4 +1,4 @@
-"""A machine on which nothing of ours was installed, and a user who pastes the README into a shell."""
+"""A machine that has nothing of ours, and a user who pastes the README into its shell."""
 
 import os
 import re

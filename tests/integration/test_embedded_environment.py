@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from psycopg import pq
 
 from pgflow_events import EmbeddedServer, Flow, Worker, connect
 from pgflow_events.cli import commands
+from pgflow_events.errors import EmbeddedError
 from pgflow_events.migrations import migrate_now
 from pgflow_events.settings import LIBPQ_VARIABLES, dsn_from_environment
 
@@ -144,6 +146,21 @@ def test_a_variable_that_names_another_server_is_heeded_by_commands_alone(
     with EmbeddedServer(made, patience=PATIENCE) as server:
         assert server.pid == running.pid
         trio.run(a_run_is_completed, server.conninfo)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PGTZ", "theirs"), ("PGDATESTYLE", "theirs"), ("PGGEQO", "theirs"), ("PGSERVICE", "theirs")],
+)
+def test_what_libpq_heeds_whatever_a_dsn_says_is_named_at_once(
+    running, made, environment, variable, value
+):
+    environment.setenv("PGSERVICEFILE", "/nonexistent/theirs")
+    environment.setenv(variable, value)
+    began = time.monotonic()
+    with pytest.raises(EmbeddedError, match="theirs|geqo"):
+        EmbeddedServer(made).start()
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_all_of_them_together_change_nothing(fresh, environment):
