@@ -10,9 +10,10 @@ GARBLED = (
     " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
 )
 
-# What stands for "not given" where libpq does not accept the empty text.
+# What stands for "not given" where the empty text does not.
 OWN = {
     "connect_timeout": "10",
+    "options": " ",  # our connections would take PGOPTIONS in the place of an empty one
     "passfile": "/nonexistent",  # empty means ~/.pgpass
     "sslcertmode": "allow",
     "min_protocol_version": "3.0",

@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import set_json_loads
 from pytest_trio import plugin
 
+from pgflow_events.dsn import own_parameters
 from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.migrations import migrate_now
 
@@ -116,6 +117,14 @@ def any_server(request: pytest.FixtureRequest) -> EmbeddedServer | GivenServer:
     return request.getfixturevalue(request.param)
 
 
+def plain(conninfo: str) -> str:
+    """The DSN as a user would write it, without what an embedded server says about everything."""
+    usual = {name: str(value) for name, value in own_parameters().items()}
+    given = {k: v for k, v in conninfo_to_dict(conninfo).items() if usual.get(k) != v}
+    given.pop("requirepeer", None)
+    return make_conninfo("", **given)
+
+
 @contextmanager
 def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
     """A database on that server, dropped afterwards; yields its conninfo."""
@@ -124,7 +133,7 @@ def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
     with psycopg.connect(conninfo, autocommit=True) as admin:
         admin.execute(create.format(Identifier(name), Identifier(template)))
     try:
-        yield make_conninfo(conninfo, dbname=name)
+        yield make_conninfo(plain(conninfo), dbname=name)
     finally:
         with psycopg.connect(conninfo, autocommit=True) as admin:
             admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))

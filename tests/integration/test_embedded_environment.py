@@ -158,7 +158,7 @@ def test_what_libpq_heeds_whatever_a_dsn_says_is_named_at_once(
     environment.setenv("PGSERVICEFILE", "/nonexistent/theirs")
     environment.setenv(variable, value)
     began = time.monotonic()
-    with pytest.raises(EmbeddedError, match="theirs|geqo"):
+    with pytest.raises(EmbeddedError, match=r"theirs|geqo"):
         EmbeddedServer(made).start()
     assert time.monotonic() - began < PATIENCE
 
