@@ -172,7 +172,9 @@ class EmbeddedServer(SyncOnly):
                 try:
                     self._serve(time.monotonic() + self._patience)
                 except (EmbeddedError, *FAULTS) as error:
-                    raise psycopg.OperationalError(str(error)) from error
+                    said = str(error).partition("\n")[0].rstrip(":")
+                    text = f"{said}: see {self._place.log}"
+                    raise psycopg.OperationalError(text) from error
             return True
 
     def _prepare(self) -> None:
