@@ -59,6 +59,7 @@ HOSTILE = {
 # What libpq, the server, its programs and the system take from the environment besides.
 OTHERS = {
     "PGDATA": "/nonexistent/theirs",
+    "PGDATESTYLE": "SQL, DMY",
     "PGGEQO": "off",
     "PGLOCALEDIR": "/nonexistent/theirs",
     "PGSYSCONFDIR": "/nonexistent/theirs",
