@@ -4,25 +4,38 @@ Everything happens in one transaction under an advisory lock, so that several pr
 migrate at once and a failure leaves the database as it was.
 """
 
-import hashlib
 import logging
-import re
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import psycopg
 import trio
+from psycopg.sql import SQL, Literal
 
+from pgflow_events.catalog import Thing, missing, relations, routines
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
+from pgflow_events.losses import requeue_lost_tasks
 from pgflow_events.pgmq import install_pgmq
 from pgflow_events.rights import missing_grants
+from pgflow_events.sql_files import Release, SqlFile, needed_by, sql_files, this_release
+from pgflow_events.strangers import (
+    refuse_another_pgmq,
+    refuse_foreign_queues,
+    refuse_foreign_roles,
+    refuse_foreign_schema,
+    refuse_lost_record,
+)
 from pgflow_events.texts import counted
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
 LOCK = 7_032_116_204_071_391_102
 TRIES = 5
+
+# The schema is not there, or that of another program.
+UNRECORDED = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+)
 
 log = logging.getLogger("pgflow_events.migrations")
 
@@ -54,42 +67,31 @@ WITHOUT_TEMPORARY = {
     )
 }
 
+# It may have no such columns yet.
+RECORDED = """
+select path, checksum, to_jsonb(f) ->> 'release', to_jsonb(f) ->> 'version'
+from pgflow.schema_files f
+"""
+
+RECORD_RELEASE = """
+update pgflow.schema_files set release = {0}, version = {1}
+where (release, version) is distinct from ({0}, {1})
+"""
+
 # Of a flow that is being defined just now, too.
 WRITE_QUEUE_FUNCTIONS = """
+do $$ begin
+  if to_regnamespace('pgflow_queues') is null then -- it is lost
+    create schema pgflow_queues;
+  end if;
+end $$;
 lock table pgflow.flows in share mode;
 select pgflow.restore_queue(f.flow_slug) from pgflow.flows f
 """
 
-@dataclass(frozen=True, slots=True)
-class SqlFile:
-    """A file of the folder ``sql``."""
-
-    path: str
-    text: str
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the text, in hexadecimal digits."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-
-def sql_folder() -> Path:
-    """The folder of the SQL files, in a wheel or in a checkout."""
-    packaged = Path(__file__).parent / "sql"
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "sql"
-
-
-def sql_files(kind: str) -> list[SqlFile]:
-    """The files of such a folder (``migrations``, ``functions``, ...), in order of their names."""
-    folder = sql_folder()
-    return [
-        SqlFile(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
-        for path in sorted((folder / kind).glob("*.sql"))
-    ]
-
 
 async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
-    """Bring the database to this release.
+    """Bring the database to this release, and back what queues have lost.
 
     Args:
         connection: One of who owns the schema, or shall own it.
@@ -107,12 +109,16 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
     left = TRIES
     while True:
         try:
-            return await migrate_once(connection, roles=roles)
+            new = await migrate_once(connection, roles=roles)
+            break
         except psycopg.errors.DeadlockDetected:
             # Workers take the same tables in another order: by now they have got them.
             if not (left := left - 1):
                 raise
             log.warning("workers were in the way: trying again")
+    for slug, count in (await requeue_lost_tasks(connection)).items():
+        log.warning("flow %s: sent the lost messages of %s again", slug, counted(count, "task"))
+    return new
 
 
 async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
@@ -125,10 +131,15 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         # Whoever waits for a table blocks all who come after: rather fail, and be run again.
         await connection.execute("set local lock_timeout = '10s'")
         await connection.execute(KEEP_TABLESPACE)
+        await refuse_foreign_schema(connection)
         await connection.execute(BOOKKEEPING)
         recorded = await applied(connection)
         files = sql_files("migrations")
         refuse_strangers(files, recorded)
+        await refuse_lost_record(connection, recorded)
+        await refuse_lost_tables(connection, recorded)
+        await refuse_foreign_queues(connection, recorded)
+        await refuse_another_pgmq(connection)
         await refuse_foreign_pgmq(connection, roles=False)
         await install_pgmq(connection)
         # Functions call each other, in any order.
@@ -140,9 +151,12 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
             await connection.execute(file.text.encode())
             await record(connection, file)
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
+        if roles and not has_roles(recorded):
+            await refuse_foreign_roles(connection)
         if roles or has_roles(recorded):
             await make_roles(connection)
             await refuse_foreign_pgmq(connection, roles=True)
+        await record_release(connection)
     return [file.path for file in new]
 
 
@@ -171,6 +185,24 @@ def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
     return trio.run(run)
 
 
+async def find_missing(connection: Connection) -> list[Thing]:
+    """What this release makes in a database, and is not there or not as it should be."""
+    kinds = ["functions", "triggers"]
+    if has_roles(await applied(connection)):
+        kinds.append("roles")
+    texts = [file.text for kind in kinds for file in sql_files(kind)]
+    made = relations(file.text for file in sql_files("migrations"))
+    return await missing(connection, [*made, *routines(texts)])
+
+
+async def refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
+    """Raise if tables are lost: what migrations made once they do not make again."""
+    texts = [file.text for file in sql_files("migrations") if file.path in recorded]
+    tables = [thing for thing in relations(texts) if thing.kind == "relation"]
+    if lost := await missing(connection, tables):
+        raise MigrationError("; ".join(map(str, lost)))
+
+
 async def check_schema(connection: Connection) -> None:
     """Raise unless the database was migrated by this very release.
 
@@ -181,7 +213,7 @@ async def check_schema(connection: Connection) -> None:
     await refuse_encoding(connection)
     try:
         recorded = await applied(connection)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+    except UNRECORDED:
         recorded = {}
     if not recorded:
         raise MigrationError("the database was never migrated: run `pgflow-events migrate`")
@@ -210,9 +242,21 @@ async def refuse_encoding(connection: Connection) -> None:
 
 
 async def applied(connection: Connection) -> dict[str, str]:
-    """The checksums of the applied files by path."""
-    cursor = await connection.execute("select path, checksum from pgflow.schema_files")
-    return dict(await cursor.fetchall())
+    """The checksums of the applied files by path.
+
+    Raises:
+        DatabaseTooNew: A newer release applied them.
+    """
+    cursor = await connection.execute(RECORDED)
+    rows = await cursor.fetchall()
+    releases = [Release(int(number), version) for *_, number, version in rows if number]
+    newest = max(releases, key=lambda release: release.number, default=None)
+    if newest and newest.number > (ours := this_release()).number:
+        raise DatabaseTooNew(
+            f"the database was migrated by a newer release ({newest}; this is {ours}): upgrade this"
+            " package"
+        )
+    return {path: checksum for path, checksum, *_ in rows}
 
 
 def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
@@ -224,7 +268,7 @@ def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
     if newer:
         raise DatabaseTooNew(
             f"the database was migrated by a newer release ({newer[0]} is unknown to"
-            f" pgflow-events {version('pgflow-events')}): upgrade this package"
+            f" pgflow-events {this_release().version}): upgrade this package"
         )
     for file in files:
         if recorded.get(file.path, file.checksum) != file.checksum:
@@ -233,8 +277,8 @@ def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
 
 async def apply_migration(connection: Connection, file: SqlFile) -> None:
     """Run a migration, after the functions it needs for its tables."""
-    for needed in re.findall(r"^-- needs (\S+)$", file.text, re.MULTILINE):
-        await connection.execute((sql_folder() / needed).read_bytes())
+    for needed in needed_by(file):
+        await connection.execute(needed.text.encode())
     text = file.text
     for temporary, table in WITHOUT_TEMPORARY.get(file.path, ()):
         text = text.replace(temporary, table)
@@ -259,6 +303,14 @@ async def make_roles(connection: Connection) -> None:
                 " pgflow_observer`, and the owner of the schemas pgflow and pgmq run this again"
             ) from error
         await record(connection, file)
+
+
+async def record_release(connection: Connection) -> None:
+    """Note that this release wrote all there is."""
+    ours = this_release()
+    await connection.execute(
+        SQL(RECORD_RELEASE).format(Literal(ours.number), Literal(ours.version))
+    )
 
 
 async def record(connection: Connection, file: SqlFile) -> None:

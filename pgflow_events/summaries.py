@@ -223,19 +223,26 @@ QUEUE_DEPTH = """
 select
   {slug}, count(*), count(*) filter (where vt <= clock_timestamp()),
   extract(epoch from clock_timestamp() - min(vt) filter (where vt <= clock_timestamp()))::float8
-from pgmq.{queue}
+from pgmq.{queue} where {condition}
 """
 
 
 async def queue_depths(connection: Connection) -> list[QueueDepth]:
     """The depths of all flows' queues, by slug."""
     cursor = await connection.execute(
-        "select flow_slug, pgmq.format_table_name(flow_slug, 'q') from pgflow.flows order by 1"
+        """
+        select f.flow_slug, q.queue, pgflow.task_messages() from pgflow.flows f
+        cross join lateral (select pgmq.format_table_name(f.flow_slug, 'q') as queue) q
+        where to_regclass(format('pgmq.%I', q.queue)) is not null -- or it is lost
+        order by 1
+        """
     )
     # A table's name is no parameter.
     depths = [
-        SQL(QUEUE_DEPTH).format(slug=Literal(slug), queue=Identifier(queue))
-        for slug, queue in await cursor.fetchall()
+        SQL(QUEUE_DEPTH).format(
+            slug=Literal(slug), queue=Identifier(queue), condition=SQL(condition)
+        )
+        for slug, queue, condition in await cursor.fetchall()
     ]
     if not depths:
         return []

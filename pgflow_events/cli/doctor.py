@@ -14,6 +14,7 @@ from pgflow_events import queries, summaries
 from pgflow_events.cli.command import Command, json_option, print_json, reason
 from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
+from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
 from pgflow_events.connection import Connection
 from pgflow_events.listener import Listener
 from pgflow_events.migrations import check_schema
@@ -137,9 +138,9 @@ async def pgmq(connection: Connection) -> Verdicts:
 
 
 async def schema(connection: Connection) -> Verdicts:
-    """Whether the schema is the one of this release."""
+    """Whether the schema is the one of this release, and whole."""
     await check_schema(connection)
-    return [("ok", "at this release")]
+    return await schema_losses(connection) or [("ok", "at this release")]
 
 
 async def settings(connection: Connection) -> Verdicts:
@@ -199,9 +200,10 @@ async def transactions(connection: Connection) -> Verdicts:
 
 
 async def queues(connection: Connection) -> Verdicts:
-    """Whether tasks are waiting for a worker."""
+    """Whether the queues of all flows are whole, and tasks are waiting for a worker."""
+    losses = await queue_losses(connection)
     depths = await summaries.queue_depths(connection)
-    return [depth_verdict(depth) for depth in depths] or [("ok", "no flow is defined")]
+    return [*losses, *map(depth_verdict, depths)] or [("ok", "no flow is defined")]
 
 
 def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:

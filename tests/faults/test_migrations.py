@@ -8,7 +8,8 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import Worker, migrations
+from pgflow_events import Worker
+from pgflow_events import sql_files as files
 from pgflow_events.errors import DatabaseTooNew
 from pgflow_events.migrations import migrate_now
 
@@ -28,7 +29,7 @@ alter table pgflow.output_blobs add column weight integer;
 def newer(tmp_path):
     """The SQL of a release to come."""
     folder = tmp_path / "sql"
-    shutil.copytree(migrations.sql_folder(), folder)
+    shutil.copytree(files.sql_folder(), folder)
     (folder / "migrations" / "9999_weights.sql").write_text(NEXT)
     for function in (folder / "functions").glob("*.sql"):
         function.write_text(function.read_text().replace("\nas $$\n", "\nas $$\n-- newer\n"))
@@ -64,7 +65,7 @@ async def test_workers_go_on_while_a_newer_release_migrates_and_none_starts_afte
     async def trouble() -> None:
         await load.reach(60)
         with monkeypatch.context() as patch:
-            patch.setattr(migrations, "sql_folder", lambda: newer)
+            patch.setattr(files, "sql_folder", lambda: newer)
             assert await trio.to_thread.run_sync(migrate_now, database) != []
 
     await load.complete(client, database, trouble)
@@ -79,7 +80,7 @@ async def test_workers_go_on_while_a_newer_release_migrates_and_none_starts_afte
 async def test_a_migration_that_a_worker_is_in_the_way_of_is_made_again(
     database, newer, monkeypatch, nursery
 ):
-    monkeypatch.setattr(migrations, "sql_folder", lambda: newer)
+    monkeypatch.setattr(files, "sql_folder", lambda: newer)
     # The server looks for deadlocks once, when the first of them has waited for so long.
     hasty = make_conninfo(database, options="-c deadlock_timeout=2s")
     with psycopg.connect(database) as worker:

@@ -16,13 +16,16 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from pgflow_events import Flow, Worker, connect, migrations
+from pgflow_events import sql_files as files
 from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
-from pgflow_events.migrations import check_schema, migrate_now, sql_files
+from pgflow_events.migrations import check_schema, migrate_now
+from pgflow_events.sql_files import sql_files
 
 from ..conftest import new_database
 
 PATHS = [file.path for file in sql_files("migrations")]
+SQL_OF_OURS = files.sql_folder()
 TABLES = "select count(*) from pg_class where relnamespace = 'pgflow'::regnamespace"
 
 
@@ -49,8 +52,8 @@ async def check(database):
 def folder(tmp_path, monkeypatch):
     """A copy of the SQL files that a test may change."""
     copy = tmp_path / "sql"
-    shutil.copytree(migrations.sql_folder(), copy)
-    monkeypatch.setattr(migrations, "sql_folder", lambda: copy)
+    shutil.copytree(files.sql_folder(), copy)
+    monkeypatch.setattr(files, "sql_folder", lambda: copy)
     return copy
 
 
@@ -101,11 +104,29 @@ def test_a_flow_whose_queue_has_no_functions_gets_them(database):
     assert task.step_slug == "a"
 
 
-def test_a_flow_whose_queue_was_dropped_is_no_hindrance(database):
+def test_a_queue_that_was_dropped_comes_back_with_the_messages_of_its_tasks(database, caplog):
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    query(database, "select pgflow.start_flow('f', '1')")
+    query(database, "select pgmq.drop_queue('f')")
+    assert migrate_now(database) == []
+    assert "flow f: sent the lost messages of 1 task again" in caplog.text
+    (task,) = query(database, "select step_slug from pgflow.poll_for_tasks('f', 1, 1, 0)")
+    assert task.step_slug == "a"
+
+
+def test_a_queue_of_another_application_is_no_hindrance(database):
     query(database, "select pgflow.create_flow('f'), pgmq.drop_queue('f')")
+    query(database, "select pgmq.create('f'), pgmq.send('f', '{}')")
     migrate_now(database)
-    query(database, "select pgflow.create_flow('f')")
-    assert query(database, "select count(*) as n from pgmq.q_f")[0].n == 0
+    assert query(database, "select msg_id, read_ct from pgmq.q_f") == [(1, 0)]
+
+
+def test_a_lost_schema_of_queue_functions_comes_back(database):
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    query(database, "drop schema pgflow_queues cascade")
+    migrate_now(database)
+    query(database, "select pgflow.start_flow('f', '1')")
+    assert len(query(database, "select pgflow.poll_for_tasks('f', 1, 1, 0)")) == 1
 
 
 def test_a_function_that_was_edited_is_recorded_anew(database, folder):
@@ -176,6 +197,108 @@ def test_a_database_of_a_newer_release_is_refused_and_not_touched(database):
     assert query(database, "select to_regproc('pgflow.start_flow') as f")[0].f is None
 
 
+# Which release it was
+
+
+@pytest.fixture
+def newer(folder, database):
+    """A database that a later release has migrated, one that brought a function only."""
+    number, digest = (folder / "RELEASE").read_text().split()
+    append(folder / "functions/channel.sql", "-- a later release\n")
+    (folder / "RELEASE").write_text(f"{int(number) + 1} {digest}\n")
+    migrate_now(database)
+    shutil.rmtree(folder)
+    shutil.copytree(SQL_OF_OURS, folder)
+    return database
+
+
+TOO_NEW = r"by a newer release \(pgflow-events .*, SQL \d+; this is .*\): upgrade this package"
+OWN = "select checksum from pgflow.schema_files where path = 'functions/channel.sql'"
+
+
+def test_a_release_that_brought_functions_only_is_not_undone_by_an_older_one(newer):
+    before = query(newer, OWN)
+    with pytest.raises(DatabaseTooNew, match=TOO_NEW):
+        migrate_now(newer)
+    assert query(newer, OWN) == before
+
+
+async def test_a_worker_of_an_older_release_asks_to_be_upgraded_and_for_no_migration(newer):
+    with pytest.raises(DatabaseTooNew, match=TOO_NEW) as refused:
+        await check(newer)
+    assert "migrate`" not in str(refused.value)
+
+
+def test_what_a_release_wrote_says_which_it_was(database):
+    (written,) = query(database, "select distinct release, version from pgflow.schema_files")
+    ours = files.this_release()
+    assert written == (ours.number, ours.version)
+
+
+def test_the_same_release_may_be_edited_and_migrated_again(database, folder):
+    append(folder / "functions/channel.sql", "-- edited\n")
+    assert migrate_now(database) == []
+
+
+# What migration 0011 finds
+
+BEFORE_0011 = """
+alter table pgflow.schema_files drop column release, drop column version;
+delete from pgflow.schema_files where path >= 'migrations/0011' and path < 'migrations/9';
+do $$
+declare
+  name text;
+begin
+  for name in
+    select relname from pg_class where relnamespace = 'pgmq'::regnamespace and relkind = 'r'
+  loop
+    execute format('comment on table pgmq.%I is null', name);
+  end loop;
+end $$;
+"""
+ADOPTED = "select pgmq.create('emails'); select pgmq.send('emails', '{}')"
+DEFINED = "select pgflow.create_flow('emails'); select pgflow.add_step('emails', 'a')"
+MARK = "select pgflow.foreign_queue('emails') as tables"
+
+
+def before_0011(database, *statements):
+    """Bring a database back to the release before, which took any queue that was there."""
+    query(database, "alter function pgflow.refuse_foreign_queue rename to refused")
+    query(
+        database,
+        "create function pgflow.refuse_foreign_queue(text) returns void language sql as ''",
+    )
+    for statement in statements:
+        query(database, statement)
+    query(database, "drop function pgflow.refuse_foreign_queue")
+    query(database, BEFORE_0011)
+
+
+def test_a_queue_that_a_flow_had_made_is_its_own_even_if_others_sent_to_it(database):
+    made = f"begin; {DEFINED}; commit"
+    before_0011(database, made, "select pgmq.send('emails', '{}')")
+    assert migrate_now(database) == [path for path in PATHS if path >= "migrations/0011"]
+    assert query(database, MARK) == [([],)]
+    query(database, "select pgflow.create_flow('emails')")
+
+
+def test_a_queue_with_nothing_but_tasks_in_it_is_its_flows(database):
+    alone = "select pgmq.create('emails')"
+    before_0011(database, alone, DEFINED, "select pgflow.start_flow('emails', '1')")
+    migrate_now(database)
+    assert query(database, MARK) == [([],)]
+
+
+@pytest.mark.parametrize("taken", ["select 1", "select pgmq.archive('emails', 1)"])
+def test_a_queue_that_a_flow_took_from_another_application_is_given_back(database, taken):
+    before_0011(database, ADOPTED, DEFINED, taken)
+    migrate_now(database)
+    assert query(database, MARK) == [(["q_emails", "a_emails"],)]
+    with pytest.raises(psycopg.errors.DuplicateTable, match="to another application"):
+        query(database, "select pgflow.create_flow('emails')")
+    query(database, "select pgflow.adopt_queue('emails'), pgflow.create_flow('emails')")
+
+
 # What migration 0005 finds
 
 OLD_FLOW = """
@@ -217,20 +340,27 @@ def old_run(connection, run_id):
         )
 
 
+async def nothing_lost(connection):
+    return {}
+
+
 @pytest.fixture
 def old_database(any_server, monkeypatch, tmp_path):
     """A database as the release before left it: its tables, and blobs in them."""
     old = tmp_path / "old"
-    shutil.copytree(migrations.sql_folder(), old)
-    for path in [*old.glob("triggers/*.sql"), *old.glob("migrations/000[5-9]*.sql")]:
+    shutil.copytree(files.sql_folder(), old)
+    newer = [path for path in old.glob("migrations/*.sql") if path.name >= "0005"]
+    for path in [*old.glob("triggers/*.sql"), *newer]:
         path.unlink()
     for path in old.glob("functions/*.sql"):
         if path.stem not in {"new_id", "is_valid_slug"}:
             path.unlink()
     with new_database(any_server.conninfo) as conninfo:
         with monkeypatch.context() as patched:
-            patched.setattr(migrations, "sql_folder", lambda: old)
+            patched.setattr(files, "sql_folder", lambda: old)
             patched.setattr(migrations, "WRITE_QUEUE_FUNCTIONS", "select")
+            patched.setattr(migrations, "RECORD_RELEASE", "select")
+            patched.setattr(migrations, "requeue_lost_tasks", nothing_lost)
             migrate_now(conninfo)
         with psycopg.connect(conninfo, row_factory=namedtuple_row) as connection:
             connection.execute(OLD_FLOW)

@@ -53,11 +53,9 @@ def test_what_another_application_made_is_refused_and_left_alone(core, made, cal
         core.rows("select pgflow.define_flow(%s)", Jsonb(DEFINITION))
         core.rows("select pgmq.drop_queue('emails')")
     core.db.execute(made)
-    with pytest.raises(errors.DuplicateTable) as refused, core.db.transaction():
-        if call == "create_flow":
-            core.rows("select pgflow.create_flow('emails')")
-        else:
-            core.rows("select pgflow.define_flow(%s)", Jsonb(DEFINITION))
+    argument = "emails" if call == "create_flow" else Jsonb(DEFINITION)
+    with pytest.raises(errors.DuplicateTable) as refused:
+        core.rows(f"select pgflow.{call.split()[0]}(%s)", argument)
     said = str(refused.value)
     assert 'the flow "emails" cannot use pgmq.' in said
     assert "to another application" in said

@@ -17,7 +17,7 @@ LOSE = {
     "messages that were deleted": "select pgmq.delete('f', msg_id) from pgmq.q_f",
     "messages that were archived": "select pgmq.archive('f', msg_id) from pgmq.q_f",
 }
-TOLD = "the queue of flow \"f\" is lost: its tasks wait until `pgflow-events migrate` makes it again"
+TOLD = 'the queue of flow "f" is lost: its tasks wait until `pgflow-events migrate` makes it again'
 
 
 def lost(core):
@@ -32,7 +32,9 @@ def outcomes(claim, **outcome):
 def told(core):
     """What the server says meanwhile."""
     said = []
-    core.db.add_notice_handler(lambda notice: said.append((notice.sqlstate, notice.message_primary)))
+    core.db.add_notice_handler(
+        lambda notice: said.append((notice.sqlstate, notice.message_primary))
+    )
     return said
 
 
@@ -56,9 +58,7 @@ def test_a_flow_that_was_deleted_keeps_no_other_from_its_tasks(core):
     run = core.start()
     said = told(core)
     assert [task.run_id for task in core.claim(10, ("gone", "f")).tasks] == [run]
-    assert said == [
-        ("42P01", 'there is no flow "gone" any more: a worker that starts defines it')
-    ]
+    assert said == [("42P01", 'there is no flow "gone" any more: a worker that starts defines it')]
 
 
 @pytest.mark.parametrize("drop", [DROP, "drop table pgmq.q_f", "drop table pgmq.a_f"])
@@ -115,7 +115,11 @@ def test_all_runs_complete_afterwards_whatever_is_lost(core, loss):
         core.settle(*outcomes(claim))
     waiting, running, retried = core.start(), core.start(), core.start()
     core.claim(3)
-    core.rows("select pgflow.release_tasks(array[%s::uuid], '{a}', '{0}', '{1}', %s)", waiting, core.worker)
+    core.rows(
+        "select pgflow.release_tasks(array[%s::uuid], '{a}', '{0}', '{1}', %s)",
+        waiting,
+        core.worker,
+    )
     core.fail(retried, "a")
     core.db.execute(loss)
     core.rows(RESTORE)

@@ -1,0 +1,92 @@
+"""What flows have lost of their queues, whom queues belong to, and how messages come back."""
+
+from dataclasses import dataclass
+
+from psycopg.rows import class_row, scalar_row
+from psycopg.sql import SQL, Identifier, Literal
+
+from pgflow_events.connection import Connection
+
+BATCH = 10_000  # tasks to be locked and written at once
+
+QUEUES = """
+select
+  f.flow_slug, pgflow.lost_queue(f.flow_slug) as lost, pgflow.foreign_queue(f.flow_slug) as others,
+  array(
+    select n.name
+    from unnest(array['send_', 'archive_', 'lock_', 'hide_', 'look_']) as w (what)
+    cross join lateral (select w.what || q.queue as name) n
+    where not exists (
+      select from pg_proc p
+      where p.pronamespace = to_regnamespace('pgflow_queues') and p.proname = n.name
+    )
+  ) as functions,
+  case
+    when pgflow.lost_queue(f.flow_slug) = '{}' then coalesce(pgflow.reuses_ids(f.flow_slug), false)
+    else false
+  end as reuses_ids,
+  (select count(*) from pgflow.lost_tasks(f.flow_slug)) as lost_tasks
+from pgflow.flows f
+cross join lateral (select pgmq.format_table_name(f.flow_slug, 'q') as queue) q
+order by 1
+"""
+
+STRANGE = "select {slug}, count(*) from pgmq.{queue} where ({condition}) is not true"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is wrong with the queue of a flow."""
+
+    flow_slug: str
+    lost: list[str]
+    """Tables that are not there."""
+    others: list[str]
+    """Tables that another application made."""
+    functions: list[str]
+    """Functions of ``pgflow_queues`` that are not there."""
+    reuses_ids: bool
+    """Whether new messages get the ids of archived ones."""
+    lost_tasks: int
+    """Tasks that wait or run and have no message."""
+
+
+async def find_queues(connection: Connection) -> list[Queue]:
+    """The queues of all flows, by slug."""
+    cursor = connection.cursor(row_factory=class_row(Queue))
+    await cursor.execute(QUEUES)
+    return await cursor.fetchall()
+
+
+async def count_strange_messages(connection: Connection) -> dict[str, int]:
+    """How many messages in the queues of flows no flow has sent; only flows with some."""
+    cursor = await connection.execute(
+        """
+        select f.flow_slug, pgmq.format_table_name(f.flow_slug, 'q'), pgflow.task_messages()
+        from pgflow.flows f where not 'q' = any(array(
+          select left(l, 1) from unnest(pgflow.lost_queue(f.flow_slug)) l
+        ))
+        """
+    )
+    counts = [
+        SQL(STRANGE).format(slug=Literal(slug), queue=Identifier(queue), condition=SQL(condition))
+        for slug, queue, condition in await cursor.fetchall()
+    ]
+    if not counts:
+        return {}
+    await cursor.execute(SQL(" union all ").join(counts))
+    return {slug: count for slug, count in await cursor.fetchall() if count}
+
+
+async def requeue_lost_tasks(connection: Connection) -> dict[str, int]:
+    """Send messages for the tasks that have lost theirs; how many they were, by flow."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select flow_slug from pgflow.flows order by 1")
+    sent: dict[str, int] = {}
+    for slug in await cursor.fetchall():
+        last = BATCH
+        while last == BATCH:
+            await cursor.execute("select pgflow.requeue_lost_tasks(%s, %s)", [slug, BATCH])
+            last = await cursor.fetchone() or 0
+            sent[slug] = sent.get(slug, 0) + last
+    return {slug: count for slug, count in sent.items() if count}
