@@ -26,6 +26,7 @@ from pgflow_events.liveness import Liveness
 from pgflow_events.malloc import map_large_blocks
 from pgflow_events.migrations import check_schema
 from pgflow_events.misuse import need_trio
+from pgflow_events.notices import Notices
 from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.processes import check_installed
@@ -87,8 +88,9 @@ class Worker:
         self._resources = resources
         self._hooks = hooks
         self._liveness = Liveness(self.id, self._slugs, dsn, self._settings)
+        self._notices = Notices()
         self._pool = Pool(
-            dsn, max_size=self._settings.connections, on_connect=self._liveness.show_life
+            dsn, max_size=self._settings.connections, on_connect=self._introduce_session
         )
         self._calls = Calls(self._pool, self._settings.call_timeout)
         self._blobs = Blobs(
@@ -239,6 +241,10 @@ class Worker:
         self.is_stopping = True
         self._dispatcher.close()
         self._beginning.cancel()
+
+    async def _introduce_session(self, connection: Connection) -> None:
+        connection.add_notice_handler(self._notices.hear)
+        await self._liveness.show_life(connection)
 
     async def _define(self, connection: Connection) -> None:
         await check_schema(connection)

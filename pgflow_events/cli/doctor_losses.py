@@ -36,10 +36,11 @@ def faults(queue: Queue) -> list[str]:
             f" was made for this flow, run `select pgflow.adopt_queue('{queue.flow_slug}')`"
         )
     elif queue.lost:
+        lost = " and ".join(f"pgmq.{name}" for name in queue.lost)
+        tasks = f", with the messages of {counted(queue.lost_tasks, 'task')}"
         said.append(
-            f"{' and '.join(f'pgmq.{name}' for name in queue.lost)} of its queue"
-            f" {'are' if len(queue.lost) > 1 else 'is'} lost, with the messages of"
-            f" {counted(queue.lost_tasks, 'task')}: {MIGRATE}, which brings back both"
+            f"{lost} of its queue {'are' if len(queue.lost) > 1 else 'is'} lost"
+            f"{tasks if queue.lost_tasks else ''}: {MIGRATE}, which brings them back"
         )
     elif queue.lost_tasks:
         said.append(

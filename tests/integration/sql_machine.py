@@ -165,6 +165,7 @@ class Machine(RuleBasedStateMachine):
         assert rows(self.observer, QUEUES) == {
             *((*task.key, task.visible) for task in queued),
             *((slug, *stray) for slug, strays in model.strays.items() for stray in strays.items()),
+            *((slug, message, True) for slug, sent in model.foreign.items() for message in sent),
         }
         assert rows(self.observer, ARCHIVES) == {
             (slug, message) for slug, archived in model.archived.items() for message in archived

@@ -60,6 +60,7 @@ class Task:
     visible: bool = True
     message: int | None = None  # known once it is committed
     worker: UUID | None = None
+    is_under_way: bool = False
     output: Any = None
 
     def __repr__(self) -> str:
@@ -135,12 +136,13 @@ class Settled:
 
 
 class Model:
-    """All runs, and the messages of tasks whose runs were deleted."""
+    """All runs, the messages of tasks whose runs were deleted, and those that no flow sent."""
 
     def __init__(self) -> None:
         self.runs: dict[UUID, Run] = {}
         self.strays: dict[str, dict[int, bool]] = {each.slug: {} for each in SHAPES}
         self.archived: dict[str, set[int]] = {each.slug: set() for each in SHAPES}
+        self.foreign: dict[str, set[int]] = {each.slug: set() for each in SHAPES}
 
     def tasks(self) -> Iterator[Task]:
         for run in self.runs.values():
@@ -196,6 +198,7 @@ class Model:
     def claim(self, tasks: Iterable[Task], worker: UUID | None) -> None:
         for task in tasks:
             task.attempts, task.visible, task.worker = task.attempts + 1, False, worker
+            task.is_under_way = True
 
     def settle(self, outcomes: Sequence[Outcome], qty: int, worker: UUID | None) -> Settled:
         """Settle a set of tasks, no task twice; hand over up to `qty` of what becomes ready."""
@@ -237,6 +240,7 @@ class Model:
             task.status = "failed"
         else:
             task.visible, task.worker = shape.base_delay == 0, None
+            task.is_under_way = False
             return True
         self._archive(task)
         return False
@@ -304,6 +308,12 @@ class Model:
 
     def release(self, task: Task) -> None:
         task.attempts, task.visible, task.worker = task.attempts - 1, True, None
+        task.is_under_way = False
+
+    def requeue(self, task: Task) -> None:
+        """Send its message again, to be claimed when the lost one could have been."""
+        waits = task.is_under_way or task.run.shape.base_delay
+        task.message, task.visible = None, not (task.attempts and waits)
 
     def lapsed(self, slugs: Sequence[str]) -> list[Task]:
         return [task for task in self.tasks() if task.has_lapsed and task.run.shape.slug in slugs]

@@ -222,6 +222,34 @@ class SqlMachine(Machine):
         for task in freed:
             task.visible = True
 
+    @rule(data=st.data())
+    def send(self, data) -> None:
+        """Somebody else sends a message to the queue of a flow."""
+        slug = pick(data, self.shapes).slug
+        message = self.core(data).value("select pgmq.send(%s, '{}')", slug)
+        self.model.foreign[slug].add(message)
+
+    @precondition(lambda self: self.free_tasks())
+    @rule(data=st.data())
+    def lose(self, data) -> None:
+        """Somebody else deletes the message of a task, and the owner has it sent again."""
+        core, task = self.core(data), pick(data, self.free_tasks())
+        slug = task.run.shape.slug
+        core.rows("select pgmq.delete(%s, %s)", slug, task.message)
+        lost = core.rows("select run_id, step_slug from pgflow.lost_tasks(%s)", slug)
+        assert lost == [(task.run.id, task.step)]
+        assert core.value("select pgflow.requeue_lost_tasks(%s)", slug) == 1
+        self.model.requeue(task)
+
+    def free_tasks(self) -> list[Task]:
+        """Tasks that wait or run, and that no open transaction holds."""
+        return [
+            task
+            for run in self.free_runs()
+            for task in run.tasks.values()
+            if task.status == "queued"
+        ]
+
     @precondition(lambda self: any(run.status != "started" for run in self.model.runs.values()))
     @rule(data=st.data(), qty=st.integers(1, 3))
     def prune(self, data, qty: int) -> None:

@@ -1,0 +1,26 @@
+"""What the database tells a worker besides its answers."""
+
+import logging
+from math import inf
+from time import monotonic
+
+from psycopg.errors import Diagnostic, UndefinedTable
+
+AGAIN = 60.0  # seconds until the same is logged again
+
+log = logging.getLogger("pgflow_events.notices")
+
+
+class Notices:
+    """Logs that a queue is lost, which keeps no other flow from its work and is no error."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+
+    def hear(self, notice: Diagnostic) -> None:
+        """Log it, unless that was done within the last minute."""
+        text, now = notice.message_primary or "", monotonic()
+        if notice.sqlstate != UndefinedTable.sqlstate or now < self._logged.get(text, -inf) + AGAIN:
+            return
+        self._logged[text] = now
+        log.warning("%s", text)
