@@ -9,7 +9,14 @@ from pgflow_events.connection import Connection
 
 BATCH = 10_000  # tasks to be locked and written at once
 
-QUEUES = """
+# While a run goes on, at least one of its tasks does.
+STUCK = """
+r.status = 'started' and not exists (
+  select from pgflow.step_tasks t where t.run_id = r.run_id and t.status = 'queued'
+)
+"""
+
+QUEUES = SQL("""
 select
   f.flow_slug, pgflow.lost_queue(f.flow_slug) as lost, pgflow.foreign_queue(f.flow_slug) as others,
   array(
@@ -22,14 +29,17 @@ select
     )
   ) as functions,
   case
-    when pgflow.lost_queue(f.flow_slug) = '{}' then coalesce(pgflow.reuses_ids(f.flow_slug), false)
-    else false
+    when pgflow.lost_queue(f.flow_slug) <> array[]::text[] then false
+    else coalesce(pgflow.reuses_ids(f.flow_slug), false) -- null: this role may not know
   end as reuses_ids,
-  (select count(*) from pgflow.lost_tasks(f.flow_slug)) as lost_tasks
+  (select count(*) from pgflow.lost_tasks(f.flow_slug)) as lost_tasks,
+  (select count(*) from pgflow.runs r where r.flow_slug = f.flow_slug and {stuck}) as stuck_runs
 from pgflow.flows f
 cross join lateral (select pgmq.format_table_name(f.flow_slug, 'q') as queue) q
 order by 1
-"""
+""").format(stuck=SQL(STUCK))
+
+DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
 
 STRANGE = "select {slug}, count(*) from pgmq.{queue} where ({condition}) is not true"
 
@@ -49,6 +59,14 @@ class Queue:
     """Whether new messages get the ids of archived ones."""
     lost_tasks: int
     """Tasks that wait or run and have no message."""
+    stuck_runs: int
+    """Runs that go on and have no task that could."""
+
+    @property
+    def delete_stuck(self) -> str:
+        """The statement that deletes these runs, for people."""
+        slug = Literal(self.flow_slug)
+        return " ".join(SQL(DELETE_STUCK).format(slug=slug, stuck=SQL(STUCK)).as_string().split())
 
 
 async def find_queues(connection: Connection) -> list[Queue]:

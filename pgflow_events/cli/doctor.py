@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_events import queries, summaries
-from pgflow_events.cli.command import Command, json_option, print_json, reason
+from pgflow_events.cli.command import OTHER_SCHEMA, Command, json_option, print_json, reason
 from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
@@ -108,6 +108,9 @@ async def verdicts(check: Check, connection: Connection) -> Verdicts:
     """What a check found, or why it could not be made."""
     try:
         return await check(connection)
+    except OTHER_SCHEMA as error:
+        # The check of the schema says what to do.
+        return [("failed", f"cannot be checked: {error.diag.message_primary}")]
     except Exception as error:
         if text := reason(error):
             return [("failed", text)]

@@ -47,6 +47,11 @@ def faults(queue: Queue) -> list[str]:
             f"the messages of {counted(queue.lost_tasks, 'task')} are lost, so that no worker finds"
             f" these: {MIGRATE}, which sends them again"
         )
+    if queue.stuck_runs:
+        said.append(
+            f"{counted(queue.stuck_runs, 'run')} cannot go on, since a table was emptied by hand:"
+            f" restore a backup, or `{queue.delete_stuck}`"
+        )
     if queue.functions and not queue.lost:
         names = ", ".join(f"pgflow_queues.{name}" for name in queue.functions)
         said.append(f"its queue has lost {names}: {MIGRATE}")

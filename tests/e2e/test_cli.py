@@ -278,6 +278,47 @@ def test_the_doctor_tells_of_tasks_that_wait_and_transactions_that_last(cli, dat
     assert any("idle in transaction, pid" in line and "sleeper" in line for line in lines)
 
 
+def test_the_doctor_finds_what_is_lost_and_the_migration_it_advises_brings_it_back(cli, database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+        connection.execute("select pgflow.start_flows('f', '{1,2,3}')")
+        connection.execute("select pgmq.drop_queue('f')")
+        connection.execute("drop trigger notify_tasks_inserted on pgflow.step_tasks")
+    answer = cli("doctor")
+    assert answer.returncode == 1
+    said = " ".join(answer.stdout.split())
+    assert "✗ queues f: pgmq.q_f and pgmq.a_f of its queue are lost, with the messages of 3" in said
+    assert "✗ schema the trigger notify_tasks_inserted on step_tasks is lost or disabled" in said
+    mended = cli("migrate")
+    assert mended.stderr == "flow f: sent the lost messages of 3 tasks again\n"
+    answer = cli("doctor")
+    assert answer.returncode == 0
+    assert "f: 3 queued, 3 of them to be claimed" in " ".join(answer.stdout.split())
+
+
+def test_what_needs_a_table_that_is_lost_is_not_called_a_matter_of_the_release(cli, database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("select pgflow.create_flow('f')")
+        connection.execute("drop table pgflow.step_tasks cascade")
+    answer = cli("doctor")
+    said = " ".join(answer.stdout.split())
+    assert "✗ schema pgflow.step_tasks is lost: restore it from a backup" in said
+    assert "✗ queues cannot be checked: relation" in said
+    refused = cli("migrate")
+    assert refused.returncode == 1
+    assert "error: pgflow.step_tasks is lost: restore it from a backup" in refused.stderr
+
+
+def test_a_worker_whose_flow_has_the_name_of_anothers_queue_says_what_to_do(cli, database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("select pgmq.create('raw'), pgmq.send('raw', '{}')")
+        refused = cli("worker", FLOWS)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith('error: the flow "raw" cannot use pgmq.q_raw and')
+        assert "Give the flow another slug" in refused.stderr
+        assert connection.execute("select read_ct from pgmq.q_raw").fetchall() == [(0,)]
+
+
 def test_the_doctor_notices_that_notifications_do_not_arrive(cli, database):
     # A LISTEN in another database hears nothing, like one behind a pooler.
     answer = cli("doctor", "--listen-dsn", make_conninfo(database, dbname="postgres"))

@@ -45,11 +45,21 @@ async def mend(database):
 # Workers
 
 
+async def is_idle(database):
+    """Whether no claim is under way: one that has begun to look into a queue needs it."""
+    return not await rows(
+        database,
+        "select from pg_stat_activity where datname = current_database() and state = 'active'"
+        " and pid <> pg_backend_pid()",
+    )
+
+
 async def test_a_worker_whose_flow_has_lost_its_queue_says_so_and_works_for_its_other_flows(
     database, work, client, caplog
 ):
     lost, whole = flow_of("lost"), flow_of("whole")
     await work(lost, whole)
+    await until(lambda: is_idle(database))
     await execute(database, "select pgmq.drop_queue('lost')")
     waiting = await client.start(lost, 1)
     assert await (await client.start(whole, 1)).result() == {"again": 4}
@@ -199,6 +209,25 @@ async def test_the_doctor_finds_what_is_lost_and_what_it_advises_mends_it(two_ta
         complete = "select from pgflow.complete_task(%s, 'a', 0, '1')"
         await rows(two_tasks, complete, task.run_id)
     assert len(await rows(two_tasks, "select from pgflow.runs where status = 'completed'")) == 3
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "truncate pgflow.step_tasks",
+        "delete from pgflow.step_tasks where status = 'queued'",
+        "update pgflow.step_tasks set status = 'cancelled' where status = 'queued'",
+    ],
+)
+async def test_the_doctor_finds_runs_that_cannot_go_on_and_how_to_be_rid_of_them(two_tasks, loss):
+    await execute(two_tasks, loss)
+    ((status, found),) = await doctor(two_tasks)
+    assert status == "failed"
+    assert found.startswith("f: 2 runs cannot go on, since a table was emptied by hand: restore a")
+    (advice,) = re.findall("`(delete .*)`", found)
+    await execute(two_tasks, advice)
+    assert await doctor(two_tasks) == []
+    assert len(await rows(two_tasks, "select from pgflow.runs")) == 1
 
 
 async def test_the_doctor_says_that_a_queue_belongs_to_another_application(two_tasks):
