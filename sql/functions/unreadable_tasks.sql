@@ -21,8 +21,8 @@ declare
   visible_id bigint;
 begin
   for visible_id in execute format(
-    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() order by msg_id limit $2',
-    queue
+    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
+    ' order by msg_id limit $2', queue, pgflow.task_messages()
   ) using pgflow.queue_floor(queue), qty
   loop
     begin
