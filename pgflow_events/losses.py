@@ -15,10 +15,18 @@ r.status = 'started' and not exists (
   select from pgflow.step_tasks t where t.run_id = r.run_id and t.status = 'queued'
 )
 """
+DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
 
-QUEUES = SQL("""
+# To find runs that go on takes a look at all runs: it is done once for all flows.
+ACTIVE = """
+select r.flow_slug, count(*) filter (where {stuck}) as stuck
+from pgflow.runs r where r.status = 'started' group by 1
+"""
+
+QUEUES = """
+with active as materialized ({active})
 select
-  f.flow_slug, pgflow.lost_queue(f.flow_slug) as lost, pgflow.foreign_queue(f.flow_slug) as others,
+  f.flow_slug, q.lost, pgflow.foreign_queue(f.flow_slug) as others,
   array(
     select n.name
     from unnest(array['send_', 'archive_', 'lock_', 'hide_', 'look_']) as w (what)
@@ -29,17 +37,21 @@ select
     )
   ) as functions,
   case
-    when pgflow.lost_queue(f.flow_slug) <> array[]::text[] then false
+    when cardinality(q.lost) > 0 then false
     else coalesce(pgflow.reuses_ids(f.flow_slug), false) -- null: this role may not know
   end as reuses_ids,
-  (select count(*) from pgflow.lost_tasks(f.flow_slug)) as lost_tasks,
-  (select count(*) from pgflow.runs r where r.flow_slug = f.flow_slug and {stuck}) as stuck_runs
+  case
+    when a.flow_slug is null then 0 else (select count(*) from pgflow.lost_tasks(f.flow_slug))
+  end as lost_tasks,
+  coalesce(a.stuck, 0) as stuck_runs
 from pgflow.flows f
-cross join lateral (select pgmq.format_table_name(f.flow_slug, 'q') as queue) q
+left join active a using (flow_slug)
+cross join lateral (
+  select
+    pgmq.format_table_name(f.flow_slug, 'q') as queue, pgflow.lost_queue(f.flow_slug) as lost
+) q
 order by 1
-""").format(stuck=SQL(STUCK))
-
-DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
+"""
 
 STRANGE = "select {slug}, count(*) from pgmq.{queue} where ({condition}) is not true"
 
@@ -72,7 +84,8 @@ class Queue:
 async def find_queues(connection: Connection) -> list[Queue]:
     """The queues of all flows, by slug."""
     cursor = connection.cursor(row_factory=class_row(Queue))
-    await cursor.execute(QUEUES)
+    active = SQL(ACTIVE).format(stuck=SQL(STUCK))
+    await cursor.execute(SQL(QUEUES).format(active=active))
     return await cursor.fetchall()
 
 
@@ -99,7 +112,9 @@ async def count_strange_messages(connection: Connection) -> dict[str, int]:
 async def requeue_lost_tasks(connection: Connection) -> dict[str, int]:
     """Send messages for the tasks that have lost theirs; how many they were, by flow."""
     cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute("select flow_slug from pgflow.flows order by 1")
+    await cursor.execute(
+        "select distinct flow_slug from pgflow.runs where status = 'started' order by 1"
+    )
     sent: dict[str, int] = {}
     for slug in await cursor.fetchall():
         last = BATCH

@@ -105,8 +105,11 @@ async def refuse_foreign_queues(connection: Connection, recorded: Mapping[str, s
 async def refuse_another_pgmq(connection: Connection) -> None:
     """Raise if the schema ``pgmq`` holds something, and not pgmq."""
     found = await find_schema(connection, "pgmq")
-    if found and found.names and "meta.queue_name" not in found.columns:
-        raise MigrationError(foreign("pgmq", found))
+    if found is None or not found.names or "meta.queue_name" in found.columns:
+        return
+    if "format_table_name" in found.names:
+        raise MigrationError("pgmq.meta is lost: restore it from a backup, or install pgmq again")
+    raise MigrationError(foreign("pgmq", found))
 
 
 async def refuse_foreign_roles(connection: Connection) -> None:

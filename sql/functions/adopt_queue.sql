@@ -1,5 +1,5 @@
 -- Says that a queue that is there already is this flow's, for whoever made it by hand or restored it from a dump
--- without comments. Run `pgflow-events migrate` afterwards, if the flow has runs or the database has our roles.
+-- without comments. Run `pgflow-events migrate` afterwards, if the flow has runs: they may have lost messages.
 create or replace function pgflow.adopt_queue(flow_slug text)
 returns void
 language plpgsql
@@ -11,8 +11,7 @@ begin
   if lost <> '{}' then
     raise exception 'there is no table pgmq.%', lost[1] using errcode = 'undefined_table';
   end if;
-  perform pgflow.mark_queue(flow_slug);
+  perform pgflow.prepare_queue(flow_slug);
   perform pgflow.raise_queue_ids(flow_slug);
-  perform pgflow.make_queue_functions(flow_slug);
 end
 $$;

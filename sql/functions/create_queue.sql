@@ -23,7 +23,6 @@ begin
   ) then
     perform pgflow.refuse_foreign_queue(flow_slug);
   end if;
-  perform pgflow.mark_queue(flow_slug);
-  perform pgflow.make_queue_functions(flow_slug);
+  perform pgflow.prepare_queue(flow_slug);
 end
 $$;

@@ -6,20 +6,24 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
+  archive text := pgmq.format_table_name(flow_slug, 'a');
   messages bigint;
 begin
+  if to_regclass(format('pgmq.%I', archive)) is null then -- it is lost
+    return 0::bigint;
+  end if;
   execute format(
     $sql$
       select count(*) from pgmq.%I m
       where
-        m.archived_at < $1
+        m.archived_at < $1 and %s
         and not exists (
           select from pgflow.runs r
           where
             r.run_id = pgflow.archived_run(m.message)
             and (r.status = 'started' or coalesce(r.completed_at, r.failed_at) >= $1)
         )
-    $sql$, pgmq.format_table_name(flow_slug, 'a')
+    $sql$, archive, pgflow.task_messages()
   ) into messages using older_than;
   return messages;
 end

@@ -58,4 +58,4 @@ when (length(new.flow_slug) <= 47) -- create_flow() refuses the others
 execute function pgflow.make_queue();
 
 select pgflow.grant_queue(f.flow_slug) from pgflow.flows f
-where to_regclass(format('pgmq.%I', pgmq.format_table_name(f.flow_slug, 'q'))) is not null;
+where pgflow.lost_queue(f.flow_slug) = '{}' and pgflow.foreign_queue(f.flow_slug) = '{}';

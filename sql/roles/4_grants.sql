@@ -83,7 +83,8 @@ pgflow.start_flow, pgflow.start_flows, pgflow.add_partition, pgflow.lock_blob_da
 pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
 pgflow.make_queue_functions, pgflow.make_queue_send, pgflow.make_queue_archive, pgflow.make_queue_lock,
 pgflow.make_queue_hide, pgflow.make_queue_look, pgflow.drop_queue_functions, pgflow.create_queue,
-pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks
+pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
+pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks
 from pgflow_worker;
 
 -- A client: starts runs, and reads what became of any. It writes blobs, for large inputs.

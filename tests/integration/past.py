@@ -52,7 +52,10 @@ states as (
 ),
 messages as (
   insert into pgmq.a_past (msg_id, read_ct, enqueued_at, archived_at, vt, message)
-  select nextval('pgmq.q_past_msg_id_seq'), 1, at, at, at, '{}' from run
+  select
+    nextval('pgmq.q_past_msg_id_seq'), 1, at, at, at,
+    jsonb_build_object('flow_slug', 'past', 'run_id', id, 'step_slug', 'page', 'task_index', 0)
+  from run
 ),
 blobs as (
   insert into pgflow.output_blobs (

@@ -230,6 +230,28 @@ async def test_the_doctor_finds_runs_that_cannot_go_on_and_how_to_be_rid_of_them
     assert len(await rows(two_tasks, "select from pgflow.runs")) == 1
 
 
+async def test_a_migration_brings_all_queues_back_where_pgmq_is_lost(two_tasks):
+    await execute(two_tasks, "drop schema pgmq cascade")
+    await mend(two_tasks)
+    assert await doctor(two_tasks) == []
+    assert len(await rows(two_tasks, "select * from pgflow.poll_for_tasks('f', 1, 10, 0)")) == 2
+
+
+async def test_pruning_goes_on_where_an_archive_is_lost_and_leaves_what_no_flow_sent(two_tasks):
+    await execute(
+        two_tasks,
+        "drop table pgmq.a_f",
+        "select pgmq.send('g', '{}'), pgmq.archive('g', 1)",
+    )
+    for slug in ("f", "g"):
+        prune = "select pgflow.delete_archived(%s, now() + interval '1 day', 10) as n"
+        count = "select pgflow.old_messages(%s, now() + interval '1 day') as n"
+        assert (await rows(two_tasks, count, slug), await rows(two_tasks, prune, slug)) == (
+            [(0,)],
+            [(0,)],
+        )
+
+
 async def test_the_doctor_says_that_a_queue_belongs_to_another_application(two_tasks):
     await execute(two_tasks, "select pgmq.drop_queue('f')", "select pgmq.create('f')")
     ((status, found),) = await doctor(two_tasks)

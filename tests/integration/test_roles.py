@@ -252,6 +252,27 @@ async def test_a_worker_of_another_release_of_the_grants_asks_for_a_migration(ow
             await check_schema(connection)
 
 
+@pytest.mark.parametrize(
+    "mending",
+    ["select pgflow.create_flow('f')", "select pgmq.create('f'); select pgflow.adopt_queue('f')"],
+)
+def test_a_queue_that_is_made_again_is_the_workers(owned, mending):
+    execute(owned, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    execute(owned, "select pgmq.drop_queue('f')")
+    execute(owned, mending)
+    execute(owned, "select pgflow.start_flow('f', '1')")
+    claim = "select c.task from pgflow.claim_tasks('{f}', 1, gen_random_uuid(), null) c"
+    assert len(execute(login(owned, "wanda"), claim)) == 2  # the last one sums up
+
+
+def test_the_queue_of_another_application_is_granted_to_nobody(owned):
+    execute(owned, "select pgflow.create_flow('f'), pgmq.drop_queue('f')")
+    execute(owned, "select pgmq.create('f')")
+    migrate_now(owned)
+    granted = "select has_table_privilege('pgflow_worker', 'pgmq.q_f', 'select') as it"
+    assert execute(owned, granted) == [(False,)]
+
+
 def test_without_being_asked_for_no_role_is_made(guarded_server, bare):
     execute(guarded_server.conninfo, "alter role pgflow_observer rename to elsewhere")
     try:

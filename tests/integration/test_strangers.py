@@ -92,6 +92,12 @@ async def test_a_worker_of_a_database_with_another_programs_schema_asks_for_a_mi
         await check(empty_database)
 
 
+def test_a_pgmq_that_has_lost_its_list_of_queues_is_not_called_another_programs(database):
+    query(database, "drop table pgmq.meta cascade")
+    with pytest.raises(MigrationError, match=r"pgmq\.meta is lost: restore it from a backup"):
+        migrate_now(database)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with server_with_logins() as server:
