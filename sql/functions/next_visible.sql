@@ -26,7 +26,8 @@ declare
   seen integer;
 begin
   reappeared := false;
-  if to_regclass(format('pgmq.%I', queue)) is null then -- it is lost
+  if to_regclass(format('pgmq.%I', queue)) is null then
+    due := clock_timestamp() + interval '5 seconds'; -- it is lost: look then whether it is back
     return;
   end if;
   last_id := pg_sequence_last_value(

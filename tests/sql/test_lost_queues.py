@@ -53,6 +53,15 @@ def test_a_claim_goes_on_with_other_flows_and_says_which_queue_is_lost(core):
     assert said == [("42P01", TOLD)]
 
 
+def test_a_lost_queue_is_looked_for_again_after_five_seconds(core):
+    core.flow("a")
+    core.start()
+    core.db.execute(DROP)
+    assert core.claim().next_due == pytest.approx(5, abs=0.5)
+    core.rows(RESTORE)
+    assert core.claim().next_due is None
+
+
 def test_a_flow_that_was_deleted_keeps_no_other_from_its_tasks(core):
     core.flow("a")
     run = core.start()
@@ -98,7 +107,6 @@ def test_other_calls_of_a_worker_go_on_too(core):
     core.db.execute(DROP)
     assert core.value("select pgflow.fail_lapsed_tasks('{f}')") == 0
     assert core.value("select pgflow.free_tasks(%s, '{f}')", core.worker) == []
-    assert core.value("select pgflow.look('{f}')") == [None]
     released = "select pgflow.release_tasks(array[%s::uuid], '{a}', '{0}', '{1}', %s)"
     assert core.value(released, run, core.worker) == 1
     assert core.rows("select * from pgflow.workers") == []
