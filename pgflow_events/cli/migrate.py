@@ -27,7 +27,8 @@ def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
 
     Makes the schema pgflow, and pgmq where it is missing, in one transaction. It may be called
     at any time, and by several at once. Who calls it first owns the schema, and calls it again for
-    each new release.
+    each new release. It brings back what was lost: queues, functions, triggers, and the messages
+    of tasks.
 
     Once the roles are there, each call brings their rights up to date. They are made without a
     login: `grant pgflow_worker to app` lets the user app be a worker.
