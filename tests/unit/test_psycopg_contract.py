@@ -1,4 +1,4 @@
-"""What `connection.py`, `blocks.py` and `prepared.py` take for granted and nobody promises.
+"""What four modules on psycopg (`connection.py` names them) take for granted and nobody promises.
 
 psycopg's internals move in patch releases. When one of these tests fails with a new
 release, read what changed in psycopg before adapting them.
