@@ -3,23 +3,25 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVarTuple
 from uuid import uuid4
 
 import trio
 
-from blobstore import Blobs, Stored
+from blobstore import Blobs
 from pgflow_events import queries, seats
 from pgflow_events.calls import Calls
 from pgflow_events.claims import NOTHING, Claims
+from pgflow_events.commits import Commits, wake_others
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
 from pgflow_events.errors import DefinitionError, FlowMismatch
 from pgflow_events.executor import Executor
 from pgflow_events.flow import Flow
+from pgflow_events.lapses import Lapses
 from pgflow_events.leaving import Leaving
 from pgflow_events.listener import Listener
 from pgflow_events.liveness import Liveness
@@ -27,7 +29,6 @@ from pgflow_events.malloc import map_large_blocks
 from pgflow_events.migrations import check_schema
 from pgflow_events.misuse import need_trio
 from pgflow_events.notices import Notices
-from pgflow_events.passing import reason
 from pgflow_events.pool import Pool
 from pgflow_events.processes import check_installed
 from pgflow_events.queries import Claim, ClaimedTask, Outcome
@@ -39,8 +40,6 @@ from pgflow_events.tally import Tally
 from pgflow_events.telemetry import Hook, about, log_task
 from pgflow_events.upkeep import SelfCheck, keep_house
 
-HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
-REHEARSAL = 5.0  # seconds the server has for what it is not to do
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 HURRY = 1.0  # seconds that a call which is cancelled then may take
 
@@ -93,33 +92,12 @@ class Worker:
             dsn, max_size=self._settings.connections, on_connect=self._introduce_session
         )
         self._calls = Calls(self._pool, self._settings.call_timeout)
-        self._blobs = Blobs(
-            self._calls.make,
-            cap=self._settings.value_cap,
-            cache_budget=self._settings.cache_budget,
-            keys=self._settings.keys,
-            objects=self._settings.objects,
-            object_threshold=self._settings.object_threshold,
-        )
+        self._blobs = self._new_blobs()
         self._tally = Tally()
         self._leaving = Leaving(self.id, self._pool, self._tally, self._liveness)
         self._has_claimed = trio.Event()
-        self._service = Service(
-            NotifySocket.of(),
-            watchdog_time(),
-            ready=self._has_claimed.wait,
-            status=self._status,
-            change=self._tally.change,
-            complaint=self._complaint,
-        )
-        self._shutdown = Shutdown(
-            self._settings.stop_timeout,
-            stop=self._leave,
-            cancel=self._cancel,
-            leave=self._take_leave,
-            running=lambda: self._tasks.child_tasks if self._tasks else (),
-            name_running=self._name_running,
-        )
+        self._service = self._new_service()
+        self._shutdown = self._new_shutdown()
         self.is_stopping = self.has_left_tasks = False
         self._beginning = trio.CancelScope()
         """Of what comes before the work, and is given up if the worker is stopped meanwhile."""
@@ -128,18 +106,52 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._claim, self._start, self._settings.slots, self._settings.input_budget
         )
+        wake = partial(wake_others, self._pool, self._settings.call_timeout)
         self._claims = Claims(
             self._calls,
             self._slugs,
             self.id,
             self._settings.slots,
-            notify=self._notify,
+            notify=wake,
             wake=self._dispatcher.wake,
         )
-        self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
-        self._report_lapsed, self._lapsed = trio.open_memory_channel[None](1)
+        self._lapses = Lapses(self._claims, self._dispatcher)
+        self._commits = Commits(
+            self._calls, self._blobs, self._tally, self.id, self._claims.slugs_in_turn
+        )
         self._completer = Completer(
-            self._dispatcher, self._settings.slots, self._complete, self._rehearse, self._notify
+            self._dispatcher, self._settings.slots, self._complete, self._commits.rehearse, wake
+        )
+        self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
+
+    def _new_blobs(self) -> Blobs:
+        return Blobs(
+            self._calls.make,
+            cap=self._settings.value_cap,
+            cache_budget=self._settings.cache_budget,
+            keys=self._settings.keys,
+            objects=self._settings.objects,
+            object_threshold=self._settings.object_threshold,
+        )
+
+    def _new_service(self) -> Service:
+        return Service(
+            NotifySocket.of(),
+            watchdog_time(),
+            ready=self._has_claimed.wait,
+            status=self._status,
+            change=self._tally.change,
+            complaint=self._complaint,
+        )
+
+    def _new_shutdown(self) -> Shutdown:
+        return Shutdown(
+            self._settings.stop_timeout,
+            stop=self._leave,
+            cancel=self._cancel,
+            leave=self._take_leave,
+            running=lambda: self._tasks.child_tasks if self._tasks else (),
+            name_running=self._name_running,
         )
 
     @property
@@ -222,7 +234,7 @@ class Worker:
     def _upkeep(self) -> Iterator[tuple[Callable[[], Awaitable[object]], str]]:
         yield partial(keep_house, self._calls, self._blobs, self._slugs, self._settings), "tidy up"
         yield self._claims.run, "mend what cannot be claimed"
-        yield self._fail_lapsed, "fail lapsed tasks"
+        yield self._lapses.run, "fail lapsed tasks"
 
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
@@ -323,7 +335,7 @@ class Worker:
         claim = await self._claims.claim(qty, max_bytes)
         if claim is not NOTHING:
             self._has_claimed.set()
-        return self._heeded(claim)
+        return self._lapses.heeded(claim)
 
     async def _settle(self, outcome: Outcome) -> None:
         await self._completer.settle(outcome)
@@ -332,60 +344,5 @@ class Worker:
     async def _complete(
         self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
     ) -> Claim:
-        blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
-        run_ids = [outcome.task.run_id for outcome in outcomes]
-        slugs = self._claims.slugs_in_turn() if qty else []
-
-        async def complete(connection: Connection) -> Claim:
-            # The blobs first: their writing takes longest, and no run is locked yet.
-            async with self._blobs.saved(connection, blobs, run_ids):
-                answer = await queries.complete_tasks(
-                    connection, outcomes, slugs, qty=qty, worker_id=self.id, max_bytes=max_bytes
-                )
-            return await queries.read_claim(answer)
-
-        claim = await self._calls.make_once(complete, patience)
-        self._tally.count(outcomes, claim.refused)
-        return self._heeded(claim)
-
-    async def _rehearse(self, outcomes: Sequence[Outcome]) -> bool:
-        """Whether the server would settle these now. It does not."""
-
-        async def rehearse(connection: Connection) -> None:
-            async with connection.transaction(force_rollback=True):
-                await queries.complete_tasks(
-                    connection, outcomes, [], qty=0, worker_id=self.id, max_bytes=0
-                )
-
-        try:
-            with trio.fail_after(REHEARSAL):
-                await self._calls.make_once(rehearse)
-        except Exception:  # noqa: BLE001 - whatever it is, see passing.py
-            return False
-        return True
-
-    def _heeded(self, claim: Claim) -> Claim:
-        if claim.lapsed:
-            with suppress(trio.WouldBlock):  # it is about to be done anyway
-                self._report_lapsed.send_nowait(None)
-        return claim
-
-    async def _fail_lapsed(self) -> None:
-        """Fail the tasks whose last attempt gave no answer, as soon as a claim comes upon them."""
-        async for _ in self._lapsed:
-            await self._dispatcher.until_free_to_claim()
-            if not await self._claims.fail_lapsed():
-                await trio.sleep(HELD)
-            self._dispatcher.wake()
-
-    async def _notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
-        """Try twice, since connections break, and not for ever: commits wait for this."""
-        for _ in range(2):
-            try:
-                with trio.fail_after(self._settings.call_timeout):
-                    async with self._pool.connection() as connection:
-                        await queries.notify_owed(connection, owed_tasks, owed_runs)
-            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-                log.warning("could not wake other workers or clients: %s", reason(error))
-            else:
-                return
+        claim = await self._commits.complete(outcomes, qty, max_bytes, patience)
+        return self._lapses.heeded(claim)

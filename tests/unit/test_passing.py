@@ -146,7 +146,7 @@ BROAD = {
     "ProgrammingError",
 }
 # Where the classes are meant: of psycopg's own errors, and of those of a connection that is made.
-MEANT = {"passing.py", "connection.py", "dsn.py", "embedded.py", "cli/doctor.py"}
+MEANT = {"passing.py", "connection.py", "connecting.py", "dsn.py", "embedded.py", "cli/doctor.py"}
 
 
 def broad_classes(source: str) -> set[str]:
