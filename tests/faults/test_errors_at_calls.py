@@ -5,7 +5,8 @@ did before. What its calls are is not taken for granted: one that is not in the 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ import trio
 from psycopg import errors, sql
 
 from pgflow_events import Client, Flow, RunFailed, Settings, Worker, claims, leaving, roles
+from pgflow_events.claims import NOTHING
 from pgflow_events.passing import passes
 
 from ..integration.liveness_scenes import whole
@@ -71,7 +73,7 @@ AMONG_PEERS = {
     "bury a peer": "pgflow.bury_worker(",
 }
 ON_CONNECTING = {
-    "look for a pooler": "select pg_backend_pid()",
+    "set the session": "pg_catalog.pg_backend_pid()",
     "show life": "pg_try_advisory_lock_shared",
     "listen": "LISTEN",
     "take a seat": "pgflow.take_seat(",
@@ -188,8 +190,7 @@ class Victim:
         return ""
 
     async def do_all_else(self) -> None:
-        with suppress(trio.WouldBlock):
-            self.worker._report_lapsed.send_nowait(None)
+        self.worker._lapses.heeded(replace(NOTHING, lapsed=True))
         await execute(
             self.database,
             "insert into pgflow.blob_dictionaries (flow_slug, step_slug, content, samples)"
@@ -279,7 +280,7 @@ async def test_whatever_it_meets_when_it_connects_again_it_lives_and_works(
             assert says(caplog, error), f"nothing is said of {error!r}"
 
 
-@pytest.mark.parametrize("site", [*AT_THE_START, "look for a pooler", "listen", "take a seat"])
+@pytest.mark.parametrize("site", [*AT_THE_START, "set the session", "listen", "take a seat"])
 async def test_what_passes_at_the_start_is_waited_for_and_the_rest_ends_the_worker(
     database, client, fault, site
 ):
