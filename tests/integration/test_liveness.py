@@ -175,13 +175,13 @@ async def test_a_death_between_a_commit_and_its_notifications_is_made_good(
     gate.open.set()
     committed = trio.Event()
 
-    async def notify(self, *owed):
+    async def notify(*owed):
         committed.set()
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
         with monkeypatch.context() as patch:
-            patch.setattr(Worker, "_notify", notify)
+            patch.setattr("pgflow_events.worker.wake_others", notify)
             worker = Worker([gate.flow], database, settings=HOUR)
         await nursery.start(worker.run)
         run = await client.start(gate.flow, None)
