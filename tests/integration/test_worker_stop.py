@@ -103,7 +103,8 @@ async def test_a_signal_stops_it(client, database):
         await client.start(gate.flow, None)
         await gate.running.wait()
         signal.raise_signal(signal.SIGTERM)
-        await trio.testing.wait_all_tasks_blocked()
+        while not worker.is_stopping:
+            await trio.lowlevel.checkpoint()
         gate.open.set()
     found = await rows(database, "select status from pgflow.step_tasks order by step_slug")
     assert found == [("completed",), ("queued",)]
