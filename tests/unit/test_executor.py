@@ -541,9 +541,12 @@ async def test_a_cancellation_that_a_handler_kept_from_elsewhere_is_an_error_lik
     assert outcome.error.startswith("Cancelled")
 
 
-async def test_a_hook_that_raises_is_logged_and_harms_nobody(caplog):
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr
+)
+async def test_a_hook_that_raises_is_logged_and_harms_nobody(caplog, error):
     def hook(event: TaskEvent) -> None:
-        raise ZeroDivisionError
+        raise error
 
     rig = Rig(hook)
     outcome = await rig.run(lambda context: None)
