@@ -329,7 +329,7 @@ class Executor:
         for hook in self._hooks:
             try:
                 hook(event)
-            except BaseException:  # noqa: BLE001 - as of handlers
+            except BaseException:  # as of handlers
                 log.exception("a hook raised an error", extra=about(task))
         return True
 

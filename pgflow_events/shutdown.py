@@ -1,16 +1,16 @@
 """How a worker leaves when a signal says so: in order, and in time whatever its handlers do."""
 
 import logging
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, nullcontext, suppress
 from types import FrameType
-from typing import NoReturn, Self
+from typing import Self
 
 import trio
+
+from pgflow_events.last_resort import LastResort, end_now
 
 GRACE = 5.0  # seconds handlers that were cancelled have to end
 LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
@@ -25,6 +25,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._names: deque[str] = deque()
+        self._count = 0
+        self._tell: Callable[[int], None] = lambda _: None
         self._come = trio.Event()
         self._trio: trio.lowlevel.TrioToken | None = None
 
@@ -47,12 +49,24 @@ class Signals:
     def _heed(self, number: int, _: FrameType | None) -> None:
         # It runs between any two instructions of the main thread, and may call no more than this.
         self._names.append(signal.Signals(number).name)
+        self._count += 1
+        self._tell(self._count)
         if self._trio:
             with suppress(trio.RunFinishedError):
                 self._trio.run_sync_soon(self._wake)
 
     def _wake(self) -> None:
         self._come.set()
+
+    def tell(self, count: Callable[[int], None]) -> None:
+        """Tell at once how many there have been, from now on also while the loop stands still.
+
+        Args:
+            count: Called within the handler of a signal: it may take no lock.
+        """
+        self._tell = count
+        for number in range(self._count):
+            count(number + 1)
 
     async def next(self) -> str:
         """The name of the next signal. For one task at a time."""
@@ -68,7 +82,8 @@ class Shutdown:
 
     The first signal stops the claims; handlers have `limit` seconds to finish. The second one, or
     the end of these, cancels them. Those who do not heed that are named in the log, and the process
-    ends without them: no task of trio, and no thread, can be ended from outside.
+    ends without them: no task of trio, and no thread, can be ended from outside. So it does where a
+    handler blocks the loop, and this role cannot run.
 
     Args:
         limit: Seconds handlers have to finish.
@@ -91,8 +106,9 @@ class Shutdown:
     ) -> None:
         self._limit = limit
         self._stop, self._cancel, self._leave = stop, cancel, leave
-        self._running, self._name_running = running, name_running
-        self._timer: threading.Timer | None = None
+        self._running = running
+        self._last_resort = LastResort(name_running)
+        self._is_leaving = False
 
     @asynccontextmanager
     async def heeding(self, signals: bool | Signals) -> AsyncIterator[None]:
@@ -100,7 +116,11 @@ class Shutdown:
         if not signals:
             yield
             return
-        with Signals() if signals is True else nullcontext(signals) as received:
+        with (
+            Signals() if signals is True else nullcontext(signals) as received,
+            self._last_resort,
+        ):
+            received.tell(self._be_gone_soon)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._heed, received)
@@ -111,20 +131,16 @@ class Shutdown:
                     raise
                 (alone,) = group.exceptions  # what comes out of the block is no group by this
                 raise alone from alone.__cause__
-            finally:
-                if self._timer:
-                    self._timer.cancel()
 
     async def _heed(self, signals: Signals) -> None:
         name = await signals.next()
         log.info("%s: finishing what is at hand, for up to %g s", name, self._limit)
-        self._be_gone_in(self._limit + LAST_RESORT)
+        self._is_leaving = True
         self._stop()
         with trio.move_on_after(self._limit) as scope:
             log.warning("%s again: leaving at once", await signals.next())
         if scope.cancelled_caught:
             log.warning("not done within %g s: cancelling the handlers", self._limit)
-        self._be_gone_in(LAST_RESORT)
         self._cancel()
         await trio.sleep(GRACE)
         if self._running():
@@ -133,35 +149,18 @@ class Shutdown:
 
     def expect_end(self) -> None:
         """Say that the work is done: what is left to do takes little time."""
-        if self._timer:
-            self._be_gone_in(LAST_RESORT)
+        if self._is_leaving:
+            self._last_resort.within(LAST_RESORT)
 
-    def _be_gone_in(self, seconds: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = end_within(seconds, self._name_running)
+    def _be_gone_soon(self, count: int) -> None:
+        """Heed the first or the second signal, within its handler."""
+        if count == 1:
+            self._last_resort.within(self._limit + LAST_RESORT)
+        elif count == 2:  # noqa: PLR2004 - further ones change nothing
+            self._last_resort.within(LAST_RESORT)
 
 
 def ignore_signals() -> None:
     """Let no signal end the process while Python ends, which does away with all handlers."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def end_within(seconds: float, last_words: Callable[[], None] = lambda: None) -> threading.Timer:
-    """End the process in so many seconds, whatever its other threads do; it can be cancelled."""
-
-    def end() -> None:
-        last_words()
-        end_now()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def end_now() -> NoReturn:
-    """End the process with exit code 1, without waiting for anything."""
-    log.error("something does not end: leaving without it")
-    os._exit(1)

@@ -15,8 +15,9 @@ from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.cli.quantities import age, size, size_text
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.last_resort import end_within
 from pgflow_events.settings import Settings, credential
-from pgflow_events.shutdown import LAST_RESORT, Signals, end_within, ignore_signals
+from pgflow_events.shutdown import LAST_RESORT, Signals, ignore_signals
 from pgflow_events.texts import duration
 from pgflow_events.worker import Worker
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -176,24 +177,43 @@ def test_a_handler_that_does_not_end_is_named_and_its_task_given_back(worker, do
     assert task_of(run_id, db) == ("queued", 0, None)
 
 
-@pytest.mark.parametrize("resources", ["never_closed", "left_behind"])
-def test_what_hangs_when_all_is_done_does_not_keep_the_process(environment, resources):
-    impatient = (
+@contextmanager
+def impatient(environment: dict[str, str], *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """A worker that is ready, and ends itself one second after it should have ended."""
+    program = (
         "from pgflow_events import shutdown; shutdown.LAST_RESORT = 1;"
         "from pgflow_events.cli import main; main()"
     )
-    arguments = ["worker", STUBBORN, "--resources", f"{STUBBORN}:{resources}"]
+    arguments = ["worker", STUBBORN, *options, "--stop-timeout", "0.1"]
     with subprocess.Popen(
-        [sys.executable, "-c", impatient, *arguments, "--stop-timeout", "0.1"],
+        [sys.executable, "-c", program, *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             assert process.stdout.readline().startswith("ready: ")
-            code, errors = end(process)
+            yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("resources", ["never_closed", "left_behind"])
+def test_what_hangs_when_all_is_done_does_not_keep_the_process(environment, resources):
+    with impatient(environment, "--resources", f"{STUBBORN}:{resources}") as process:
+        code, errors = end(process)
     assert code == 1
     assert "something does not end: leaving without it" in errors
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_handler_that_blocks_the_loop_does_not_keep_the_process(environment, door, db, times):
+    with impatient(environment) as process:
+        run_of("hang", door, db)
+        with door.accept()[0]:
+            for _ in range(times - 1):
+                process.send_signal(signal.SIGTERM)
+            code, errors = end(process)
+    assert code == 1
+    assert "attempt 1 does not heed its cancellation, and ends with the process" in errors
 
 
 def test_what_is_given_back_is_claimed_by_another_worker_at_once(worker, door, db):
