@@ -87,7 +87,8 @@ def pack(value: Any) -> Payload:
 
 
 def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
-    """Call a handler, in the child."""
+    """Call a handler, in the child. The end of a terminal is told to the worker, which decides."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         output = find(module, name)(*[parse(NOWHERE, value) for value in values])
         # A path of any subclass would be made anew by whatever code it brings.

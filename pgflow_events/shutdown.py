@@ -15,13 +15,16 @@ from pgflow_events.last_resort import LastResort, end_now
 GRACE = 5.0  # seconds handlers that were cancelled have to end
 LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger("pgflow_events.worker")
 
 
 class Signals:
-    """SIGTERM and SIGINT, kept in their order until they are asked for. A context."""
+    """SIGTERM, SIGINT and SIGHUP, kept in their order until they are asked for. A context.
+
+    SIGHUP says that the terminal is gone; `nohup` has it ignored, and so it stays then.
+    """
 
     def __init__(self) -> None:
         self._names: deque[str] = deque()
@@ -39,7 +42,8 @@ class Signals:
         return cls().__enter__()
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._heed) for number in NUMBERS}
+        heeded = [number for number in NUMBERS if not is_by_nohup(number)]
+        self._before = {number: signal.signal(number, self._heed) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,8 +81,13 @@ class Signals:
         return self._names.popleft()
 
 
+def is_by_nohup(number: signal.Signals) -> bool:
+    """Whether the signal is to change nothing, as `nohup` has said."""
+    return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+
+
 class Shutdown:
-    """The role that heeds SIGTERM and SIGINT, from before the first connection to the very end.
+    """The role that heeds these signals, from before the first connection to the very end.
 
     The first signal stops the claims; handlers have `limit` seconds to finish. The second one, or
     the end of these, cancels them. Those who do not heed that are named in the log, and the process

@@ -170,11 +170,11 @@ class Worker:
         On glibc, the process maps large blocks of memory one by one from now on (docs/tuning.md).
 
         Args:
-            signals: Whether this is all the process does, in the main thread: SIGTERM and SIGINT
-                stop the worker, and systemd is told how it is. A second signal, or the end of
-                ``stop_timeout``, cancels the handlers and gives their tasks back; further ones
-                change nothing. If something does not heed that for 20 seconds, the process ends
-                with exit code 1.
+            signals: Whether this is all the process does, in the main thread: SIGTERM, SIGINT
+                and SIGHUP stop the worker, and systemd is told how it is. A second signal, or the
+                end of ``stop_timeout``, cancels the handlers and gives their tasks back; further
+                ones change nothing. If something does not heed that for 20 seconds, the process
+                ends with exit code 1.
             task_status: Told when notifications arrive and the first claim is under way, or when
                 the worker was stopped before.
 
