@@ -9,10 +9,12 @@ else, and a cancellation kills it.
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from functools import cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -89,6 +91,7 @@ def pack(value: Any) -> Payload:
 def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
     """Call a handler, in the child. The end of a terminal is told to the worker, which decides."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_with_parent()
     try:
         output = find(module, name)(*[parse(NOWHERE, value) for value in values])
         # A path of any subclass would be made anew by whatever code it brings.
@@ -96,6 +99,18 @@ def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
             return Path(output) if type(output) is type(Path()) else pack(output)
     except BaseException as error:  # noqa: BLE001 - handlers may raise anything
         return failure_of(error)
+
+
+@cache
+def end_with_parent() -> None:
+    """From now on, end when the worker does, which may be killed: nobody else ends this process."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def find(module: str, name: str) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """Processes that are told to end, or killed, in the midst of their work."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from .conftest import FLOWS, end
+
+COMPUTING = str(Path(__file__).parents[1] / "integration" / "computing.py")
 
 
 @pytest.fixture
@@ -87,6 +90,17 @@ def test_the_task_of_a_killed_worker_is_claimed_again_after_its_timeout(worker, 
     answer(asking, "at last")
     assert end(other)[0] == 0
     assert task_of(run_id, db) == ("completed", 2, "at last")
+
+
+def test_what_a_killed_worker_had_computed_in_a_process_is_computed_no_more(worker, tmp_path, db):
+    process = worker(COMPUTING)
+    note = tmp_path / "note"
+    os.mkfifo(note)
+    start = "select pgflow.start_flow('computing', %s)"
+    db.execute(start, [Jsonb({"how": "sleep", "note": str(note)})])
+    assert note.read_text()
+    process.kill()
+    process.communicate(timeout=20)  # until nobody has its stdout any more
 
 
 def test_ctrl_c_ends_an_idle_worker_at_once_and_its_log_is_json(worker):
