@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import psycopg
 import trio
@@ -54,7 +55,7 @@ class Pool(AsyncOnly):
         self._on_connect, self._connect_kwargs = on_connect, connect_kwargs
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: list[Connection[TupleRow]] = []
-        self._lent: set[Connection[TupleRow]] = set()
+        self._opened = WeakSet[Connection[TupleRow]]()
         self._grace: float | None = None
         self._open = False
 
@@ -91,19 +92,17 @@ class Pool(AsyncOnly):
         await self._acquire_slot()
         try:
             conn = await self._take()
-            self._lent.add(conn)
             try:
                 yield conn
             finally:
                 await self._give_back(conn)
-                self._lent.remove(conn)
         finally:
             self._slots.release()
 
     def hurry(self, grace: float) -> None:
         """From now on, clean up within `grace` seconds after a cancellation."""
         self._grace = grace
-        for conn in (*self._idle, *self._lent):
+        for conn in self._opened:
             conn.grace = grace
 
     async def _acquire_slot(self) -> None:
@@ -123,6 +122,7 @@ class Pool(AsyncOnly):
 
     async def _connect(self) -> Connection[TupleRow]:
         conn = await Connection.connect(self.conninfo, **self._connect_kwargs)
+        self._opened.add(conn)
         if self._grace is not None:
             conn.grace = self._grace
         if self._on_connect:

@@ -160,6 +160,22 @@ async def test_a_closed_pool_lends_nothing_and_keeps_nothing(empty_database):
     assert conn.closed
 
 
+async def test_in_a_hurry_are_all_connections_those_that_are_prepared_too(empty_database):
+    prepared: list[Connection] = []
+
+    async def prepare(conn: Connection) -> None:
+        prepared.append(conn)
+        if len(prepared) == 3:
+            pool.hurry(0.5)
+
+    async with Pool(empty_database, on_connect=prepare) as pool, pool.connection():
+        async with pool.connection():
+            pass
+        async with pool.connection(), pool.connection(), pool.connection():
+            pass
+    assert [conn.grace for conn in prepared] == [0.5] * 4
+
+
 async def test_four_hundred_tasks_cancelled_at_random_leave_a_whole_pool(empty_database):
     random = Random(4)
 
