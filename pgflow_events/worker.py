@@ -18,7 +18,7 @@ from pgflow_events.commits import Commits, wake_others
 from pgflow_events.completer import Completer
 from pgflow_events.connection import Connection
 from pgflow_events.dispatcher import Dispatcher
-from pgflow_events.errors import DefinitionError, FlowMismatch
+from pgflow_events.errors import DefinitionError, FlowMismatch, Misuse
 from pgflow_events.executor import Executor
 from pgflow_events.flow import Flow
 from pgflow_events.lapses import Lapses
@@ -98,7 +98,7 @@ class Worker:
         self._has_claimed = trio.Event()
         self._service = self._new_service()
         self._shutdown = self._new_shutdown()
-        self.is_stopping = self.has_left_tasks = False
+        self.is_stopping = self.has_left_tasks = self._has_run = False
         self._beginning = trio.CancelScope()
         """Of what comes before the work, and is given up if the worker is stopped meanwhile."""
         self._committing = trio.CancelScope()
@@ -181,9 +181,13 @@ class Worker:
         Raises:
             MigrationError: The database is not at the release of this package.
             FlowMismatch: A flow is stored with another shape.
+            Misuse: It was called before.
             psycopg.OperationalError: The server refuses us before it has ever answered.
         """
         need_trio("Worker.run()")
+        if self._has_run:
+            raise Misuse("a Worker runs once: make another one")
+        self._has_run = True
         map_large_blocks()
         if signals:
             self._service.say("connecting to the database")

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from blobstore import Blobs
-from pgflow_events import DefinitionError, Flow, Worker
+from pgflow_events import DefinitionError, Flow, Misuse, Worker
 
 from .observing import logged
 
@@ -60,6 +60,15 @@ async def test_a_server_that_refuses_at_the_start_is_told_at_once(database):
     worker = Worker([analyze_website()], f"{database} dbname=there_is_none")
     with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="does not exist"):
         await worker.run()
+
+
+async def test_a_worker_runs_once_and_a_second_call_does_not_disturb_it(client, work):
+    flow = analyze_website()
+    worker = await work(flow)
+    with pytest.raises(Misuse, match="a Worker runs once"):
+        await worker.run()
+    run = await client.start(flow, {"url": "example"})
+    assert "save" in await run.result()
 
 
 def test_a_flow_cannot_be_given_twice():
