@@ -3,8 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ import trio
 from pgflow_events import Flow, Settings, Worker, connect
 
 from ..conftest import migrated_database
+from ..integration.disks import NoRightToMount, own_disk
 from ..integration.load import Load
 from ..integration.observing import logged, rows
-from ..integration.own_server import OwnServer, account, own_folder, running
+from ..integration.own_server import OwnServer, own_folder, running
 from .conftest import missing
 from .soundness import assert_sound
 
@@ -25,29 +25,18 @@ RUNS = 20
 SLOW_FSYNC = Path(__file__).parents[1] / "bench" / "slow_fsync.c"
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """Let the folder, which the server's account is to own, be a disk of its own."""
-    folder.mkdir()
-    options = f"size={SIZE},mode=0700,uid={account() or os.geteuid()}"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "pgflow_faults", folder]
-    mounted = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"to make a small disk takes the right to mount: {mounted.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.fixture
 def server():
     """Its tables are on a small disk, and its log is on another."""
-    with own_folder() as folder, small_disk(folder / "data"):
+    with ExitStack() as stack:
+        folder = stack.enter_context(own_folder())
+        try:
+            stack.enter_context(own_disk(folder / "data", str(SIZE)))
+        except NoRightToMount as error:
+            pytest.skip(f"to make a small disk takes the right to mount: {error}")
         server = OwnServer(folder)
         server.create(f"--waldir={folder / 'wal'}")
-        with running(server):
-            yield server
+        yield stack.enter_context(running(server))
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import randbelow
 
@@ -15,7 +16,9 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
 from pgflow_events.migrations import migrate_now
-from tests.integration.own_server import OwnServer, own_server
+from tests.integration.disks import NoRightToMount, own_disk
+from tests.integration.own_server import OwnServer, own_folder, running
+from tests.torture.disturbing import ROOM
 from tests.torture.ordeal import Ordeal
 from tests.torture.proof import HERE
 from tests.torture.verdict import judge
@@ -50,7 +53,7 @@ def survives(seed: int, seconds: float, *, keep: bool) -> bool:
     """Torture it with one seed; whether nothing is wrong."""
     say(f"seed {seed}: {seconds:g} seconds")
     folder = Path(tempfile.mkdtemp(prefix="pgflow_torture_"))
-    with own_server(settings=SERVER) as server:
+    with server_on_own_disk() as server:
         ordeal = Ordeal(seed, seconds, server, prepare(server), folder=folder, say=say)
         trio.run(ordeal.endure)
         verdict = judge(ordeal)
@@ -63,6 +66,21 @@ def survives(seed: int, seconds: float, *, keep: bool) -> bool:
     else:
         shutil.rmtree(folder)
     return not verdict.violations
+
+
+@contextmanager
+def server_on_own_disk() -> Iterator[OwnServer]:
+    """A server whose tables are on a disk that may be made full, where we may mount one."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(own_folder())
+        try:
+            stack.enter_context(own_disk(folder / "data", ROOM))
+        except NoRightToMount as error:
+            say(f"the disk will not be full, which takes the right to mount: {error}")
+        server = OwnServer(folder, settings=SERVER)
+        # A server that cannot write its log ends: that is a crash, of which there are others.
+        server.create(f"--waldir={folder / 'wal'}")
+        yield stack.enter_context(running(server))
 
 
 def prepare(server: OwnServer) -> str:

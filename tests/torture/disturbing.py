@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from pgflow_events.calls import Calls
 from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError
 from pgflow_events.migrations import migrate_now
+from tests.integration.disks import resize, used
 from tests.integration.proxy import Proxy
 from tests.torture.commands import command
 from tests.torture.crew import Crew, processes
@@ -42,8 +44,15 @@ LISTENERS = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where datname = current_database() and query like '%%take_seat%%' and pid <> pg_backend_pid()
 """
+ROOM = "75%"  # of the memory: the disk of the tables, when it is not full
+
+
+class NoDisk(Exception):
+    """The tables are not on a disk of their own."""
+
+
 # The server may be gone meanwhile.
-LOST = (psycopg.Error, PgflowError, trio.TooSlowError, ProcessLookupError)
+LOST = (psycopg.Error, PgflowError, trio.TooSlowError, ProcessLookupError, NoDisk)
 COMMANDS = {"prune": ("prune", "--older-than", "1h"), "blob check": ("blob", "check")}
 
 
@@ -88,6 +97,8 @@ class Disturbances:
     crew: Crew
     control: Calls
     way: Way
+    tables: Path
+    """The folder that the server has its tables in."""
     nobody: trio.Lock
     """Held while the server is gone."""
 
@@ -100,6 +111,7 @@ class Disturbances:
             "lock": self._lock,
             "vacuum full": self._vacuum,
             "snapshot": self._hold_snapshot,
+            "disk full": self._fill_disk,
             "migrate": self._migrate,
             "prune": self._run_command,
             "blob check": self._run_command,
@@ -168,6 +180,17 @@ class Disturbances:
             await connection.execute("set transaction isolation level repeatable read")
             await connection.execute("select from pgflow.runs limit 1")
             await trio.sleep(3 * fault.length)
+
+    async def _fill_disk(self, fault: Fault) -> None:
+        if not self.tables.is_mount():
+            raise NoDisk
+        async with self.nobody:  # a server that crashes does not come back while it lasts
+            while not resize(self.tables, str(used(self.tables))):
+                await trio.lowlevel.checkpoint()  # somebody has written meanwhile
+            try:
+                await trio.sleep(fault.length)
+            finally:
+                resize(self.tables, ROOM)
 
     async def _migrate(self, fault: Fault) -> None:
         await trio.to_thread.run_sync(migrate_now, self.dsn)

@@ -88,7 +88,10 @@ class Ordeal:
         others = [partial(each, self.dsn, self.folder, self.seed) for each in (call, work_in_sql)]
         self.crew.targets = [*workers, *commands, *others]
         assert len(workers) + len(commands) == WORKERS
-        disturbances = Disturbances(ME, self.dsn, self.crew, self._control, self.way, trio.Lock())
+        tables = self.server.folder / "data"
+        disturbances = Disturbances(
+            ME, self.dsn, self.crew, self._control, self.way, tables, trio.Lock()
+        )
         self.injector = Injector(self.server, self.crew, self._control, disturbances)
 
     async def _define(self) -> None:

@@ -21,6 +21,7 @@ RATES = {
     "lock": 0.15,
     "vacuum full": 0.1,
     "snapshot": 0.1,
+    "disk full": 0.1,
     "migrate": 0.05,
     "prune": 0.1,
     "blob check": 0.1,
@@ -30,7 +31,7 @@ RATES = {
 # two seconds, or longer. When it goes on, others are at its tasks.
 BRIEF, LONG, LONG_SHARE = (0.05, 0.6), (2.8, 5.5), 0.25
 DOWN = (0.0, 1.0)  # seconds a server is gone, or others are kept waiting
-SHORT, SHORTLY = (0.05, 0.5), {"backend stopped", "lock"}
+SHORT, SHORTLY = (0.05, 0.5), {"backend stopped", "lock", "disk full"}
 
 
 @dataclass(frozen=True, slots=True)
