@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from psycopg import sql
@@ -20,8 +19,8 @@ class RunRow:
     run_id: UUID
     flow_slug: str
     status: str
-    output: dict[str, Any] | None
-    """``{leaf step: its output}``, without what is a blob; None before the run completes."""
+    output: str | None
+    """The JSON of ``{leaf step: its output}``, without what is a blob; None unless completed."""
     output_blobs_refs: dict[str, str] | None
     """The ids of what is a blob, under the same keys."""
 
@@ -33,7 +32,8 @@ class TaskRow:
     step_slug: str
     status: str
     error_message: str | None
-    output: Any
+    output: str | None
+    """Its JSON."""
     output_blob_id: UUID | None
 
 
@@ -76,7 +76,7 @@ async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
     """The run of this id, if there is one."""
     cursor = connection.cursor(row_factory=class_row(RunRow))
     await cursor.execute(
-        "select run_id, flow_slug, status, output, output_blobs_refs"
+        "select run_id, flow_slug, status, output::text, output_blobs_refs"
         " from pgflow.runs where run_id = %s",
         [run_id],
     )
@@ -105,7 +105,7 @@ async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
     cursor = connection.cursor(row_factory=class_row(TaskRow))
     await cursor.execute(
         """
-        select t.step_slug, t.status, t.error_message, t.output, t.output_blob_id
+        select t.step_slug, t.status, t.error_message, t.output::text, t.output_blob_id
         from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
         where t.run_id = %s order by s.step_index, t.task_index
         """,

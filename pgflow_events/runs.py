@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
+import orjson
+
 from blobstore import Blob, Blobs
 from pgflow_events import run_queries
 from pgflow_events.calls import Calls
-from pgflow_events.errors import RunFailed, UnknownRun, UnknownStep
+from pgflow_events.errors import PgflowError, RunFailed, UnknownRun, UnknownStep
 from pgflow_events.flow import Step
 from pgflow_events.misuse import need_trio
 from pgflow_events.run_queries import RunRow, TaskRow
@@ -57,11 +59,19 @@ class Reader:
         """The handle of a task's output."""
         if ref := task.output_blob_id:
             return (await self._blobs.load([], [ref])).handle(ref)
-        return Blob.of(run_id, task.output)
+        return Blob.of(run_id, parsed(task.output))
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
         await self._watch.wait(run_id, flow_slug)
+
+
+def parsed(json: str | None) -> Any:
+    """The value in a row. Who writes SQL can store JSON that no Python can read."""
+    try:
+        return orjson.loads(json or "null")
+    except orjson.JSONDecodeError as error:
+        raise PgflowError(f"the output cannot be read but in SQL: {error}") from None
 
 
 class Run:
@@ -103,7 +113,8 @@ class Run:
             raise await self._failure()
         refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
         values = await self._reader.values(list(refs.values()))
-        return (row.output or {}) | {slug: values[ref] for slug, ref in refs.items()}
+        inline: dict[str, Any] = parsed(row.output) if row.output else {}
+        return inline | {slug: values[ref] for slug, ref in refs.items()}
 
     @overload
     async def output(self, step: Step[Out]) -> Out: ...
@@ -128,7 +139,7 @@ class Run:
                 if step.takes_handle:
                     return await self._reader.handle(self.id, task)
                 ref = task.output_blob_id
-                return (await self._reader.values([ref]))[ref] if ref else task.output
+                return (await self._reader.values([ref]))[ref] if ref else parsed(task.output)
         if step.slug not in await self._reader.steps(self.id):
             raise await self._unknown(repr(step.slug))
         raise await self._failure()

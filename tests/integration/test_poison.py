@@ -3,13 +3,14 @@
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import trio
 
-from pgflow_events import Client, Flow, RunFailed, Settings
+from pgflow_events import Client, Flow, PgflowError, RunFailed, Settings
 
-from .observing import rows
+from .observing import execute, rows
 from .poisons import POISONS, Poison, released
 
 TASKS = "select status, attempts_count from pgflow.step_tasks where flow_slug = %s"
@@ -120,3 +121,31 @@ async def test_an_input_too_deep_for_python_fails_its_task_for_good(
         await (await client.find(run_id)).result()
     assert await run.result() == {"in_thread": "beside", "in_trio": "beside"}
     assert await rows(database, TASKS, "poisoned") == [("failed", 1)]
+
+
+async def test_an_output_that_python_cannot_read_hides_nothing_else_of_its_run(client, database):
+    await execute(
+        database,
+        "select pgflow.create_flow('f', 1)",
+        "select pgflow.add_step('f', slug) from unnest(array['huge', 'end']) as slug",
+    )
+    await execute(database, "select pgflow.start_flow('f', 'null') from generate_series(1, 2)")
+    await execute(database, "select from pgflow.poll_for_tasks('f', 1, 9, 0)")
+    complete = "select pgflow.complete_task(run_id, 'huge', 0, '[1e400]') from pgflow.runs"
+    (done, failed) = await rows(database, "select run_id from pgflow.runs order by 1")
+    await execute(
+        database,
+        complete,
+        f"select pgflow.complete_task('{done.run_id}', 'end', 0, '7')",
+        f"select pgflow.fail_task('{failed.run_id}', 'end', 0, 'no more')",
+    )
+    run = await client.find(done.run_id)
+    assert await run.status() == "completed"
+    flow = Flow("f")
+    huge = flow.step(slug="huge")(list)
+    assert await run.output(flow.step(slug="end")(lambda: 0)) == 7
+    for unreadable in (run.result, partial(run.output, huge), partial(run.output, huge.blob)):
+        with pytest.raises(PgflowError, match="the output cannot be read but in SQL: number is"):
+            await unreadable()
+    with pytest.raises(RunFailed, match="step 'end': no more"):
+        await (await client.find(failed.run_id)).result()
