@@ -5,9 +5,7 @@ without control characters: a terminal would obey them.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import orjson
 from rich.console import RenderableType
 from rich.text import Text
 from rich.tree import Tree
@@ -94,10 +92,10 @@ def step_details(step: StepSummary, *, values: bool) -> list[RenderableType]:
     return [Text(one_line(step.error), "red")] if step.error else []
 
 
-def value(inline: Any, blob: BlobSummary | None) -> Text:
+def value(inline: str | None, blob: BlobSummary | None) -> Text:
     """A value as JSON, shortened; of a blob only what it is."""
     if blob is None:
-        return Text(one_line(orjson.dumps(inline).decode()))
+        return Text(one_line(inline or "null"))
     raw, stored = size(blob["raw_size"]), size(blob["stored_size"])
     sizes = raw if raw == stored else f"{raw} as {stored}"
     return Text(f"{blob['kind']}, {sizes}{', forgotten' if blob['forgotten'] else ''}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -120,8 +120,8 @@ class StepSummary:
     max_attempts: int
     error: str | None
     """Of the last attempt that failed."""
-    output: Any
-    """None too if it is a blob, if there is none yet, or if it was not asked for."""
+    output: str | None
+    """Its JSON. None too if it is a blob, if there is none yet, or if it was not asked for."""
     worker_id: UUID | None
     queued_at: datetime | None
     started_at: datetime | None
@@ -178,15 +178,15 @@ async def summarize_steps(
 ) -> list[StepSummary]:
     """The steps of a run, each after its dependencies; with or without their outputs."""
     cursor = connection.cursor(row_factory=class_row(StepSummary))
-    output = SQL("t.output") if values else SQL("null::jsonb")
+    output = SQL("t.output::text") if values else SQL("null")
     await cursor.execute(SQL(STEP_SUMMARIES).format(output=output), [run_id])
     return await cursor.fetchall()
 
 
 async def find_input(
     connection: Connection, run_id: UUID, *, values: bool = True
-) -> tuple[Any, BlobSummary | None]:
-    """The input of a run, None without values; if it is a blob, None and what it is."""
+) -> tuple[str | None, BlobSummary | None]:
+    """The input of a run as JSON, None without values; if it is a blob, None and what it is."""
     statement = SQL(
         """
         select
@@ -200,7 +200,7 @@ async def find_input(
         where r.run_id = %s
         """
     )
-    given = SQL("r.input") if values else SQL("null::jsonb")
+    given = SQL("r.input::text") if values else SQL("null")
     cursor = await connection.execute(statement.format(input=given), [run_id])
     ((value, blob),) = await cursor.fetchall()
     return value, blob

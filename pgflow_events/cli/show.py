@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+import orjson
 import trio
 
 from pgflow_events.cli.command import Command, an_id, json_option, print_json
@@ -52,7 +53,13 @@ def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
 
 def document(step: StepSummary, values: bool) -> dict[str, Any]:
     """A step for JSON, with its output if that was asked for."""
-    return {k: v for k, v in asdict(step).items() if values or k != "output"}
+    fields = asdict(step) | {"output": as_it_is(step.output)}
+    return {k: v for k, v in fields.items() if values or k != "output"}
+
+
+def as_it_is(value: str | None) -> orjson.Fragment | None:
+    """JSON within JSON, which Python may be unable to read: SQL can store `1e400`."""
+    return None if value is None else orjson.Fragment(value)
 
 
 async def find(
@@ -71,5 +78,5 @@ async def find(
         return (
             found[0],
             await summarize_steps(connection, run_id, values=values),
-            ({"input": value} if values else {}) | {"input_blob": blob},
+            ({"input": as_it_is(value)} if values else {}) | {"input_blob": blob},
         )

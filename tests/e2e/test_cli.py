@@ -107,7 +107,7 @@ def test_a_run_is_started_listed_and_shown(cli, worker):
     assert tree.startswith(f"run {run_id} of pages: completed in ")
     assert "text, 1.8 MB as " in tree
     assert "check (after title) completed in " in tree
-    assert '{"title":"<p>long"}' in tree
+    assert '{"title": "<p>long"}' in tree
 
     shown = json.loads(cli("show", run_id, "--values", "--json").stdout)
     assert shown["input"] == {"url": "x"}
@@ -116,6 +116,17 @@ def test_a_run_is_started_listed_and_shown(cli, worker):
     assert website["output"] is None
     assert website["blob"].items() >= {"kind": "text", "raw_size": 1_800_003}.items()
     assert website["blob"]["stored_size"] < 10_000
+
+
+def test_a_value_that_python_cannot_read_is_shown_as_it_is(cli, database):
+    with psycopg.connect(database) as connection:
+        connection.execute("select pgflow.create_flow('f'), pgflow.add_step('f', 'step')")
+        ((run_id,),) = connection.execute("select run_id from pgflow.start_flow('f', '1e400')")
+        connection.execute("select from pgflow.poll_for_tasks('f', 1, 1, 0)")
+        connection.execute("select from pgflow.complete_task(%s, 'step', 0, '1e400')", [run_id])
+    assert "10000000000" in cli("show", str(run_id), "--values").stdout
+    shown = json.loads(cli("show", str(run_id), "--values", "--json").stdout)
+    assert shown["input"] == shown["steps"][0]["output"] == 10**400
 
 
 def test_a_run_that_fails_says_why_in_one_line_and_nothing_to_the_terminal(cli, worker):

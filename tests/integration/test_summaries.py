@@ -141,7 +141,7 @@ async def test_a_step_tells_of_its_attempts_output_and_dependencies(connection):
 
 
 async def test_an_input_is_told_as_a_value_or_as_a_blob(connection):
-    assert await summaries.find_input(connection, await start(connection)) == ({}, None)
+    assert await summaries.find_input(connection, await start(connection)) == ("{}", None)
 
 
 async def test_queues_are_counted_with_what_is_visible(connection):

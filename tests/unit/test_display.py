@@ -80,11 +80,9 @@ def test_a_blob_is_told_of_by_its_sizes():
     assert str(value(None, gone)) == "text, 1.2 MB as 180.0 kB, forgotten"
 
 
-@pytest.mark.parametrize(
-    ("output", "json"), [(None, "null"), (0, "0"), (False, "false"), ("", '""'), ([], "[]")]
-)
-def test_an_output_that_is_nothing_is_shown(output, json):
-    tree = shown(run_tree(a_run("completed"), [a_step("completed", output=output)]))
+@pytest.mark.parametrize("json", ["null", "0", "false", '""', "[]"])
+def test_an_output_that_is_nothing_is_shown(json):
+    tree = shown(run_tree(a_run("completed"), [a_step("completed", output=json)]))
     assert tree.splitlines()[-1] == f"    └── {json}"
 
 
