@@ -208,7 +208,8 @@ async def check_schema(connection: Connection) -> None:
 
     Raises:
         DatabaseTooNew: It was migrated by a newer release.
-        MigrationError: It was never migrated, or by an older release, or cannot hold any text.
+        MigrationError: It was never migrated, or by an older release, or cannot hold any text; or
+            `migrate` would refuse it, for a schema of another program or the loss of its record.
     """
     await refuse_encoding(connection)
     try:
@@ -216,6 +217,8 @@ async def check_schema(connection: Connection) -> None:
     except UNRECORDED:
         recorded = {}
     if not recorded:
+        await refuse_foreign_schema(connection)
+        await refuse_lost_record(connection, recorded)
         raise MigrationError("the database was never migrated: run `pgflow-events migrate`")
     migrations = sql_files("migrations")
     refuse_strangers(migrations, recorded)

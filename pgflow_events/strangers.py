@@ -140,5 +140,7 @@ def foreign(name: str, found: Schema) -> str:
 
 LOST_RECORD = (
     "the tables of pgflow-events are there, and pgflow.schema_files, which says what was applied to"
-    " them, is lost or empty: restore that table from a backup"
+    " them, is lost or empty: restore that table from a backup. If nothing is to be kept, as after"
+    " a dump without data, run `drop schema if exists pgflow, pgflow_queues cascade` and"
+    " `pgflow-events migrate`"
 )

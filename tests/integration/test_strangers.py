@@ -1,5 +1,7 @@
 """Schemas and roles of our names that belong to another program."""
 
+import re
+
 import pytest
 
 from pgflow_events.errors import MigrationError
@@ -84,12 +86,35 @@ def test_a_database_that_has_lost_the_record_of_its_tables_is_refused(database, 
         migrate_now(database)
 
 
-async def test_a_worker_of_a_database_with_another_programs_schema_asks_for_a_migration(
-    empty_database,
-):
+async def test_a_worker_says_whose_schema_it_found(empty_database):
     query(empty_database, "create schema pgflow; create table pgflow.schema_files (id integer)")
-    with pytest.raises(MigrationError, match="run `pgflow-events migrate`"):
+    with pytest.raises(MigrationError, match=r"belongs to another program.*use another database"):
         await check(empty_database)
+
+
+@pytest.mark.parametrize("loss", ["drop table", "truncate"])
+async def test_where_a_migration_would_refuse_a_database_nobody_advises_it(database, loss):
+    query(database, f"{loss} pgflow.schema_files")
+    with pytest.raises(MigrationError, match=r"pgflow\.schema_files.* is lost or empty"):
+        await check(database)
+
+
+def test_after_a_dump_without_data_the_advice_leads_to_a_whole_database(database):
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    tables = query(
+        database,
+        "select string_agg(relid::regclass::text, ', ') from pg_stat_user_tables"
+        " where schemaname in ('pgflow', 'pgmq')",
+    )
+    query(database, f"truncate {tables[0][0]} cascade")
+    with pytest.raises(MigrationError) as refused:
+        migrate_now(database)
+    (drop,) = re.findall("`(drop .*?)`", str(refused.value))
+    query(database, drop)
+    assert migrate_now(database) != []
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    query(database, "select pgflow.start_flow('f', '1')")
+    assert len(query(database, "select 1 from pgflow.poll_for_tasks('f', 1, 1, 0)")) == 1
 
 
 def test_a_pgmq_that_has_lost_its_list_of_queues_is_not_called_another_programs(database):
