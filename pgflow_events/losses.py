@@ -9,10 +9,11 @@ from pgflow_events.connection import Connection
 
 BATCH = 10_000  # tasks to be locked and written at once
 
-# While a run goes on, at least one of its tasks does.
+# While a run goes on, at least one of its tasks does, of a step whose state is there.
 STUCK = """
 r.status = 'started' and not exists (
-  select from pgflow.step_tasks t where t.run_id = r.run_id and t.status = 'queued'
+  select from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
+  where t.run_id = r.run_id and t.status = 'queued'
 )
 """
 DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"

@@ -215,6 +215,7 @@ async def test_the_doctor_finds_what_is_lost_and_what_it_advises_mends_it(two_ta
     "loss",
     [
         "truncate pgflow.step_tasks",
+        "truncate pgflow.step_states",
         "delete from pgflow.step_tasks where status = 'queued'",
         "update pgflow.step_tasks set status = 'cancelled' where status = 'queued'",
     ],
