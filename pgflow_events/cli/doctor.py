@@ -21,6 +21,7 @@ from pgflow_events.migrations import check_schema
 from pgflow_events.pgmq import pgmq_state
 from pgflow_events.rights import missing_grants
 from pgflow_events.session import Fixed
+from pgflow_events.strangers import refuse_another_pgmq
 from pgflow_events.texts import duration, enumeration
 
 OLDEST_SERVER = 15
@@ -134,6 +135,7 @@ async def pgmq(connection: Connection) -> Verdicts:
         return [("failed", missing)]
     state = await pgmq_state(connection)
     if not state.plain:
+        await refuse_another_pgmq(connection)
         return [("failed", f"{state}: run `pgflow-events migrate`")]
     if not state.recent:
         return [("failed", f"{state}: 1.5.0 or newer is needed")]

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from pgflow_events.cli.doctor import examine
 from pgflow_events.errors import MigrationError
 from pgflow_events.migrations import migrate_now
 
@@ -115,6 +116,23 @@ def test_after_a_dump_without_data_the_advice_leads_to_a_whole_database(database
     query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
     query(database, "select pgflow.start_flow('f', '1')")
     assert len(query(database, "select 1 from pgflow.poll_for_tasks('f', 1, 1, 0)")) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("drop table pgmq.meta cascade", "pgmq.meta is lost: restore it from a backup"),
+        (
+            "drop schema pgmq cascade; create schema pgmq; create table pgmq.jobs (id integer)",
+            "the schema pgmq of this database belongs to another program",
+        ),
+    ],
+)
+async def test_the_doctor_advises_no_migration_that_would_refuse_this_pgmq(database, made, said):
+    query(database, made)
+    (found,) = [f for f in await examine(database, database) if f.check == "pgmq"]
+    assert found.status == "failed"
+    assert found.found.startswith(said)
 
 
 def test_a_pgmq_that_has_lost_its_list_of_queues_is_not_called_another_programs(database):
