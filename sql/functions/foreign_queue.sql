@@ -1,20 +1,26 @@
--- The tables of the queue of this name that no flow made: another application did.
+-- The tables of the queue of this name that no flow made, or what stands in their place: another application's.
 create or replace function pgflow.foreign_queue(flow_slug text)
 returns text[]
 language plpgsql stable
 set search_path = ''
 as $$
+declare
+  tables text[] := array[
+    pgmq.format_table_name(flow_slug, 'q'), pgmq.format_table_name(flow_slug, 'a')
+  ];
 begin
   return array(
     select c.relname::text
     from pg_catalog.pg_class c
     where
-      c.relnamespace = 'pgmq'::regnamespace
-      and c.relname in (
-        pgmq.format_table_name(flow_slug, 'q'), pgmq.format_table_name(flow_slug, 'a')
-      )
+      c.relnamespace = 'pgmq'::regnamespace and c.relname = any(tables)
       and obj_description(c.oid, 'pg_class') is distinct from pgflow.queue_mark()
-    order by c.relname desc
+    union all
+    -- A table has a type of its own name, so that none can be made beside another one.
+    select t.typname::text
+    from pg_catalog.pg_type t
+    where t.typnamespace = 'pgmq'::regnamespace and t.typname = any(tables) and t.typrelid = 0
+    order by 1 desc
   );
 end
 $$;

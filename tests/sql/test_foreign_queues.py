@@ -22,6 +22,11 @@ FOREIGN = {
     "a table that pgmq knows nothing of": TABLE,
     "a table by parts": TABLE.replace(" primary key", "") + " partition by range (vt)",
     "a view": "create view pgmq.q_emails as select 1 as msg_id",
+    "a type": "create type pgmq.q_emails as (address text)",
+    "another type": "create type pgmq.q_emails as enum ('sent')",
+    "a domain": "create domain pgmq.a_emails as text",
+    "an index": "create index q_emails on pgmq.meta (created_at)",
+    "a sequence": "create sequence pgmq.a_emails",
     "an archive alone": "select pgmq.create('emails'); drop table pgmq.q_emails",
     "a queue that the engine of that name left behind": """
         select pgmq.create('emails');
