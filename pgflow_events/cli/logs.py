@@ -7,6 +7,7 @@ each once; handlers that the module has installed get them too, unless they writ
 
 import logging
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,13 +82,30 @@ class EngineLogger(logging.Logger):
     def disabled(self, value: bool) -> None:
         pass
 
+    def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - logging's
+        """The record, by the user's factory unless that fails."""
+        if logging.getLogRecordFactory() is logging.LogRecord:
+            return super().makeRecord(*args, **kwargs)
+        with suppress(Exception):
+            record: object = super().makeRecord(*args, **kwargs)
+            if isinstance(record, logging.LogRecord):
+                return record
+        return plain_record(*args, *kwargs.values())
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """What the user's filters say; one that fails lets the record pass."""
+        try:
+            return super().filter(record)
+        except Exception:  # noqa: BLE001 - it is the user's
+            return True
+
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's
         """Whether its level lets that pass, whatever `logging.disable` says."""
         return level >= self.getEffectiveLevel()
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
         """Write the record, and hand it to the handlers of others."""
-        self.own.handle(record)
+        hand_over(record, self.own)
         for handler in handlers_above(self):
             if record.levelno >= handler.level and not self._writes_there(handler):
                 hand_over(record, handler)
@@ -95,7 +113,8 @@ class EngineLogger(logging.Logger):
     def _writes_there(self, handler: logging.Handler) -> bool:
         console = getattr(handler, "console", None)  # that of rich
         stream = getattr(console, "file", None) or getattr(handler, "stream", None)
-        return handler is self.own or any(stream is one for one in (sys.stderr, sys.stdout))
+        own = getattr(self.own, "stream", None)  # sys.stderr as it was before the module came
+        return any(stream is one for one in (own, sys.stderr, sys.stdout))
 
 
 def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
@@ -107,11 +126,20 @@ def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
 
 
 def hand_over(record: logging.LogRecord, handler: logging.Handler) -> None:
-    """Let a handler of the user's have a record: its fault is no fault of the engine."""
+    """Let a handler have a record. Its fault, or a closed stderr, ends no worker."""
     try:
         handler.handle(record)
     except Exception:  # noqa: BLE001 - as logging's own handlers do
-        handler.handleError(record)
+        with suppress(Exception):
+            handler.handleError(record)
+
+
+def plain_record(*args: Any) -> logging.LogRecord:
+    """A record of what `Logger.makeRecord` is given, made without the user's factory."""
+    *given, extra, stack = args
+    record = logging.LogRecord(*given)
+    vars(record).update((extra or {}) | vars(record) | {"stack_info": stack})
+    return record
 
 
 def bound(record: logging.LogRecord) -> dict[str, Any]:
@@ -126,14 +154,15 @@ def storable(value: Any) -> Any:
 
 def log_to_stderr(level: str, form: str) -> None:
     """Write the records of all loggers, and Python's warnings, to stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(FORMATS[form]())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    for_all, for_engine = logging.StreamHandler(), logging.StreamHandler()
+    for handler in (for_all, for_engine):  # modules may change that of the root logger
+        handler.setFormatter(FORMATS[form]())
+    logging.basicConfig(level=level.upper(), handlers=[for_all])
     logging.captureWarnings(capture=True)
     logging.getLogger(OURS).setLevel(level.upper())
     for name in list(logging.root.manager.loggerDict):
         if name == OURS or name.startswith(f"{OURS}."):
-            shield(logging.getLogger(name), handler)
+            shield(logging.getLogger(name), for_engine)
 
 
 def shield(logger: logging.Logger, handler: logging.Handler) -> None:

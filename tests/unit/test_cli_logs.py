@@ -66,9 +66,33 @@ MISCHIEF = {
         "class Bad(logging.Handler):\n  def emit(self, record): 1 / 0\n"
         "logging.raiseExceptions = False\nlogging.root.addHandler(Bad())"
     ),
+    "a handler that fails twice": (
+        "class Bad(logging.Handler):\n  def emit(self, record): 1 / 0\n"
+        "  def handleError(self, record): 1 / 0\n"
+        "logging.root.addHandler(Bad())"
+    ),
+    "a handler with another format": (
+        "for handler in logging.root.handlers: handler.setFormatter(logging.Formatter('%(name)s'))"
+    ),
+    "a handler with another level": (
+        "for handler in logging.root.handlers: handler.setLevel(logging.CRITICAL)"
+    ),
+    "a handler with a filter": (
+        "for handler in logging.root.handlers: handler.addFilter(lambda record: False)"
+    ),
+    "a handler with another stream": (
+        "for handler in logging.root.handlers: handler.setStream(io.StringIO())"
+    ),
+    "filters that fail": (
+        "for name in [*logging.root.manager.loggerDict]:\n"
+        "  logging.getLogger(name).addFilter(lambda record: 1 / 0)"
+    ),
+    "a factory of records that fails": "logging.setLogRecordFactory(lambda *_, **__: 1 / 0)",
+    "a factory of records that makes none": "logging.setLogRecordFactory(lambda *_, **__: None)",
     "a stderr of its own": "sys.stderr = io.StringIO()",
 }
 
+CLOSED = "sys.stderr.close()"
 FILE_HANDLER = (
     "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO', 'handlers': ['h']},"
     " 'handlers': {'h': {'class': 'logging.FileHandler', 'filename': 'log'}}})"
@@ -78,7 +102,7 @@ OWN_LINES = (
     "logging.basicConfig(force=True, stream=sys.stdout, level=1)\n"
     "logging.getLogger('mine').info('mine')"
 )
-ACTS = MISCHIEF | {act: act for act in (FILE_HANDLER, ONE_LEVEL, OWN_LINES)}
+ACTS = MISCHIEF | {act: act for act in (FILE_HANDLER, ONE_LEVEL, OWN_LINES, CLOSED)}
 
 # Each in a process of its own, with a folder for what it writes.
 PROGRAM = """
@@ -126,6 +150,10 @@ def test_the_engines_lines_are_written_once_whatever_the_module_does(folders, mi
 def test_handlers_of_the_module_get_the_engines_lines_too(folders):
     assert lines_in(folders[FILE_HANDLER]) == ["coarse", "coarser"]
     assert (folders[FILE_HANDLER] / "log").read_text() == "coarse\ncoarser\n"
+
+
+def test_a_closed_stderr_ends_nothing(folders):
+    assert lines_in(folders[CLOSED]) == []
 
 
 def test_the_level_that_a_module_sets_for_one_of_our_loggers_holds(folders):
