@@ -1,7 +1,9 @@
 """Gets flows, and other things of the user's, from modules."""
 
+import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
@@ -10,7 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from pgflow_events.errors import SettingsError
+from pgflow_events.failures import describe
 from pgflow_events.flow import Flow
+from pgflow_events.tracebacks import is_calling
+
+NOT_OF_THE_MODULE = ("<frozen ", importlib.__file__)  # the frames by which it is imported
 
 
 def load_flows(places: Iterable[str]) -> list[Flow[Any]]:
@@ -70,21 +76,62 @@ def load_module(name: str) -> ModuleType:
     Raises:
         SettingsError: It cannot be imported.
     """
-    if not name.strip() or "\0" in name:
-        raise SettingsError(f"{name!r} is no module: give its dotted name, or the path of its file")
-    path = Path(name).absolute() if name.endswith(".py") or os.sep in name else None
-    if path and not path.is_file():
-        raise SettingsError(f"there is no file {name}")
+    is_path = (name.endswith(".py") or os.sep in name) and "\0" not in name
+    path = Path(name).absolute() if is_path else None
+    if fault := file_fault(name, path) if path else name_fault(name):
+        raise SettingsError(fault)
     folder = str(path.parent if path else Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        module = import_module(path.stem if path else name)
-    except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SettingsError(f"cannot import {name}: {what}") from error
+    module = imported(path.stem if path else name, name)
     if path and not (module.__file__ and path.samefile(module.__file__)):
         raise SettingsError(
             f"{name} has the name of another module, {module.__file__}: call it something else"
         )
     return module
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a dotted name, whether or not there is such a module."""
+    if "\0" in name or not all(part.strip() for part in name.split(".")):
+        return f"{name!r} is no module: give its dotted name, or the path of its file"
+    return None
+
+
+def file_fault(name: str, path: Path) -> str | None:
+    """What is wrong with the path of a module."""
+    if path.is_dir():
+        return f"{name} is a folder: give the path of a .py file, or a package's dotted name"
+    if not path.is_file():
+        near = f"; did you mean {name}.py?" if Path(f"{path}.py").is_file() else ""
+        return f"there is no file {name}{near}"
+    if path.suffix != ".py" or "." in path.stem:
+        return f"{name} cannot be imported: its name must end in .py and have no other dot"
+    return None
+
+
+def imported(module: str, name: str) -> ModuleType:
+    """A module, unless its code raises anything at all."""
+    try:
+        return import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise SettingsError(f"cannot import {name}: {import_fault(error)}") from error
+
+
+def import_fault(error: BaseException) -> str:
+    """What a module raised, in one line, and where."""
+    text = " ".join(describe(error).split())
+    if isinstance(error, SystemExit):
+        text = f"it ends the program ({text})"
+    elif isinstance(error, ImportError) and "relative import" in text:
+        text += "; name a module of a package with dots, as in package.module"
+    return f"{text}{place_of(error)}"
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of the user's that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(NOT_OF_THE_MODULE) and not is_calling(f)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

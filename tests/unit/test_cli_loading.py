@@ -15,6 +15,18 @@ first, second = Flow("first"), Flow("second")
 number = 1
 """
 
+FAULTY = {
+    "exits": "import sys\nsys.exit(0)",
+    "says_bye": "raise SystemExit('bye')",
+    "raises_base": "class Base(BaseException): pass\nraise Base('x')",
+    "raises_mute": "class Mute(Exception):\n  def __str__(self): raise ValueError\nraise Mute",
+    "raises_group": "raise ExceptionGroup('all', [ValueError('one'), KeyError('two')])",
+    "raises_lines": "raise ValueError('one\\ntwo')",
+    "relative": "from . import own",
+    "defines": "from pgflow_events import Flow\n\nFlow('no slug')",
+    "unclosed": "x = (",
+}
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -23,6 +35,14 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "neighbour_of_file.py").write_text(neighbour)
     (tmp_path / "json.py").write_text(neighbour)
     (tmp_path / "faulty_flows.py").write_text("1 / 0")
+    (tmp_path / "dotted.flows.py").write_text(neighbour)
+    (tmp_path / "notes.txt").write_text("")
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .flows import own")
+    (package / "flows.py").write_text("from pgflow_events import Flow\nown = Flow('own')")
+    for name, code in FAULTY.items():
+        (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
@@ -41,6 +61,10 @@ def test_a_module_without_a_name_stands_for_all_its_flows_each_once(folder):
 
 def test_a_dotted_name_is_looked_for_in_the_current_folder(folder):
     assert slugs("flows_in_a_file:first") == ["first"]
+
+
+def test_a_module_of_a_package_may_import_its_neighbours(folder):
+    assert slugs("package") == slugs("package.flows:own") == ["own"]
 
 
 def test_resources_come_from_a_function(folder):
@@ -67,6 +91,26 @@ def test_resources_come_from_a_function(folder):
         ("flows_in_a_file:nothing", "module flows_in_a_file has no 'nothing'"),
         ("flows_in_a_file:number", "there is no Flow at 'flows_in_a_file:number'"),
         ("json.py", "json.py has the name of another module"),
+        ("exits.py", r"cannot import exits.py: it ends the program \(SystemExit: 0\) \(.*, line 2"),
+        ("says_bye", "cannot import says_bye: it ends the program"),
+        ("raises_base", r"cannot import raises_base: .*Base: x \(.*/raises_base.py, line 2\)"),
+        ("raises_mute", r"cannot import raises_mute: .*Mute \(its text raised ValueError\)"),
+        (
+            "raises_group",
+            r"all \(2 sub-exceptions\) \[ValueError: one; KeyError: 'two'\]",
+        ),
+        ("raises_lines", "cannot import raises_lines: ValueError: one two"),
+        ("relative.py", "name a module of a package with dots"),
+        ("package/__init__.py", "name a module of a package with dots"),
+        ("defines", r"DefinitionError: flow 'no slug': .*\(.*/defines.py, line 3\)"),
+        ("unclosed", r"SyntaxError: '\(' was never closed \(unclosed.py, line 1\)$"),
+        ("package/", "package/ is a folder: give the path of a .py file"),
+        ("package/flows", "there is no file package/flows; did you mean package/flows.py"),
+        ("./notes.txt", "./notes.txt cannot be imported: its name must end in .py"),
+        ("dotted.flows.py", "cannot be imported: its name must end in .py and have no other dot"),
+        (".", "'.' is no module"),
+        (".flows", "'.flows' is no module"),
+        ("package..flows", "'package..flows' is no module"),
     ],
 )
 def test_a_place_without_flows_is_an_error_that_says_why(folder, place, message):
