@@ -21,6 +21,7 @@ FINAL = (
     r"invalid value for parameter",  # by PGDATESTYLE or PGOPTIONS
     r'parameter ".*" requires',
     r"unrecognized configuration parameter",
+    r"in a replication connection",  # which nobody wants of us
     r"permission denied to set parameter",
     # libpq, whose settings ask for what this server has not
     r"does not support (?:SSL|GSSAPI)|doesn't support GSSAPI",
@@ -33,6 +34,17 @@ FINAL = (
     r"invalid (?:port number|integer value)",
     r"requires OAuth authentication",
     r"(?:certificate|private key) file",
+    r"definition of service|service file",
+    r"could not match \d+",  # hosts with their addresses or ports
+    r"socket path .* is too long",
+    r"requirepeer",
+    r"weak sslmode",
+    r"did not request an SSL certificate",
+    r"require_auth method",
+    r"support is not compiled in",
+    r"authentication (?:method \d+ )?not supported",
+    r"invalid SCRAM (?:client|server) key",
+    r"local user",  # who is to be found for a name or a peer
     # PgBouncer
     r"no such (?:database|user)",
     r"bouncer config error",

@@ -40,6 +40,13 @@ ENVIRONMENTS = [
     {"PGSSLNEGOTIATION": "rubbish"},
     {"PGMINPROTOCOLVERSION": "rubbish"},
     {"PGSSLMINPROTOCOLVERSION": "rubbish"},
+    {"PGSSLNEGOTIATION": "direct"},
+    {"PGSSLCERTMODE": "require"},
+    {"PGREQUIREAUTH": "password,password"},
+    {"PGREQUIREAUTH": "password,!gss"},
+    {"PGHOSTADDR": "127.0.0.1,127.0.0.1"},
+    {"PGSERVICE": "rubbish"},
+    {"PGSERVICE": "rubbish", "PGSERVICEFILE": "/nowhere"},
     {"PGDATESTYLE": "rubbish"},
     {"PGTZ": "rubbish"},
     {"PGGEQO": "rubbish"},
@@ -59,6 +66,22 @@ async def test_an_environment_that_can_never_connect_ends_the_start(dsn, monkeyp
         monkeypatch.setenv(name, value)
     with trio.fail_after(10), pytest.raises(psycopg.Error):
         await Worker([Load("flow", 1).flow], make_conninfo(dsn, host="127.0.0.1")).run()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"requirepeer": "nobody"},
+        {"replication": "database"},
+        {"host": "/" + 200 * "x"},
+        {"host": "127.0.0.1", "port": "1,2"},
+        {"host": "127.0.0.1", "sslmode": "prefer", "sslrootcert": "system"},
+    ],
+    ids=str,
+)
+async def test_a_dsn_that_can_never_connect_ends_the_start(dsn, given):
+    with trio.fail_after(10), pytest.raises(psycopg.Error):
+        await Worker([Load("flow", 1).flow], make_conninfo(dsn, **given)).run()
 
 
 @asynccontextmanager
