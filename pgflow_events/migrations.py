@@ -15,7 +15,7 @@ from pgflow_events.connection import Connection
 from pgflow_events.errors import DatabaseTooNew, MigrationError
 from pgflow_events.losses import requeue_lost_tasks
 from pgflow_events.pgmq import install_pgmq
-from pgflow_events.rights import missing_grants
+from pgflow_events.rights import missing_grants, refuse_without_create
 from pgflow_events.sql_files import Release, SqlFile, needed_by, sql_files, this_release
 from pgflow_events.strangers import (
     refuse_another_pgmq,
@@ -39,8 +39,13 @@ UNRECORDED = (
 
 log = logging.getLogger("pgflow_events.migrations")
 
+# To make a schema only if it is not there takes the right to make one.
 BOOKKEEPING = """
-create schema if not exists pgflow;
+do $$ begin
+  if to_regnamespace('pgflow') is null then
+    create schema pgflow;
+  end if;
+end $$;
 create table if not exists pgflow.schema_files (
   path text primary key,
   checksum text not null, -- sha256 of the file
@@ -132,6 +137,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         await connection.execute("set local lock_timeout = '10s'")
         await connection.execute(KEEP_TABLESPACE)
         await refuse_foreign_schema(connection)
+        await refuse_without_create(connection)
         await connection.execute(BOOKKEEPING)
         recorded = await applied(connection)
         files = sql_files("migrations")

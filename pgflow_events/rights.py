@@ -1,6 +1,18 @@
-"""What may be done to a pgmq that belongs to somebody else."""
+"""What the role that migrates may not do, and who has to grant it."""
 
 from pgflow_events.connection import Connection
+from pgflow_events.errors import MigrationError
+
+# pgmq makes its schema only if it is not there, for which it takes the right all the same.
+LACKS_CREATE = """
+select format('grant create on database %I to %I', current_database(), current_user)
+where not has_database_privilege(current_database(), 'create') and (
+  to_regnamespace('pgflow') is null or to_regnamespace('pgflow_queues') is null
+  or not exists (
+    select from pg_class c where c.relnamespace = to_regnamespace('pgmq') and c.relname = 'meta'
+  )
+)
+"""
 
 # Nothing is looked up by its name in a schema that may be closed to whoever asks.
 MISSING = """
@@ -61,3 +73,13 @@ async def missing_grants(connection: Connection, *, roles: bool) -> str | None:
     for owner, statements in await cursor.fetchall():
         return f"pgmq belongs to {owner}, who has to run: {statements}"
     return None
+
+
+async def refuse_without_create(connection: Connection) -> None:
+    """Raise if a schema has to be made, and the role may make none in this database."""
+    cursor = await connection.execute(LACKS_CREATE)
+    for (statement,) in await cursor.fetchall():
+        raise MigrationError(
+            "schemas have to be made here, which this role may not do: let the database's owner"
+            f" run `{statement}`"
+        )

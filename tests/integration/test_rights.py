@@ -1,5 +1,6 @@
 """Those who have few rights, and those to whom pgmq does not belong."""
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,6 +81,31 @@ def refusal(conninfo: str, *, roles: bool = False) -> str:
     with pytest.raises(MigrationError) as caught:
         migrate_now(conninfo, roles=roles)
     return str(caught.value)
+
+
+def revoke_create(conninfo: str) -> str:
+    """Take the right to make schemas from olga, who owns no database then; yields its name."""
+    database = conninfo_to_dict(conninfo)["dbname"]
+    admin, name = login(conninfo, "postgres"), Identifier(database)
+    execute(admin, SQL("alter database {} owner to postgres").format(name))
+    execute(admin, SQL("revoke create on database {} from olga, public").format(name))
+    return database
+
+
+def test_a_role_that_may_make_no_schema_is_told_what_to_ask_for(owned):
+    database = revoke_create(owned)
+    with pytest.raises(MigrationError) as refused:
+        migrate_now(owned)
+    (grant,) = re.findall("`(.*)`", str(refused.value))
+    assert grant == f"grant create on database {database} to olga"
+    execute(login(owned, "postgres"), grant)
+    assert migrate_now(owned) != []
+
+
+def test_once_its_schemas_are_there_their_owner_need_make_none(owned):
+    migrate_now(owned)
+    revoke_create(owned)
+    assert migrate_now(owned) == []
 
 
 def test_a_role_without_the_right_to_temporary_tables_can_migrate(logins, owned):

@@ -108,6 +108,7 @@ def test_sql_text_stands_in_its_places_only():
         "losses.py",
         "strangers.py",
         "pgmq.py",
+        "rights.py",
         "queries.py",
         "run_queries.py",
         "seats.py",
