@@ -35,7 +35,7 @@ class ServerFolder:
 
     def __init__(self, path: Path) -> None:
         if "\n" in str(path):
-            raise EmbeddedError(f"{str(path)!r} has a line break, which PostgreSQL cannot bear")
+            raise EmbeddedError(f"{str(path)!r} has a line break: choose another folder")
         self.path = path
         self.data = path / "data"
         self.log = path / "server.log"

@@ -43,8 +43,8 @@ def check(
 ) -> None:
     """Prove that no blob is lost, left over or damaged.
 
-    Each blob is named by its run, each name has its blob, each blob all of its bytes. Workers
-    may run meanwhile. The exit code is 1 if something is wrong.
+    Checks that a run names each blob, that each named blob is there, and that it has all of its
+    bytes. Workers may run meanwhile. The exit code is 1 if something is wrong.
 
     With --deep, blobs that are sealed are read with --keys, those that are kept elsewhere with
     --objects; without these, they count as not checked.

@@ -45,7 +45,7 @@ def export(
     DIR is made, or is empty. It gets the input as run.EXT and each output as STEP.EXT, or, of a
     list that is kept by its elements, STEP.0.EXT and so on; EXT follows the media type. The last
     file is manifest.json: it says what each of them is. A value that cannot be read has no file,
-    and the exit code is 1, unless it was to be forgotten.
+    and the exit code is 1, unless it was forgotten as its step asked.
     """
     ring, store = key_ring(keys), object_store(objects)
     try:

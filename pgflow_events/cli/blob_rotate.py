@@ -24,17 +24,18 @@ from pgflow_events.texts import counted, printable
     type=click.IntRange(min=1),
     default=BATCH,
     show_default=True,
-    help="Blobs that are looked at for each commit.",
+    help="How many blobs to look at before each commit.",
 )
 @dsn_option
 @json_option
 def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> None:
     """Move blobs to the newest key.
 
-    The key that each blob has of its own is encrypted again, with the first key of the file;
-    contents stay as they are. Workers go on meanwhile. It may be interrupted, and called again.
+    Each blob has its own key. This command encrypts these keys again, with the first key of the
+    file, and leaves the contents as they are. Workers may run meanwhile. It may be interrupted,
+    and called again.
 
-    The exit code is 1 if some blobs still need another key. Until there are none, keep it.
+    The exit code is 1 if some blobs still need another key: keep that key until none does.
     """
     ring = key_ring(keys)
     if ring is None:

@@ -40,8 +40,8 @@ STRANGE = "none of which has a row in this database: is it the wrong one?"
     metavar="AGE",
     help="Leave what is younger; at least 1h, and longer than any upload takes.",
 )
-@click.option("--delete", is_flag=True, help="Delete; without it, only say what would be.")
-@click.option("--force", is_flag=True, help="Delete even if nothing of the storage is known here.")
+@click.option("--delete", is_flag=True, help="Delete. Without it, only list what would be deleted.")
+@click.option("--force", is_flag=True, help="Delete even if none of the objects is known here.")
 @dsn_option
 @json_option
 def sweep(
@@ -57,8 +57,8 @@ def sweep(
 
     Objects of a blob that has no row in the database, or was forgotten, are deleted once they
     are older than the grace period. The database must be the one whose workers write there:
-    for any other one, all objects are such. So it deletes with --delete only, and not even then
-    if it knows nothing of what it finds.
+    to any other one, all objects look unneeded. So nothing is deleted without --delete, nor,
+    without --force, where this database knows none of the objects.
     """
     store = object_store(objects)
     if store is None:

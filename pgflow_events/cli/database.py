@@ -23,7 +23,7 @@ dsn_option = click.option(
     "--dsn",
     metavar="DSN",
     callback=own_or_top,
-    help="Where the database is, as libpq takes it; else PGFLOW_DSN.",
+    help="Where the database is, as libpq takes it. Default: PGFLOW_DSN.",
 )
 listen_dsn_option = click.option(
     "--listen-dsn",

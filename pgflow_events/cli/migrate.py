@@ -17,8 +17,8 @@ from pgflow_events.cli.database import database, dsn_option
 @click.option(
     "--roles",
     is_flag=True,
-    help="Make the roles pgflow_worker, pgflow_client and pgflow_observer too, to be granted to"
-    " logins that need no more rights than theirs.",
+    help="Also make the roles pgflow_worker, pgflow_client and pgflow_observer. Grant them to the"
+    " logins of workers, clients and monitoring.",
 )
 @dsn_option
 @json_option
@@ -26,7 +26,7 @@ def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
     """Bring the database to this release.
 
     Makes the schema pgflow, and pgmq where it is missing, in one transaction. It may be called
-    at any time, and by several at once. Who calls it first owns the schema, and calls it again for
+    at any time, and by several at once. The first caller owns the schema, and calls it again for
     each new release. It brings back what was lost: queues, functions, triggers, and the messages
     of tasks.
 

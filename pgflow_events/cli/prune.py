@@ -34,7 +34,7 @@ NEWS = 2.0  # seconds between two lines that say how far it is
     type=age,
     required=True,
     metavar="AGE",
-    help="For how long runs are kept after their end: 90s, 30m, 12h, 7d, 2w.",
+    help="How long to keep runs after their end: 90s, 30m, 12h, 7d, 2w.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @dsn_option
@@ -42,9 +42,9 @@ NEWS = 2.0  # seconds between two lines that say how far it is
 def prune(*, older_than: timedelta, dry_run: bool, dsn: str | None, as_json: bool) -> None:
     """Delete old runs with all that belongs to them.
 
-    Runs that ended before that time go, with their tasks, blobs and archived messages; whole
-    days of blobs at once. So do the bytes of blobs that their steps keep no longer. Runs that
-    still go on are kept, however old.
+    Deletes the runs that ended longer ago than --older-than, with their tasks, blobs and archived
+    messages; blobs in whole days where possible. Also deletes the bytes of blobs past the
+    keep_output of their step. Runs that have not ended are kept, however old.
 
     It is safe beside running workers, and may be interrupted at any moment: what was deleted is
     deleted, and the next call goes on.

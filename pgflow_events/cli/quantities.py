@@ -19,23 +19,23 @@ def age(text: str) -> timedelta:
     """A number and its unit: s, m, h, d or w. For `type=` of an option."""
     match = QUANTITY.fullmatch(text)
     if match and not match[2]:
-        raise click.BadParameter(f"{text!r} has no unit: give one of s, m, h, d and w, as in 7d")
+        raise click.BadParameter(f"{text!r} has no unit: add one of s, m, h, d and w, as in 7d")
     if not match or match[2] not in SECONDS:
-        raise click.BadParameter(f"{text!r} is no time: give one such as 90s, 30m, 12h, 7d or 2w")
+        raise click.BadParameter(f"{text!r} is not a duration: use one such as 90s, 30m, 12h or 7d")
     try:
         return timedelta(seconds=float(match[1]) * SECONDS[match[2]])
     except OverflowError:
-        raise click.BadParameter(f"{text!r} is too long") from None
+        raise click.BadParameter(f"{text!r} is too long: use at most 999999999d") from None
 
 
 def size(text: str) -> int:
     """Bytes: a plain number, or one with a unit as in 16MB (of 1000) or 16MiB (of 1024)."""
     match = QUANTITY.fullmatch(text)
     if not match or match[2].lower() not in BYTES:
-        raise click.BadParameter(f"{text!r} is no size: give one such as 16MB, 16MiB or 16000000")
+        raise click.BadParameter(f"{text!r} is not a size: use one such as 16MB, 16MiB or 16000000")
     size = float(match[1]) * BYTES[match[2].lower()]
     if size > MOST:
-        raise click.BadParameter(f"{text!r} is too much")
+        raise click.BadParameter(f"{text!r} is too large: use at most 4194304TiB")
     return int(size)
 
 

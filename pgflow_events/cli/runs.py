@@ -26,15 +26,15 @@ MOST = 2**31 - 1  # rows
 @click.option(
     "--status",
     type=click.Choice(["started", *STATES, "completed", "failed"]),
-    help="Only runs that are so. A run that is started is queued (it waits for a worker), running,"
-    " or retrying (it waits for the next attempt).",
+    help="Only runs of this status. A run that is started is queued (it waits for a worker),"
+    " running, or retrying (it waits for the next attempt).",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1, max=MOST),
     default=20,
     show_default=True,
-    help="List so many at most.",
+    help="The largest number of runs to list.",
 )
 @dsn_option
 @json_option

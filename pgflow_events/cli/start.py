@@ -67,7 +67,7 @@ def text_of(value: str) -> str:
 @click.argument("flow")
 @click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-|@FILE]")
 @click.option(
-    "--count", type=click.IntRange(1, 1_000_000), help="Start so many runs, in one commit."
+    "--count", type=click.IntRange(1, 1_000_000), help="How many runs to start, in one commit."
 )
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @click.option(

@@ -12,7 +12,7 @@ keys_option = click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The keys that seal and open blobs; else systemd's credential pgflow-keys.",
+    help="The keys that seal and open blobs. Default: systemd's credential pgflow-keys.",
 )
 objects_option = click.option(
     "--objects",

@@ -113,14 +113,14 @@ PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
     "--system/--user",
     default=None,
     required=True,
-    help="For the machine's service manager, or for one of your own.",
+    help="For the machine's service manager, or for your own.",
 )
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     metavar="FOLDER",
-    help="Where MODULE is looked for; else the current folder.",
+    help="The folder in which MODULE is. Default: the current folder.",
 )
 @click.option(
     "--worker-options",
@@ -132,7 +132,7 @@ PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
     "--no-check",
     "unchecked",
     is_flag=True,
-    help="Write it for another machine: do not look here for the folder and the flows.",
+    help="Write it for another machine: do not check the folder and the flows here.",
 )
 def systemd_unit(
     *,

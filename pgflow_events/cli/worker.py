@@ -61,8 +61,8 @@ log = logging.getLogger("pgflow_events.worker")
     "--keep-runs",
     type=age,
     metavar="AGE",
-    help="For how long runs are kept after their end, such as 7d; without it for ever. From a day"
-    " on, it is counted from the last midnight of UTC.",
+    help="How long to keep runs after their end, such as 7d. Default: for ever. A day or more is"
+    " counted from the last midnight in UTC.",
 )
 @click.option(
     "--input-budget",
@@ -70,7 +70,7 @@ log = logging.getLogger("pgflow_events.worker")
     default=size_text(DEFAULTS.input_budget),
     show_default=True,
     metavar="SIZE",
-    help="What the running handlers may have loaded together of values that are blobs.",
+    help="Total size of the blobs that running handlers may hold in memory.",
 )
 @click.option(
     "--value-cap",
@@ -134,8 +134,8 @@ def worker(
 ) -> None:
     """Run the tasks of flows.
 
-    MODULE is a dotted name or the path of a .py file, FLOW the name of a variable; without it
-    all flows of the module are meant. What is new or has other options is defined in the
+    MODULE is a dotted name or the path of a .py file, FLOW the name of a variable. Without FLOW,
+    it runs all flows of the module. It first stores new flows and changed options in the
     database. A line on stdout says that the worker is ready.
 
     SIGTERM or Ctrl-C: it finishes the tasks at hand and exits with 0. After --stop-timeout, or at

@@ -218,11 +218,11 @@ def test_the_check_says_what_is_wrong_and_exits_with_1(cli, database):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep-runs", "7"], "'7' has no unit: give one of s, m, h, d and w, as in 7d"),
+        (["--keep-runs", "7"], "'7' has no unit: add one of s, m, h, d and w, as in 7d"),
         (["--keep-runs", "99999999999w"], "'99999999999w' is too long"),
         (
             ["--input-budget", "1 apple"],
-            "'1 apple' is no size: give one such as 16MB, 16MiB or 16000000",
+            "'1 apple' is not a size: use one such as 16MB, 16MiB or 16000000",
         ),
         (["--keys", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["--objects", "s3://user:hunter2@x"], "error: the URL of an object storage has no user"),
