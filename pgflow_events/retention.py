@@ -28,6 +28,7 @@ TRIES = 5  # to lock a day that others use, and to make a call that others got i
 PAUSE = 0.1  # seconds between two of these, for those whom the first one kept waiting
 
 DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # the ids of earlier moments would be the largest
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Pruned:
 
 
 async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> datetime:
-    """The moment `age` ago, by the clock of the server.
+    """The moment `age` ago, by the clock of the server, but not before 1970.
 
     Args:
         make: Makes calls.
@@ -71,7 +72,7 @@ async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> d
     (now,) = await _row(make, "select clock_timestamp()")
     if whole_days and age >= DAY:
         now = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    moment: datetime = now - age
+    moment: datetime = now - min(age, now - EPOCH)
     return moment
 
 

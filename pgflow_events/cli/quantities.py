@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import click
 
+from pgflow_events.settings import LONGEST
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BYTES = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base**power
@@ -22,10 +24,10 @@ def age(text: str) -> timedelta:
         raise click.BadParameter(f"{text!r} has no unit: add one of s, m, h, d and w, as in 7d")
     if not match or match[2] not in SECONDS:
         raise click.BadParameter(f"{text!r} is not a duration: use one such as 90s, 30m, 12h or 7d")
-    try:
-        return timedelta(seconds=float(match[1]) * SECONDS[match[2]])
-    except OverflowError:
-        raise click.BadParameter(f"{text!r} is too long: use at most 999999999d") from None
+    seconds = float(match[1]) * SECONDS[match[2]]
+    if seconds >= LONGEST.total_seconds():
+        raise click.BadParameter(f"{text!r} is too long: use less than {LONGEST.days}d")
+    return timedelta(seconds=seconds)
 
 
 def size(text: str) -> int:

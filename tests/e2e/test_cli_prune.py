@@ -8,6 +8,7 @@ import stat
 import time
 from datetime import timedelta
 
+import click
 import psycopg
 import pytest
 import trio
@@ -210,6 +211,13 @@ def test_the_check_says_what_is_wrong_and_exits_with_1(cli, database):
     report = json.loads(cli("blob", "check", "--json").stdout)
     assert not report["ok"]
     assert report["faults"][0]["fault"] == "0 of its 1 chunks are there"
+
+
+@pytest.mark.parametrize("text", ["36500d", "5300w", "999999999d", "9" * 400 + "s"])
+def test_an_age_of_a_century_is_refused(text):
+    assert age("36499d") == timedelta(days=36499)
+    with pytest.raises(click.BadParameter, match="too long: use less than 36500d"):
+        age(text)
 
 
 # What a worker is told

@@ -479,6 +479,19 @@ async def test_an_age_of_days_is_counted_from_midnight_for_those_who_prune_all_t
         assert abs(found - ends(age)) < timedelta(seconds=10)
 
 
+@pytest.mark.parametrize("years", [60, 99, 5000])
+async def test_an_age_that_began_before_1970_takes_nothing(database, years):
+    make = caller(database)
+    add_days(database, 30)
+    fill(database, 30, 10)
+    older_than = await retention.cutoff(make, timedelta(days=365 * years))
+    for pruned in (
+        await retention.prunable(make, older_than),
+        await retention.prune(make, older_than),
+    ):
+        assert (pruned.days, pruned.runs) == ([], 0)
+
+
 async def test_a_worker_deletes_old_runs_by_itself(work, database):
     add_days(database, 30)
     fill(database, 30, 10)
