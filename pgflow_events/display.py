@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from pgflow_events.summaries import BlobSummary, RunSummary, StepSummary
 from pgflow_events.tables import Column, WholeTable
-from pgflow_events.texts import duration, one_line, short_duration, size
+from pgflow_events.texts import duration, one_line, printable, short_duration, size
 
 STYLES = {
     "completed": "green",
@@ -98,7 +98,8 @@ def value(inline: str | None, blob: BlobSummary | None) -> Text:
         return Text(one_line(inline or "null"))
     raw, stored = size(blob["raw_size"]), size(blob["stored_size"])
     sizes = raw if raw == stored else f"{raw} as {stored}"
-    return Text(f"{blob['kind']}, {sizes}{', forgotten' if blob['forgotten'] else ''}")
+    forgotten = ", forgotten" if blob["forgotten"] else ""
+    return Text(printable(f"{blob['kind']}, {sizes}{forgotten}"))
 
 
 def status(name: str) -> Text:

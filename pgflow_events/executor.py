@@ -23,7 +23,7 @@ from pgflow_events.inline import thresholds
 from pgflow_events.passing import Verdict, reason, verdict_of
 from pgflow_events.processes import Processes
 from pgflow_events.queries import ClaimedTask, Outcome
-from pgflow_events.telemetry import Hook, TaskEvent, about
+from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about
 from pgflow_events.texts import counted
 
 # Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
@@ -303,7 +303,7 @@ class Executor:
             run_id=task.run_id,
             step=task.step_slug,
             attempt=task.attempt,
-            log=logging.LoggerAdapter(log, about(task)),
+            log=AttemptLog(log, about(task)),
             cancel_scope=scope,
             resources=self._resources,
         )

@@ -1,7 +1,7 @@
 """What a worker tells of its tasks: one frozen record for each, given to every hook."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -52,6 +52,16 @@ def about(task: Attempt) -> dict[str, Any]:
         "step": task.step_slug,
         "attempt": task.attempt,
     }
+
+
+class AttemptLog(logging.LoggerAdapter[logging.Logger]):
+    """The logger of a handler: its records name the attempt too, whatever `extra` they have."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the attempt to what is given as `extra`. Before Python 3.13, nobody does."""
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 def log_task(event: TaskEvent) -> None:

@@ -1,11 +1,25 @@
-"""Texts for terminals, by means of nothing that takes long to import."""
+"""Texts for terminals and logs, by means of nothing that takes long to import.
 
-from collections.abc import Sequence
+What is stored, and what servers say, is the text of others. A terminal obeys some of its
+characters and shows others nowhere: they can move the cursor, exchange the order of words, or hide
+what is copied. Here they are spelled in a way that does neither.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
 
 LONGEST = 100  # characters of a value or an error
 THOUSAND = 1000
 MOST_NAMES = 20  # in a message
 MINUTE = 60
+MOST_MARKS = 8  # combining marks on a character: no script takes more, and a tower hides lines
+# Printable by Python's account, though nobody sees them: fillers, joiners, selectors of variants.
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+HEAP = re.compile(rf"\W{{{MOST_MARKS + 1}}}")  # may be all marks, of which none is a \w
+NOT_PLAIN = re.compile(r"[^ -~]+")  # whatever is neither a blank nor a visible character of ASCII
 UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -17,9 +31,41 @@ def one_line(text: str) -> str:
     return printable(short)
 
 
-def printable(text: str) -> str:
-    """A text whose control characters are replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def printable(text: str, *, keep: str = "") -> str:
+    """A text in which all that a terminal obeys or hides is replaced, but for what to keep."""
+    return spelled(text, lambda _: "\N{REPLACEMENT CHARACTER}", keep)
+
+
+def unambiguous(text: str) -> str:
+    """The same on one line, with such characters as a literal of Python has them."""
+    return spelled(text, lambda c: c.encode("unicode_escape").decode())
+
+
+def plain_json(text: str, *, keep: str = "\n") -> str:
+    """JSON of the same value, in which escapes stand for such characters."""
+    return spelled(text, json_escape, keep)
+
+
+def json_escape(character: str) -> str:
+    """A character as a string of JSON can hold it: two escapes for one beyond U+FFFF."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def spelled(text: str, spell: Callable[[str], str], keep: str = "") -> str:
+    """A text with another spelling of what a terminal obeys or hides."""
+
+    def spell_run(match: re.Match[str]) -> str:
+        run, marks, spelled = match[0], 0, []
+        if run.isprintable() and not INVISIBLE.search(run) and not HEAP.search(run):
+            return run
+        for c in run:
+            marks = marks + 1 if unicodedata.category(c) in {"Mn", "Me"} else 0
+            shown = c.isprintable() and marks <= MOST_MARKS and not INVISIBLE.match(c)
+            spelled.append(c if shown or c in keep else spell(c))
+        return "".join(spelled)
+
+    return NOT_PLAIN.sub(spell_run, text)
 
 
 def enumeration(names: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from io import TextIOWrapper
+from traceback import format_exception
+from types import TracebackType
 from typing import Any
 
 import click
@@ -100,4 +102,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack some character
+    sys.excepthook = print_traceback
     commands(prog_name="pgflow-events")
+
+
+def print_traceback(
+    kind: type[BaseException], error: BaseException, place: TracebackType | None
+) -> None:
+    """Print an error as Python does, with nothing in it that a terminal would obey."""
+    text = "".join(format_exception(kind, error, place))
+    sys.stderr.write(printable(text, keep="\n"))

@@ -1,11 +1,12 @@
 """`pgflow-events blob cat`."""
 
 import os
-import re
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
+from io import IncrementalNewlineDecoder
 from pathlib import Path
 from uuid import UUID
 
@@ -14,14 +15,14 @@ import trio
 
 from blobstore import BlobMissing, BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
-from pgflow_events.cli.command import Command, Failure, an_id
+from pgflow_events.cli.command import Command, Failure, an_id, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.exports import blob_of, save, value_of, value_pieces
 from pgflow_events.identify import refuse_blob
+from pgflow_events.texts import printable
 
-# All control characters, of ASCII and of ISO 6429 in UTF-8, but tab, line feed and return.
-OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+AS_IT_IS = "`| less`, --output or --force has it as it is"
 
 
 @click.command(
@@ -39,7 +40,7 @@ OBEYED = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
     metavar="FILE",
     help="Write a new file instead of the standard output.",
 )
-@click.option("--force", is_flag=True, help="Write to a terminal even what it would obey.")
+@click.option("--force", is_flag=True, help="Write to a terminal all bytes as they are.")
 @keys_option
 @objects_option
 @dsn_option
@@ -59,7 +60,8 @@ def cat(
     this step is written, small or large; the input is that of the step run.
 
     Its bytes as they are: text as UTF-8, JSON as JSON. A list that is kept by its elements is
-    written as JSON, unless some of them are bytes.
+    written as JSON, unless some of them are bytes. On a terminal, characters that it would obey or
+    not show are replaced, and what is no text is refused.
 
     A large value is never in memory as a whole. Whether it is what was stored is known at its
     end only: if it is not, the exit code is 1.
@@ -100,12 +102,42 @@ async def copy(
 
 async def print_bytes(pieces: AsyncGenerator[bytes, None], *, force: bool) -> None:
     """Write to the standard output."""
-    careful = sys.stdout.isatty() and not force
+    if sys.stdout.isatty() and not force:
+        await print_text(pieces)
+        return
     # Not in a thread, which Ctrl-C could not end while a pager reads no further.
     async for piece in pieces:
-        if careful and OBEYED.search(piece):
-            raise Failure("a terminal would obey what is in it: use `| less`, or --force")
         rest = memoryview(piece)
         while rest:  # with PYTHONUNBUFFERED it may take a part only
             rest = rest[sys.stdout.buffer.write(rest) :]
     sys.stdout.buffer.flush()
+
+
+async def print_text(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Write to a terminal, which obeys nothing of it.
+
+    Raises:
+        Failure: It is no text.
+    """
+    # Keeps what is not yet a whole character, or a whole end of a line, until the next piece.
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8")(), translate=False)
+    changed = False
+    try:
+        async for piece in pieces:
+            changed |= print_plainly(decoder.decode(piece))
+        changed |= print_plainly(decoder.decode(b"", final=True))
+    except UnicodeDecodeError as error:
+        raise Failure(f"this is no text ({error.reason}): {AS_IT_IS}") from error
+    if changed:
+        say(f"a terminal would obey or hide what was replaced here: {AS_IT_IS}", err=True)
+
+
+def print_plainly(text: str) -> bool:
+    """Write a part of a text; whether something in it had to be replaced."""
+    if "\0" in text:
+        raise Failure(f"this is no text (it has U+0000): {AS_IT_IS}")
+    lines = text.replace("\r\n", "\n")
+    plain = printable(lines, keep="\n\t")
+    sys.stdout.write(plain)
+    sys.stdout.flush()
+    return plain != lines

@@ -13,7 +13,7 @@ from blobstore import BlobStore, Keys
 from blobstore.store import caller_of
 from pgflow_events import checker
 from pgflow_events.checker import Checked
-from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import (
@@ -78,9 +78,7 @@ async def say_how_far(checked: Checked) -> None:
     """Now and then, tell stderr how many blobs were read."""
     while True:
         await trio.sleep(NEWS)
-        click.echo(
-            f"read so far: {checked.verified:,} of {counted(checked.blobs, 'blob')}", err=True
-        )
+        say(f"read so far: {checked.verified:,} of {counted(checked.blobs, 'blob')}", err=True)
 
 
 def shown(checked: Checked, *, deep: bool) -> list[RenderableType]:

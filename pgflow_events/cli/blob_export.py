@@ -10,7 +10,7 @@ import trio
 
 from blobstore import BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
-from pgflow_events.cli.command import Command, Failure, an_id, json_option, print_json
+from pgflow_events.cli.command import Command, Failure, an_id, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.exports import Exported, export_values
@@ -58,7 +58,7 @@ def export(
         print_json(manifest)
     else:
         written = sum(value.file is not None for value in values)
-        click.echo(f"{counted(written, 'value')} in {folder}")
+        say(f"{counted(written, 'value')} in {folder}")
     if lost := [value.error for value in values if value.error and not value.forgotten]:
         raise Failure(f"{counted(len(lost), 'value')} could not be read; the first: {lost[0]}")
 

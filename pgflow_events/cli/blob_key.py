@@ -3,7 +3,7 @@
 import click
 
 from blobstore.keys import KeyRing
-from pgflow_events.cli.command import Command
+from pgflow_events.cli.command import Command, say
 
 
 @click.command(cls=Command, examples=("pgflow-events blob key 2026-05 >> keys",))
@@ -14,4 +14,4 @@ def key(key_id: str) -> None:
     Prints a line for the file: the ID, a colon and 32 random bytes as base64. A date is a good
     ID. Nothing is stored: without this line, what is encrypted with the key is lost.
     """
-    click.echo(KeyRing.new_line(key_id))
+    say(KeyRing.new_line(key_id))

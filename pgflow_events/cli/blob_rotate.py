@@ -7,7 +7,7 @@ import click
 import trio
 
 from blobstore.keys import KeyRing
-from pgflow_events.cli.command import Command, Failure, json_option, print_json
+from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option
 from pgflow_events.connection import Connection
@@ -49,7 +49,7 @@ def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> 
              "damaged": rotated.damaged}
         )  # fmt: skip
     else:
-        click.echo(f"{counted(rotated.blobs, 'blob')} moved to key {ring.active}")
+        say(f"{counted(rotated.blobs, 'blob')} moved to key {ring.active}")
     if rotated.left:
         raise Failure(left(rotated))
 
@@ -60,7 +60,7 @@ async def rotate_now(dsn: str, ring: KeyRing, rotated: Rotated, batch: int) -> N
         try:
             await rotate_blobs(connection, ring, rotated, batch=batch)
         except BaseException:  # Ctrl-C is none of Exception
-            click.echo(f"{counted(rotated.blobs, 'blob')} moved so far; call it again", err=True)
+            say(f"{counted(rotated.blobs, 'blob')} moved so far; call it again", err=True)
             raise
 
 

@@ -7,7 +7,7 @@ import click
 import trio
 from rich.text import Text
 
-from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
@@ -74,7 +74,7 @@ async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInvent
     """What is stored of a flow and step, or of all."""
     async with await Connection.connect(dsn) as connection:
         if not await may_read_values(connection):
-            click.echo("values in rows are not counted: this login may not read them", err=True)
+            say("values in rows are not counted: this login may not read them", err=True)
         return await take_inventory(connection, flow_slug=flow, step_slug=step)
 
 
@@ -86,8 +86,8 @@ def steps_table(steps: Sequence[StepInventory]) -> WholeTable:
 def step_row(step: StepInventory) -> tuple[str | Text, ...]:
     """What is stored of a step."""
     return (
-        Text(step.flow_slug or "(gone)"),
-        Text(step.step_slug),
+        Text(printable(step.flow_slug or "(gone)")),
+        Text(printable(step.step_slug)),
         f"{step.inline:,}",
         f"{step.blobs:,}",
         size(step.raw_size),

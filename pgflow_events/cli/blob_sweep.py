@@ -12,7 +12,7 @@ import trio
 from blobstore.objects import ObjectStore
 from blobstore.sweep import Swept
 from blobstore.sweep import sweep as sweep_objects
-from pgflow_events.cli.command import Command, Failure, json_option, print_json
+from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
 from pgflow_events.cli.stores import object_store, objects_option
@@ -71,7 +71,7 @@ def sweep(
     if as_json:
         print_json(asdict(swept) | {"deleted": delete})
     else:
-        click.echo("\n".join(lines(swept, delete=delete)))
+        say("\n".join(lines(swept, delete=delete)))
 
 
 async def sweep_now(
@@ -88,7 +88,7 @@ async def sweep_now(
         swept = await sweep_objects(store, exists, older_than=grace, dry_run=True)
         strange = swept.removed > 0 and swept.kept == 0
         if strange:
-            click.echo(f"WARNING: found {counted(swept.removed, 'blob')}, {STRANGE}", err=True)
+            say(f"WARNING: found {counted(swept.removed, 'blob')}, {STRANGE}", err=True)
         if not delete:
             return swept
         if strange and not force:

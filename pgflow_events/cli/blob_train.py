@@ -7,7 +7,7 @@ import trio
 
 from blobstore.dictionaries import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE
 from pgflow_events.cli.blob_reading import open_blobs
-from pgflow_events.cli.command import Command, Failure, json_option, print_json
+from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
 from pgflow_events.texts import counted
@@ -60,7 +60,7 @@ def train(
     if as_json:
         print_json(trained)
     else:
-        click.echo("\n".join(lines(trained, f'"{step}" of flow "{flow}"')))
+        say("\n".join(lines(trained, f'"{step}" of flow "{flow}"')))
 
 
 async def train_now(

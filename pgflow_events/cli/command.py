@@ -15,7 +15,7 @@ import psycopg
 
 from blobstore import BlobError
 from pgflow_events.errors import PgflowError
-from pgflow_events.texts import LONGEST, printable
+from pgflow_events.texts import LONGEST, plain_json, printable
 
 INTERRUPTED = 130  # what shells make of SIGINT
 
@@ -62,7 +62,7 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Write it to stderr."""
-        click.echo(f"error: {self.message}", file, err=True)
+        click.echo(f"error: {printable(self.message)}", file, err=True)
 
 
 class Command(click.Command):
@@ -130,14 +130,19 @@ def one_reason(error: BaseException) -> str | None:
     return line
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text, on stderr if that is said, with nothing in it that a terminal would obey."""
+    click.echo(printable(text, keep="\n"), err=err)
+
+
 def print_json(document: Any) -> None:
     """Print a JSON document; bytes, which JSON has not, as `{"base64": "..."}`."""
     click.echo(json_text(document))
 
 
-def json_text(document: Any) -> bytes:
-    """The same as a text."""
-    return orjson.dumps(document, as_base64, orjson.OPT_INDENT_2)
+def json_text(document: Any) -> str:
+    """The same as a text, in which a terminal obeys nothing: such characters stand as escapes."""
+    return plain_json(orjson.dumps(document, as_base64, orjson.OPT_INDENT_2).decode())
 
 
 def as_base64(value: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import click
 import trio
 
+from pgflow_events.cli.command import say
 from pgflow_events.connection import Connection
 from pgflow_events.dsn import GARBLED, is_garbled
 from pgflow_events.embedded import EmbeddedServer
@@ -53,7 +54,7 @@ def database(dsn: str | None, listen_dsn: str | None = None) -> Iterator[str]:
             " none of the database: give --dsn or PGFLOW_DSN too"
         )
     with EmbeddedServer() as server:
-        click.echo(f"using the embedded PostgreSQL in {server.folder}", err=True)
+        say(f"using the embedded PostgreSQL in {server.folder}", err=True)
         trio.run(bring_up_to_date, server.conninfo)
         yield server.conninfo
 

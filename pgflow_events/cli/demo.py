@@ -4,7 +4,6 @@ from functools import partial
 
 import click
 import trio
-from rich.console import Console
 
 from pgflow_events.cli.command import Command, json_option, print_json, program
 from pgflow_events.cli.console import output_console
@@ -26,7 +25,7 @@ def demo(urls: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
     --url; then measures how fast a worker is woken. With --json the figures are the output, and
     the rest goes to stderr.
     """
-    console = Console(stderr=True) if as_json else output_console()
+    console = output_console(stderr=as_json)
     embedded = dsn_of(dsn) is None
     with database(dsn) as found:
         show = partial(run, found, urls, console, program=program(), embedded=embedded)

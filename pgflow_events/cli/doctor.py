@@ -22,7 +22,7 @@ from pgflow_events.pgmq import pgmq_state
 from pgflow_events.rights import missing_grants
 from pgflow_events.session import Fixed
 from pgflow_events.strangers import refuse_another_pgmq
-from pgflow_events.texts import duration, enumeration
+from pgflow_events.texts import duration, enumeration, printable
 
 OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
@@ -75,7 +75,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """The findings, with a mark each."""
     table = Table.grid(padding=(0, 1))
     for finding in findings:
-        table.add_row(Text(*MARKS[finding.status]), finding.check, Text(finding.found))
+        table.add_row(Text(*MARKS[finding.status]), finding.check, Text(printable(finding.found)))
     return table
 
 

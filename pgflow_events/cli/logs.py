@@ -10,17 +10,25 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
+
+from pgflow_events.texts import plain_json, unambiguous
 
 LEVELS = ("debug", "info", "warning", "error")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 BOUND = ("flow", "run_id", "step", "attempt")  # what is said of the attempt a record is about
 OURS = "pgflow_events"
+INDENT = "    "
+LARGE = 2**63
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; a traceback follows on lines of its own."""
+    """A line for people; a traceback follows on lines of its own, which are indented.
+
+    So what begins in the first column is a record, whatever stands in messages and errors.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -30,7 +38,13 @@ class TextFormatter(logging.Formatter):
         fields = bound(record)
         if str(fields.get("run_id")) in record.message:
             fields = {}
-        return " ".join([super().formatMessage(record), *(f"{k}={v}" for k, v in fields.items())])
+        words = [super().formatMessage(record), *(f"{k}={v}" for k, v in fields.items())]
+        return unambiguous(" ".join(words))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line and what follows."""
+        line, *more = super().format(record).split("\n")
+        return "\n".join([line, *(f"{INDENT}{unambiguous(text)}" for text in more)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,7 +63,8 @@ class JsonFormatter(logging.Formatter):
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
             line["traceback"] = record.exc_text
-        return orjson.dumps({name: storable(value) for name, value in line.items()}, str).decode()
+        fields = {name: storable(value) for name, value in line.items()}
+        return plain_json(orjson.dumps(fields).decode(), keep="")
 
 
 class JournalFormatter(JsonFormatter):
@@ -148,8 +163,12 @@ def bound(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def storable(value: Any) -> Any:
-    """A value as JSON can hold it: a text with a lone surrogate would lose the whole line."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    """A value as JSON can hold it: a lone surrogate, or a number too large, would lose the line."""
+    if type(value) in {UUID, datetime, bool, float}:
+        return value
+    if type(value) is int and -LARGE < value < LARGE:
+        return value
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def log_to_stderr(level: str, form: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from pgflow_events import migrations
-from pgflow_events.cli.command import Command, json_option, print_json
+from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 
 
@@ -39,7 +39,7 @@ def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
         print_json({"applied": applied})
     else:
         for path in applied:
-            click.echo(f"applied {path}")
+            say(f"applied {path}")
         if roles:
-            click.echo("made the roles pgflow_worker, pgflow_client, pgflow_observer")
-        click.echo("the database is at this release")
+            say("made the roles pgflow_worker, pgflow_client, pgflow_observer")
+        say("the database is at this release")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from blobstore.store import caller_of
 from pgflow_events import retention
-from pgflow_events.cli.command import INTERRUPTED, Command, json_option, print_json
+from pgflow_events.cli.command import INTERRUPTED, Command, json_option, print_json, say
 from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
@@ -60,7 +60,7 @@ def prune(*, older_than: timedelta, dry_run: bool, dsn: str | None, as_json: boo
             if finished or pruned != Pruned():
                 tell(pruned, as_json=as_json, dry_run=dry_run, finished=finished)
     if not finished:
-        click.echo("interrupted: the rest is as it was", err=True)
+        say("interrupted: the rest is as it was", err=True)
         click.get_current_context().exit(INTERRUPTED)
 
 
@@ -104,7 +104,7 @@ async def say_how_far(pruned: Pruned) -> None:
         await trio.sleep(NEWS)
         if pruned != told:
             told = replace(pruned)
-            click.echo(
+            say(
                 f"deleted so far: {counted(pruned.runs, 'run')}, {counted(pruned.blobs, 'blob')},"
                 f" {size(pruned.bytes)}, {counted(pruned.messages, 'message')}",
                 err=True,

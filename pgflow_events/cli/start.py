@@ -13,7 +13,15 @@ import psycopg
 import trio
 
 from pgflow_events import summaries
-from pgflow_events.cli.command import Command, Failure, json_option, json_text, print_json, reason
+from pgflow_events.cli.command import (
+    Command,
+    Failure,
+    json_option,
+    json_text,
+    print_json,
+    reason,
+    say,
+)
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
 from pgflow_events.client import Client, connect
@@ -118,7 +126,7 @@ def start(
         if "output" in run:
             print_output(run)
         elif not wait:
-            click.echo(run["run_id"])
+            say(str(run["run_id"]))
     if errors := [run["error"] for run in runs if "error" in run]:
         raise Failure("; ".join(errors))
 
@@ -126,11 +134,12 @@ def start(
 def print_output(run: dict[str, Any]) -> None:
     """Print a result; on a terminal, of a very long one how it is had."""
     text = json_text(run["output"])
+    length = size(len(text.encode()))
     if not sys.stdout.isatty() or len(text) <= MOST_SHOWN:
-        click.echo(text)
+        say(text)
         return
-    click.echo(
-        f"the output of run {run['run_id']} has {size(len(text))}, too much for a terminal: send it"
+    say(
+        f"the output of run {run['run_id']} has {length}, too much for a terminal: send it"
         f" to a file or a pager, or see `pgflow-events show {run['run_id']} --values`",
         err=True,
     )
@@ -145,7 +154,7 @@ async def start_runs(
         if not wait:
             return [facts(run) for run in runs]
         for run in runs:
-            click.echo(f"started run {run.id}", err=True)
+            say(f"started run {run.id}", err=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(say_if_alone, dsn, flow)
             outcomes = [facts(run) | await outcome(run) for run in runs]
@@ -165,7 +174,7 @@ async def start_patiently(
             if trio.current_time() >= late:
                 raise
             if not said:
-                click.echo(f"{reason(error)} (waiting {patience:g} s for one that does)", err=True)
+                say(f"{reason(error)} (waiting {patience:g} s for one that does)", err=True)
             said = True
         await trio.sleep(PAUSE)
 
@@ -180,7 +189,7 @@ async def say_if_alone(dsn: str, flow: str) -> None:
             await trio.sleep(SEATING)
             if flow in await summaries.worked_flows(connection):
                 return
-        click.echo(f"no worker of {flow} is known to be alive: waiting for one", err=True)
+        say(f"no worker of {flow} is known to be alive: waiting for one", err=True)
 
 
 def facts(run: Run) -> dict[str, Any]:

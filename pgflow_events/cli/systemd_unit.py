@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pgflow_events.cli.command import Command
+from pgflow_events.cli.command import Command, say
 from pgflow_events.cli.unit_checks import check_there, places_of_code, warn
 from pgflow_events.cli.worker import worker
 from pgflow_events.shutdown import LAST_RESORT
@@ -162,7 +162,7 @@ def systemd_unit(
         check_there(directory, parameters)
         places |= places_of_code()
     warn(system=system, places=places, options=parameters)
-    click.echo(
+    say(
         UNIT.format(
             **(FOR_SYSTEM if system else FOR_USER),
             flows=escaped(" ".join(flows)),
@@ -170,8 +170,7 @@ def systemd_unit(
             directory=escaped(str(directory)),
             stop_timeout=parameters["stop_timeout"] + LAST_RESORT + 5,
             last_resort=f"{LAST_RESORT:g}",
-        ),
-        nl=False,
+        ).rstrip("\n")
     )
 
 

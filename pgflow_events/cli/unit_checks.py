@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import click
-
+from pgflow_events.cli.command import say
 from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.errors import SettingsError
 
@@ -52,14 +51,12 @@ def warn(*, system: bool, places: Iterable[Path], options: Mapping[str, Any]) ->
         if any(place.is_relative_to(other) for other in told):
             continue
         if fault := fault_of(place, system=system):
-            click.echo(f"warning: {fault}: move it to /opt or /srv", err=True)
+            say(f"warning: {fault}: move it to /opt or /srv", err=True)
             told.append(place)
     objects = urlsplit(options["objects"] or "")
     if objects.scheme == "file":
         folder = unquote(objects.path)
-        click.echo(
-            f"warning: add ReadWritePaths={folder}, as the sandbox lets it be read only", err=True
-        )
+        say(f"warning: add ReadWritePaths={folder}, as the sandbox lets it be read only", err=True)
 
 
 def fault_of(place: Path, *, system: bool) -> str | None:

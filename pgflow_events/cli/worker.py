@@ -9,7 +9,7 @@ from typing import Any
 import click
 import trio
 
-from pgflow_events.cli.command import Command
+from pgflow_events.cli.command import Command, say
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
@@ -189,4 +189,4 @@ async def work(runs: Worker, ready: str, signals: Signals) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(runs.run, signals=signals))
         if not runs.is_stopping:
-            click.echo(ready)
+            say(ready)

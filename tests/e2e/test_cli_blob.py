@@ -1,9 +1,7 @@
 """The commands `pgflow-events blob ...`, as their users see them."""
 
-import io
 import json
 import os
-import pty
 import random
 import re
 import shlex
@@ -28,6 +26,7 @@ from pgflow_events.flow import Flow
 
 from ..integration.storing import blobs_on, complete, start, store
 from .conftest import COMMAND
+from .terminal import at_terminal
 
 ROOT = Path(__file__).parents[2]
 ABSENT = "0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
@@ -131,27 +130,25 @@ def test_a_value_that_is_not_there_or_damaged_is_an_error(put, cli, database, tm
 
 
 def test_a_terminal_gets_nothing_that_it_would_obey(put, environment):
-    harmless, bell = put("plain " * 2000, b"\x1b[31m" * 2000)
+    # At each border of two chunks lies a character: C1, an order of words, an end of a line.
+    texts = ["plain " * 2000, "a\x9b" * 9999, "a\u202e" * 9999, "a" + "\r\n" * 9999, "\r" * 9999]
+    harmless, c1, bidi, ends, returns = put(*texts, chunk_size=1000)
+    escapes, image, null = put(b"\x1b[31m" * 2000, b"\x89PNG" * 2000, b"\0" * 9000)
 
-    def on_terminal(*arguments: object) -> tuple[int, bytes]:
-        ours, theirs = pty.openpty()
-        with io.FileIO(ours) as shown:
-            process = subprocess.Popen(
-                [*COMMAND, "blob", "cat", *map(str, arguments)],
-                env=environment, stdout=theirs, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            os.close(theirs)
-            read = b""
-            try:
-                while some := shown.read(4096):
-                    read += some
-            except OSError:  # how Linux says that nobody writes any more
-                pass
-            return process.wait(), read
+    def on_terminal(*arguments: object) -> tuple[int, str]:
+        shown = at_terminal(["blob", "cat", *map(str, arguments)], environment)
+        return shown[:2]
 
-    assert on_terminal(harmless) == (0, b"plain " * 2000)
-    assert on_terminal(bell) == (1, b"")
-    assert on_terminal(bell, "--force") == (0, b"\x1b[31m" * 2000)
+    assert on_terminal(harmless) == (0, texts[0])
+    assert on_terminal(c1) == (0, "a�" * 9999)
+    assert on_terminal(bidi) == (0, "a�" * 9999)
+    assert on_terminal(ends) == (0, "a" + "\n" * 9999)
+    assert on_terminal(returns) == (0, "�" * 9999)
+    assert on_terminal(escapes) == (0, "�[31m" * 2000)
+    assert on_terminal(image) == on_terminal(null) == (1, "")
+    assert on_terminal(escapes, "--force") == (0, "\x1b[31m" * 2000)
+    told = at_terminal(["blob", "cat", str(escapes)], environment).errors
+    assert told.startswith("a terminal would obey or hide what was replaced here")
 
 
 def test_a_run_is_exported_with_a_manifest(cli, database, tmp_path):

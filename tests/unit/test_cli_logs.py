@@ -184,7 +184,7 @@ def test_as_text_the_attempt_is_named_once_and_the_traceback_follows(caplog):
     logging.getLogger("pgflow_events.handlers").warning("mine", extra=about(EVENT))
     named, bound = records(TextFormatter(), caplog)
     message = f"flow.step of run {RUN} failed in 0.500 s (attempt 2)"
-    assert named.endswith(f"pgflow_events.tasks: {message}\nTraceback\nValueError: x")
+    assert named.endswith(f"pgflow_events.tasks: {message}\n    Traceback\n    ValueError: x")
     assert bound.endswith(f"mine flow=flow run_id={RUN} step=step attempt=2")
 
 
