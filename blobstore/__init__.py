@@ -20,11 +20,13 @@ from blobstore.errors import (
     BlobMisuse,
     BlobUnavailable,
     KeyMissing,
+    NotSealed,
     ValueRefused,
     ValueTooLarge,
 )
 from blobstore.handle import Blob, BlobStream
 from blobstore.loaded import Loaded
+from blobstore.places import Place
 from blobstore.rows import Owner, Stored
 from blobstore.store import BlobStore, PostgresStore
 
@@ -43,7 +45,9 @@ __all__ = [
     "KeyMissing",
     "Keys",
     "Loaded",
+    "NotSealed",
     "Owner",
+    "Place",
     "PostgresStore",
     "Stored",
     "ValueRefused",

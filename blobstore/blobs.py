@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,10 @@ from blobstore import rows
 from blobstore.codec import Inline, Keys, serialize
 from blobstore.depot import Depot
 from blobstore.encoder import Encoder
-from blobstore.errors import ValueTooLarge
+from blobstore.errors import NotSealed, ValueTooLarge
 from blobstore.handle import Blob
 from blobstore.loaded import Loaded, load
+from blobstore.places import is_since
 from blobstore.rows import Owner, Stored
 from blobstore.store import BlobStore, Caller, caller_of
 from blobstore.trio_only import need_trio
@@ -38,6 +40,7 @@ class Blobs:
         objects: Keeps the chunks of values of `object_threshold` bytes and more, and of
             streams that are longer than a chunk.
         object_threshold: Bytes, as above.
+        sealed_only: From when on no run has values in clear, by the time in its id.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Blobs:
         keys: Keys | None = None,
         objects: BlobStore | None = None,
         object_threshold: int = 16 * MIB,
+        sealed_only: datetime | None = None,
     ) -> None:
         self._threshold = threshold
         self._depot = Depot(
@@ -61,6 +65,7 @@ class Blobs:
             keys=keys,
             objects=objects,
             object_threshold=object_threshold,
+            sealed_only=sealed_only,
         )
 
     async def encode(
@@ -181,6 +186,15 @@ class Blobs:
         """
         need_trio("Blobs.load()")
         return await load(self._depot, ids, handles)
+
+    def admit_inline(self, run_id: UUID) -> None:
+        """See that a value of this run may stand in a row, where it is in clear.
+
+        Raises:
+            NotSealed: Only sealed values are taken of this run.
+        """
+        if is_since(run_id, self._depot.sealed_only):
+            raise NotSealed(f"run {run_id} has a value in clear, and only sealed values are taken")
 
     async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
         """Compress with the newest dictionary of each step of these flows, from now on."""

@@ -11,13 +11,15 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
 from blobstore.codec import compress, decompress
 from blobstore.errors import BlobDamaged
+from blobstore.places import open_digest, seal_digest
 from blobstore.rows import BlobRow, Upload
-from blobstore.seals import DIGEST, Seal
+from blobstore.seals import Seal
 from blobstore.store import BlobStore
 from blobstore.together import together
 
@@ -95,9 +97,10 @@ class Chunks:
                 stored_size += await self._write_group(seq, group, digest.update)
                 raw_size += sum(map(len, group))
                 seq += len(group)
-        sealed = self._seal.seal(digest.digest(), DIGEST)
+        row = replace(self._row, raw_size=raw_size)
+        sealed = seal_digest(row, self._seal, digest.digest())
         preview = None if self._seal.closed else preview
-        return Upload(self._row.id, self._row.run_id, seq, raw_size, stored_size, sealed, preview)
+        return Upload(row.id, row.run_id, seq, raw_size, stored_size, sealed, preview)
 
     async def _write_group(
         self, first: int, group: list[Bytes], digest: Callable[[Bytes], None]
@@ -172,20 +175,8 @@ def check(row: BlobRow, seal: Seal, found: bytes) -> None:
     Raises:
         BlobDamaged: They differ.
     """
-    if found != digest_of(row, seal):
+    if found != open_digest(row, seal)[0]:
         raise BlobDamaged(row.id, "its bytes are not those that were written")
-
-
-def digest_of(row: BlobRow, seal: Seal) -> bytes:
-    """The SHA-256 of what was written.
-
-    Raises:
-        BlobDamaged: It was tampered with.
-    """
-    try:
-        return seal.open(row.sha256 or b"", DIGEST)
-    except ValueError as error:
-        raise BlobDamaged(row.id, f"its digest: {error}") from error
 
 
 async def groups(chunks: AsyncIterator[Bytes]) -> AsyncGenerator[list[Bytes], None]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -23,6 +23,9 @@ from blobstore import utf8
 from blobstore.errors import BlobDamaged
 from blobstore.refusal import refusal
 from blobstore.values import check_size, examine, holds_nul, to_json
+
+if TYPE_CHECKING:
+    from blobstore.places import Place
 
 ZSTD_LEVEL = 3
 
@@ -50,10 +53,12 @@ class Payload:
         kind: `text`, `bytes` or `json`.
         data: The str or the bytes themselves; for `json` the JSON, since each reader
             of a list or dict must get one of its own.
+        place: What it stood for where it came from sealed; None if that was in clear.
     """
 
     kind: str
     data: str | bytes
+    place: "Place | None" = None
 
     def size(self, cap: int) -> int:
         """How many bytes are stored.
@@ -242,7 +247,8 @@ def restore(blob_id: UUID, kind: str, raw: bytes) -> Payload:
     try:
         return Payload(kind, utf8.decode(raw) if kind == "text" else raw)
     except UnicodeDecodeError as error:
-        raise BlobDamaged(blob_id, str(error)) from error
+        # Its own words quote a byte.
+        raise BlobDamaged(blob_id, f"it is no UTF-8 at byte {error.start:,}") from None
 
 
 def parse(blob_id: UUID, payload: Payload) -> Any:

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 import trio
 
@@ -13,6 +15,7 @@ from blobstore.cache import Cache
 from blobstore.codec import Keys
 from blobstore.dictionaries import Dictionary
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, BlobUnavailable
+from blobstore.places import Place, admit, open_digest
 from blobstore.rows import BlobRow, Owner
 from blobstore.seals import Seal, seal_of
 from blobstore.store import BlobStore, Caller, PostgresStore
@@ -37,6 +40,7 @@ class Depot:
         keys: Keys | None,
         objects: BlobStore | None,
         object_threshold: int,
+        sealed_only: datetime | None = None,
     ) -> None:
         self.make = make
         self.cap = cap
@@ -45,6 +49,7 @@ class Depot:
         self.object_threshold = object_threshold
         self.cache = Cache(cache_budget)
         self.keys = keys
+        self.sealed_only = sealed_only
         # Not trio's own limiter: handlers may hold all of its threads for hours.
         self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
         self.files = trio.CapacityLimiter(FILES)
@@ -85,6 +90,14 @@ class Depot:
     def seal_of(self, row: BlobRow) -> Seal:
         """What sealed a blob."""
         return seal_of(row.id, row.key_id, row.data_key, self.keys)
+
+    def place_of(self, row: BlobRow) -> Place | None:
+        """What a blob stands for, as its seal says; None for one in clear."""
+        return open_digest(row, self.seal_of(row))[1]
+
+    def admit(self, blob_id: UUID, found: Place | None, wanted: Place | None) -> None:
+        """See that a value is the one that is asked for; see :func:`blobstore.places.admit`."""
+        admit(blob_id, found, wanted, self.sealed_only)
 
     async def learn(self, numbers: Iterable[int | None]) -> None:
         """Get the dictionaries that are not here yet. They never change."""

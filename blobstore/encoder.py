@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import UUID
 
 import orjson
 import trio
@@ -21,8 +22,9 @@ from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
 from blobstore.handle import Blob
 from blobstore.ids import new_blob_id
 from blobstore.loaded import HEAVY
+from blobstore.places import Place, seal_digest
 from blobstore.rows import BlobRow, Owner, Stored
-from blobstore.seals import CONTENT, DIGEST, Seal, chunk_part, new_seal
+from blobstore.seals import CONTENT, Seal, chunk_part, new_seal
 from blobstore.store import BlobStore, Caller, PostgresStore
 from blobstore.together import beside
 from blobstore.values import check_size, is_wide
@@ -76,6 +78,8 @@ class Encoder:
         elements: dict[bytes, BlobRow] = {}
         order: list[bytes | None] = []
         small = total = 0
+        list_id = new_blob_id(self._owner.run_id)
+        whole_place = Place.of(self._owner)
         for place, value in enumerate(values):
             # The small ones stand in one row, and are read together.
             limit = threshold if small + threshold < self._depot.chunk_size else -1
@@ -92,14 +96,17 @@ class Encoder:
             name = chunk_part(place) if self._depot.keys else payload.kind.encode() + digest
             if name not in elements:
                 job = partial(self._pack, payload, size)
-                elements[name] = digested(*await self._depot.work(size > HEAVY, job), digest)
+                row, seal = await self._depot.work(size > HEAVY, job)
+                at = whole_place.element(list_id, place)
+                elements[name] = digested(row, seal, digest, at)
             frame.append(None)
             order.append(name)
         whole = Payload("list", orjson.dumps(frame))
         size = whole.size(self._depot.cap)
-        packed = await self._depot.work(size > HEAVY, partial(self._pack, whole, size))
+        job = partial(self._pack, whole, size, list_id)
+        row, seal = await self._depot.work(size > HEAVY, job)
         ids = [elements[name].id if name else None for name in order]
-        head = replace(digested(*packed, whole.sha256()), elements=ids)
+        head = digested(replace(row, elements=ids), seal, whole.sha256())
         return Stored(head.id, (head, *elements.values()))
 
     async def _element(
@@ -133,6 +140,8 @@ class Encoder:
             objects = self._depot.objects if self._is_object(size) else None
             chunks = drawn(form.chunks(self._depot.chunk_size), self._depot.work)
             stored = await self._upload(form.kind, chunks, objects)
+        if self._depot.keys:  # who takes it from the cache must know
+            form = replace(form, place=Place.of(self._owner))
         self._depot.cache.put(stored.id, form)
         return stored
 
@@ -172,8 +181,11 @@ class Encoder:
             return await self._upload("bytes", chain(head, chunks), self._depot.objects)
 
     async def _pass_on(self, blob: Blob[Any], threshold: int) -> Inline | Stored:
-        """Refer to a blob again; what another run has is stored anew."""
-        if blob.id is not None and blob.run_id == self._owner.run_id:
+        """Refer to a blob again; what another run has is stored anew, and what is sealed.
+
+        A seal says of which step a value is, and would not say that it is of this one too.
+        """
+        if blob.id is not None and blob.run_id == self._owner.run_id and not self._depot.keys:
             await trio.lowlevel.checkpoint()
             return Stored(blob.id)
         self._media_type = self._media_type or blob.media_type
@@ -183,8 +195,8 @@ class Encoder:
             return await self.encode_list(await blob.value(), threshold)
         return await self.encode(await blob.value(), threshold)
 
-    def _draft(self, kind: str) -> tuple[BlobRow, Seal]:
-        blob_id = new_blob_id(self._owner.run_id)
+    def _draft(self, kind: str, some_id: UUID | None = None) -> tuple[BlobRow, Seal]:
+        blob_id = some_id or new_blob_id(self._owner.run_id)
         seal, key_id, data_key = new_seal(blob_id, self._depot.keys)
         row = BlobRow(
             blob_id,
@@ -198,9 +210,9 @@ class Encoder:
         )
         return row, seal
 
-    def _pack(self, form: Payload, size: int) -> tuple[BlobRow, Seal]:
+    def _pack(self, form: Payload, size: int, some_id: UUID | None = None) -> tuple[BlobRow, Seal]:
         """The row of a blob, but for the digest, and what is to seal that."""
-        draft, seal = self._draft(form.kind)
+        draft, seal = self._draft(form.kind, some_id)
         dictionary = self._depot.dictionary(self._owner, size)
         codec, packed = pack(form, size, dictionary)
         content = seal.seal(packed, CONTENT)
@@ -238,9 +250,9 @@ class Encoder:
         return Stored(row.id, upload=upload)
 
 
-def digested(row: BlobRow, seal: Seal, digest: bytes) -> BlobRow:
-    """A row with the digest of its bytes."""
-    return replace(row, sha256=seal.seal(digest, DIGEST))
+def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> BlobRow:
+    """A row with the digest of its bytes; `place` is that of an element."""
+    return replace(row, sha256=seal_digest(row, seal, digest, place))
 
 
 def lost(row: BlobRow) -> BlobUnavailable:

@@ -5,6 +5,7 @@
     │   └── ValueTooLarge    it is larger than the cap
     ├── BlobMisuse           it was asked for without trio, or a stream entered by `with`
     ├── BlobDamaged          what is stored is not what was written
+    ├── NotSealed            it is in clear, where only what is sealed is taken
     ├── BlobMissing          no blob has this id
     ├── BlobForgotten        its bytes were deleted, as its step or the operator asked
     └── BlobUnavailable      it is kept where this process cannot read it
@@ -52,6 +53,10 @@ class BlobDamaged(BlobError):
 
     def __str__(self) -> str:
         return f"blob {self.args[0]} cannot be read: {self.args[1]}"
+
+
+class NotSealed(BlobError):
+    """The value is in clear, or bound to its id alone, and only sealed values are taken."""
 
 
 class BlobMissing(BlobError):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
@@ -12,11 +13,12 @@ from uuid import UUID
 import trio
 
 from blobstore import rows
-from blobstore.chunks import Chunks, check, digest_of
+from blobstore.chunks import Chunks, check
 from blobstore.codec import Payload, parse, restore, unpack
 from blobstore.depot import Depot
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLarge
 from blobstore.handle import Blob
+from blobstore.places import Place, open_digest
 from blobstore.rows import BlobRow
 from blobstore.seals import CONTENT
 from blobstore.trio_only import need_trio
@@ -80,7 +82,7 @@ class Loaded:
         """Keep nothing in memory any more; handles that were given can still be read."""
         self._payloads, self._rows = {}, {}
 
-    async def get(self, blob_id: UUID) -> Any:
+    async def get(self, blob_id: UUID, place: Place | None = None) -> Any:
         """Give the value of a blob: a list or dict is a new one each time.
 
         A checkpoint. Large blobs are decompressed in a thread, and a cancellation waits
@@ -89,19 +91,23 @@ class Loaded:
 
         Args:
             blob_id: One of those that were asked for.
+            place: What it is to stand for; None if only its id is known.
 
         Raises:
             BlobMissing: There is no such blob.
             BlobForgotten: Its bytes were deleted.
-            BlobDamaged: It is not what was written.
+            BlobDamaged: It is not what was written, or what was written for another place.
+            NotSealed: It is in clear, and only what is sealed is taken.
             BlobUnavailable: It is sealed or kept in a way that this process cannot read.
             ValueTooLarge: It is larger than the cap.
         """
         need_trio("Loaded.get()")
         if blob_id in self._payloads:
             await trio.lowlevel.checkpoint()
+            self._depot.admit(blob_id, self._payloads[blob_id].place, place)
             return parse(blob_id, self._payloads[blob_id])
         row = self.row(blob_id)
+        self._depot.admit(blob_id, self._depot.place_of(row), place)
         if row.elements is not None:
             return await Reading(self._depot, row).elements()
         # The second of two readers finds in the cache what the first one unpacked.
@@ -120,10 +126,12 @@ class Loaded:
             raise BlobDamaged(blob_id, "it is not written to its end")
         return row
 
-    def handle(self, blob_id: UUID) -> Blob[Any]:
-        """Give the handle of a blob."""
+    def handle(self, blob_id: UUID, place: Place | None = None) -> Blob[Any]:
+        """Give the handle of a blob; `place` and errors as for :meth:`get`."""
         row = self.row(blob_id)
-        return Blob(row, digest_of(row, self._depot.seal_of(row)), Reading(self._depot, row))
+        digest, found = open_digest(row, self._depot.seal_of(row))
+        self._depot.admit(blob_id, found, place)
+        return Blob(row, digest, Reading(self._depot, row))
 
 
 class Reading:
@@ -150,6 +158,8 @@ class Reading:
         raw = await self._whole()
         is_long = row.kind == "text" and len(raw) > HEAVY
         payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
+        if row.key_id is not None:  # who takes it from the cache must know
+            payload = replace(payload, place=self._depot.place_of(row))
         cache.put(row.id, payload)
         return payload
 
@@ -193,7 +203,13 @@ class Reading:
         row = self._row
         if row.elements is not None:
             raise TypeError(f"blob {row.id} is a list: take its value() or item()")
-        if row.chunk_size is None:
+        async with aclosing(self.own_pieces(start, stop)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def own_pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        """The same, and of a list what it has of itself: its elements are blobs like others."""
+        if self._row.chunk_size is None:
             yield (await self._content())[start:stop]
         else:
             async with aclosing(self._chunks(start, stop)) as pieces:
@@ -221,7 +237,7 @@ class Reading:
         loaded = await load(self._depot, ids)
         for place, element in enumerate(row.elements or ()):
             if element:
-                values[place] = await loaded.get(element)
+                values[place] = await loaded.get(element, self._place(place))
         return values
 
     async def element(self, index: int) -> Any:
@@ -231,7 +247,11 @@ class Reading:
             if self._inline is None:
                 self._inline = await self._frame()
             return deepcopy(self._inline[index])  # each reader gets one of its own
-        return await (await load(self._depot, [element])).get(element)
+        return await (await load(self._depot, [element])).get(element, self._place(index))
+
+    def _place(self, index: int) -> Place:
+        """That of an element."""
+        return Place.of(self._row).element(self._row.id, index)
 
     async def _frame(self) -> list[Any]:
         """The list, with null for each element that is a blob."""

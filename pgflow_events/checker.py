@@ -7,7 +7,7 @@ Contents are read afterwards, and what was deleted meanwhile is no fault.
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -187,8 +187,7 @@ async def _next_page(
 
 async def _verify(depot: Depot, row: BlobRow, checked: Checked) -> None:
     try:
-        # Of a list, what it has of itself: its elements are blobs like others.
-        pieces = Reading(depot, replace(row, elements=None)).pieces(0, None)
+        pieces = Reading(depot, row).own_pieces(0, None)
         async with aclosing(pieces):
             async for _ in pieces:
                 pass

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 from uuid import UUID
@@ -22,7 +23,7 @@ from pgflow_events.misuse import AsyncOnly, need_trio
 from pgflow_events.passing import passes, reason
 from pgflow_events.pool import Pool
 from pgflow_events.runs import Reader, Run
-from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP
+from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP, check_sealed_only
 from pgflow_events.texts import enumeration
 from pgflow_events.watch import Watch
 
@@ -43,6 +44,7 @@ def connect(
     keys: Keys | None = None,
     objects: BlobStore | None = None,
     object_threshold: int = OBJECT_THRESHOLD,
+    sealed_only: datetime | None = None,
 ) -> "Connecting":
     """Open a client, for ``async with``.
 
@@ -60,12 +62,15 @@ def connect(
         keys: What seals inputs and opens outputs; that of the workers.
         objects: Where large values are kept; that of the workers.
         object_threshold: Bytes from which on an input goes there.
+        sealed_only: From when on no run has outputs in clear, as for :class:`Settings`.
     """
+    check_sealed_only(sealed_only, keys)
     options = {
         "cap": value_cap,
         "keys": keys,
         "objects": objects,
         "object_threshold": object_threshold,
+        "sealed_only": sealed_only,
     }
     return Connecting(opened(dsn, listen_dsn or dsn, connections, options))
 

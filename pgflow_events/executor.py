@@ -14,7 +14,7 @@ import orjson
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs, Loaded, Owner
+from blobstore import Blob, Blobs, Loaded, Owner, Place
 from pgflow_events.blocking import Standstills
 from pgflow_events.errors import HandlerTimeout, PermanentError, PgflowError
 from pgflow_events.failures import look_at, refusals_of
@@ -295,8 +295,10 @@ class Executor:
         ref = task.refs.get(node.slug)
         if ref is None or loaded is None:
             value = inline[node.slug]
+            self._blobs.admit_inline(task.run_id)
             return Blob.of(task.run_id, value) if node.takes_handle else value
-        return loaded.handle(ref) if node.takes_handle else await loaded.get(ref)
+        place = Place(task.run_id, node.slug)
+        return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
 
     def _context(self, task: ClaimedTask, scope: trio.CancelScope) -> Context:
         return Context(

@@ -16,7 +16,7 @@ import orjson
 import trio
 from psycopg.rows import class_row
 
-from blobstore import Blob, BlobError, BlobForgotten, Blobs, BlobUnavailable
+from blobstore import Blob, BlobError, BlobForgotten, Blobs, BlobUnavailable, Place
 from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError
 from pgflow_events.identify import refuse_run
@@ -139,9 +139,11 @@ async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> lis
 
 async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
     if value.blob_id is None:
+        blobs.admit_inline(run_id)
         content = value.content or ""
         return Blob.of(run_id, content if value.kind == "text" else orjson.Fragment(content))
-    return await blob_of(blobs, value.blob_id)
+    place = Place(run_id, value.step_slug, value.task_index)
+    return (await blobs.load([], [value.blob_id])).handle(value.blob_id, place)
 
 
 async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
@@ -203,9 +205,12 @@ async def elements(blobs: Blobs, handle: Blob[Any]) -> list[Blob[Any]]:
     ids = [element for element in row.elements or () if element]
     stored = await blobs.load([], handles=ids)
     small = iter(await _small(whole, row.elements or []))
+    place = Place.of(row)
     return [
-        stored.handle(element) if element else Blob.of(row.run_id, next(small))
-        for element in row.elements or ()
+        stored.handle(element, place.element(row.id, number))
+        if element
+        else Blob.of(row.run_id, next(small))
+        for number, element in enumerate(row.elements or ())
     ]
 
 

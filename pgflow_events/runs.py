@@ -1,12 +1,12 @@
 """Runs that were started: what became of them, and what they gave."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
 import orjson
 
-from blobstore import Blob, Blobs
+from blobstore import Blob, Blobs, Place
 from pgflow_events import run_queries
 from pgflow_events.calls import Calls
 from pgflow_events.errors import PgflowError, RunFailed, UnknownRun, UnknownStep
@@ -20,6 +20,7 @@ from pgflow_events.watch import Watch
 Out = TypeVar("Out")
 
 NO_REASON = "no reason was recorded"
+NOTHING = "{}"
 
 
 class Reader:
@@ -50,16 +51,28 @@ class Reader:
         await self.row(run_id)
         return await self._calls.make(lambda connection: run_queries.find_steps(connection, run_id))
 
-    async def values(self, refs: Sequence[UUID]) -> dict[UUID, Any]:
-        """The values of these blobs."""
-        loaded = await self._blobs.load(refs)
-        return {ref: await loaded.get(ref) for ref in refs}
+    async def values(self, run_id: UUID, refs: Mapping[str, UUID]) -> dict[str, Any]:
+        """The outputs of these steps that are blobs, by slug."""
+        loaded = await self._blobs.load(refs.values())
+        return {slug: await loaded.get(ref, Place(run_id, slug)) for slug, ref in refs.items()}
+
+    async def value(self, run_id: UUID, task: TaskRow) -> Any:
+        """A task's output."""
+        if ref := task.output_blob_id:
+            return (await self.values(run_id, {task.step_slug: ref}))[task.step_slug]
+        return self.inline(run_id, task.output)
 
     async def handle(self, run_id: UUID, task: TaskRow) -> Any:
         """The handle of a task's output."""
         if ref := task.output_blob_id:
-            return (await self._blobs.load([], [ref])).handle(ref)
-        return Blob.of(run_id, parsed(task.output))
+            place = Place(run_id, task.step_slug)
+            return (await self._blobs.load([], [ref])).handle(ref, place)
+        return Blob.of(run_id, self.inline(run_id, task.output))
+
+    def inline(self, run_id: UUID, json: str | None) -> Any:
+        """A value that stands in a row, if it may."""
+        self._blobs.admit_inline(run_id)
+        return parsed(json)
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
@@ -112,9 +125,10 @@ class Run:
         if row.status == "failed":
             raise await self._failure()
         refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
-        values = await self._reader.values(list(refs.values()))
-        inline: dict[str, Any] = parsed(row.output) if row.output else {}
-        return inline | {slug: values[ref] for slug, ref in refs.items()}
+        inline: dict[str, Any] = {}
+        if row.output and row.output != NOTHING:
+            inline = self._reader.inline(self.id, row.output)
+        return inline | await self._reader.values(self.id, refs)
 
     @overload
     async def output(self, step: Step[Out]) -> Out: ...
@@ -138,8 +152,7 @@ class Run:
             if task.step_slug == step.slug and task.status == "completed":
                 if step.takes_handle:
                     return await self._reader.handle(self.id, task)
-                ref = task.output_blob_id
-                return (await self._reader.values([ref]))[ref] if ref else parsed(task.output)
+                return await self._reader.value(self.id, task)
         if step.slug not in await self._reader.steps(self.id):
             raise await self._unknown(repr(step.slug))
         raise await self._failure()

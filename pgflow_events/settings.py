@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -65,6 +65,9 @@ class Settings:
     """Bytes of values kept in memory for the steps that come next."""
     keys: Keys | None = None
     """What seals blobs. With it, every value a handler returns becomes a sealed blob."""
+    sealed_only: datetime | None = None
+    """From when on no run has values in clear, by the time in its id: one that is found in its
+    blobs or rows is refused. A time with its zone; None if values in clear are taken."""
     objects: BlobStore | None = None
     """Keeps large values in place of the database."""
     object_threshold: int = OBJECT_THRESHOLD
@@ -73,6 +76,7 @@ class Settings:
     """For how long runs that ended are kept, with all that belongs to them; None for ever."""
 
     def __post_init__(self) -> None:
+        check_sealed_only(self.sealed_only, self.keys)
         for name in COUNTED:
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be more than 0, not {getattr(self, name)!r}")
@@ -89,6 +93,20 @@ class Settings:
     def of(cls, settings: Self | None) -> Self:
         """These settings, or the defaults."""
         return settings or cls()
+
+
+def check_sealed_only(since: datetime | None, keys: Keys | None) -> None:
+    """See that values in clear can be refused from this time on.
+
+    Raises:
+        SettingsError: It has no zone, or there are no keys.
+    """
+    if since is None:
+        return
+    if since.tzinfo is None:
+        raise SettingsError("sealed_only takes a time with its zone, such as datetime.UTC")
+    if keys is None:
+        raise SettingsError("sealed_only takes keys: without them no value could be read")
 
 
 def is_age(value: object) -> bool:

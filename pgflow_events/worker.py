@@ -132,6 +132,7 @@ class Worker:
             keys=self._settings.keys,
             objects=self._settings.objects,
             object_threshold=self._settings.object_threshold,
+            sealed_only=self._settings.sealed_only,
         )
 
     def _new_service(self) -> Service:

@@ -5,19 +5,27 @@ import sys
 from codecs import getincrementaldecoder
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from io import IncrementalNewlineDecoder
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
 import trio
 
-from blobstore import BlobMissing, BlobStore, Keys
+from blobstore import BlobMissing
 from pgflow_events.cli.blob_reading import open_blobs
 from pgflow_events.cli.command import Command, Failure, an_id, say
 from pgflow_events.cli.database import database, dsn_option
-from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.cli.stores import (
+    key_ring,
+    keys_option,
+    object_store,
+    objects_option,
+    sealed_only_option,
+)
 from pgflow_events.exports import blob_of, save, value_of, value_pieces
 from pgflow_events.identify import refuse_blob
 from pgflow_events.texts import printable
@@ -42,6 +50,7 @@ AS_IT_IS = "`| less`, --output or --force has it as it is"
 )
 @click.option("--force", is_flag=True, help="Write to a terminal all bytes as they are.")
 @keys_option
+@sealed_only_option
 @objects_option
 @dsn_option
 def cat(
@@ -51,6 +60,7 @@ def cat(
     output: Path | None,
     force: bool,
     keys: Path | None,
+    sealed_only: datetime | None,
     objects: str | None,
     dsn: str | None,
 ) -> None:
@@ -66,11 +76,15 @@ def cat(
     A large value is never in memory as a whole. Whether it is what was stored is known at its
     end only: if it is not, the exit code is 1.
     """
-    ring, store = key_ring(keys), object_store(objects)
+    options: dict[str, Any] = {
+        "keys": key_ring(keys),
+        "objects": object_store(objects),
+        "sealed_only": sealed_only,
+    }
     write = partial(save, path=output) if output else partial(print_bytes, force=force)
     try:
         with database(dsn) as found:
-            trio.run(partial(copy, step=step), found, some_id, write, ring, store)
+            trio.run(partial(copy, step=step, **options), found, some_id, write)
     except BrokenPipeError:
         # Who reads has seen enough; what is left in the buffer has to go somewhere at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,13 +96,12 @@ async def copy(
     dsn: str,
     some_id: UUID,
     write: Callable[[AsyncGenerator[bytes, None]], Awaitable[None]],
-    keys: Keys | None,
-    objects: BlobStore | None,
     *,
     step: str | None,
+    **options: Any,
 ) -> None:
     """Copy the bytes of a value to where they are wanted."""
-    async with open_blobs(dsn, keys, objects) as (connection, blobs):
+    async with open_blobs(dsn, **options) as (connection, blobs):
         if step is not None:
             value = await value_of(connection, blobs, some_id, step)
         else:

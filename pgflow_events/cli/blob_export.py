@@ -1,5 +1,7 @@
 """`pgflow-events blob export`."""
 
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -8,11 +10,16 @@ import click
 import orjson
 import trio
 
-from blobstore import BlobStore, Keys
 from pgflow_events.cli.blob_reading import open_blobs
 from pgflow_events.cli.command import Command, Failure, an_id, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
-from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.cli.stores import (
+    key_ring,
+    keys_option,
+    object_store,
+    objects_option,
+    sealed_only_option,
+)
 from pgflow_events.exports import Exported, export_values
 from pgflow_events.identify import refuse_run
 from pgflow_events.summaries import summarize_runs
@@ -28,6 +35,7 @@ MANIFEST = "manifest.json"
 @click.argument("run_id", type=an_id, metavar="RUN")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @keys_option
+@sealed_only_option
 @objects_option
 @dsn_option
 @json_option
@@ -36,6 +44,7 @@ def export(
     run_id: UUID,
     folder: Path,
     keys: Path | None,
+    sealed_only: datetime | None,
     objects: str | None,
     dsn: str | None,
     as_json: bool,
@@ -47,10 +56,14 @@ def export(
     file is manifest.json: it says what each of them is. A value that cannot be read has no file,
     and the exit code is 1, unless it was forgotten as its step asked.
     """
-    ring, store = key_ring(keys), object_store(objects)
+    options: dict[str, Any] = {
+        "keys": key_ring(keys),
+        "objects": object_store(objects),
+        "sealed_only": sealed_only,
+    }
     try:
         with database(dsn) as found:
-            manifest = trio.run(write, found, run_id, folder, ring, store)
+            manifest = trio.run(partial(write, **options), found, run_id, folder)
     except OSError as error:
         raise Failure(f"{error.filename or folder}: {error.strerror}") from error
     values: list[Exported] = manifest["values"]
@@ -63,11 +76,9 @@ def export(
         raise Failure(f"{counted(len(lost), 'value')} could not be read; the first: {lost[0]}")
 
 
-async def write(
-    dsn: str, run_id: UUID, folder: Path, keys: Keys | None, objects: BlobStore | None
-) -> dict[str, Any]:
+async def write(dsn: str, run_id: UUID, folder: Path, **options: Any) -> dict[str, Any]:
     """Write all files; the manifest."""
-    async with open_blobs(dsn, keys, objects) as (connection, blobs):
+    async with open_blobs(dsn, **options) as (connection, blobs):
         runs = await summarize_runs(connection, run_id=run_id)
         if not runs:
             raise await refuse_run(connection, run_id)

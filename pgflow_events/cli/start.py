@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ from pgflow_events.cli.command import (
     say,
 )
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
-from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.cli.stores import (
+    key_ring,
+    keys_option,
+    object_store,
+    objects_option,
+    sealed_only_option,
+)
 from pgflow_events.client import Client, connect
 from pgflow_events.connection import Connection
 from pgflow_events.errors import RunFailed, UnknownFlow
@@ -87,6 +94,7 @@ def text_of(value: str) -> str:
     help="How long to wait for a flow that no worker has defined yet.",
 )
 @keys_option
+@sealed_only_option
 @objects_option
 @dsn_option
 @listen_dsn_option
@@ -99,6 +107,7 @@ def start(
     wait: bool,
     patience: float,
     keys: Path | None,
+    sealed_only: datetime | None,
     objects: str | None,
     dsn: str | None,
     listen_dsn: str | None,
@@ -114,6 +123,7 @@ def start(
     JSON, a run is an object, and with --count there is a list of them.
     """
     options: dict[str, Any] = {"keys": key_ring(keys), "objects": object_store(objects)}
+    options["sealed_only"] = sealed_only
     options["listen_dsn"] = checked(listen_dsn) if listen_dsn else None
     with database(dsn, listen_dsn) as found:
         inputs = [input_] * (count or 1)

@@ -1,5 +1,6 @@
 """What blobs are read with: keys, and where large ones are kept."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,6 +14,20 @@ keys_option = click.option(
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="The keys that seal and open blobs. Default: systemd's credential pgflow-keys.",
+)
+
+
+def in_utc(ctx: click.Context, param: click.Parameter, value: datetime | None) -> datetime | None:
+    """A time that was given without a zone."""
+    return value and value.replace(tzinfo=UTC)
+
+
+sealed_only_option = click.option(
+    "--sealed-only",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    callback=in_utc,
+    metavar="DATE",
+    help="Refuse values in clear of runs that were started from this day on, or this time in UTC.",
 )
 objects_option = click.option(
     "--objects",

@@ -1,7 +1,7 @@
 """`pgflow-events worker`."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn
 from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
 from pgflow_events.cli.quantities import age, size, size_text
-from pgflow_events.cli.stores import key_ring, keys_option, object_store, objects_option
+from pgflow_events.cli.stores import (
+    key_ring,
+    keys_option,
+    object_store,
+    objects_option,
+    sealed_only_option,
+)
 from pgflow_events.last_resort import end_within
 from pgflow_events.settings import Settings, credential
 from pgflow_events.shutdown import LAST_RESORT, Signals, ignore_signals
@@ -81,6 +87,7 @@ log = logging.getLogger("pgflow_events.worker")
     help="The largest value that is held in memory; streams have no cap.",
 )
 @keys_option
+@sealed_only_option
 @objects_option
 @click.option(
     "--object-threshold",
@@ -124,6 +131,7 @@ def worker(
     input_budget: int,
     value_cap: int,
     keys: Path | None,
+    sealed_only: datetime | None,
     objects: str | None,
     object_threshold: int,
     stop_timeout: float,
@@ -156,6 +164,7 @@ def worker(
         input_budget=input_budget,
         value_cap=value_cap,
         keys=key_ring(keys),
+        sealed_only=sealed_only,
         objects=object_store(objects),
         object_threshold=object_threshold,
     )

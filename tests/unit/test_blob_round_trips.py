@@ -32,6 +32,7 @@ from blobstore import (
 )
 from blobstore.ids import new_blob_id, new_id
 from blobstore.keys import KeyRing
+from blobstore.places import Place
 from blobstore.rows import BlobRow
 
 KEYS = KeyRing({"key": bytes(range(32))})
@@ -251,12 +252,24 @@ async def test_a_task_that_was_lost_before_writes_nothing(rig):
     assert rig.database.chunks == {}
 
 
-async def test_the_handle_of_a_value_of_the_same_run_stores_nothing(rig):
+async def test_the_handle_of_a_value_of_the_same_run_stores_nothing():
+    rig = Rig()
     for value in (SMALL, LARGE, ["x" * 99]):
         stored = await rig.encode(value)
         again = await rig.encode(await rig.handle(stored))
         assert again == Stored(stored.id)
         assert not again.is_unsaved
+
+
+async def test_with_keys_the_handle_of_a_value_of_the_same_run_stores_it_as_that_of_its_step():
+    rig, other = Rig(keys=KEYS), replace(OWNER, step_slug="other")
+    for value in (SMALL, LARGE, ["x" * 99]):
+        stored = await rig.encode(value)
+        again = await rig.encode(await rig.handle(stored), other)
+        loaded = await rig.blobs.load([stored.id, again.id])
+        assert await loaded.get(again.id, Place.of(other)) == value
+        with pytest.raises(BlobDamaged, match="of another run, step or place"):
+            await loaded.get(stored.id, Place.of(other))
 
 
 @pytest.mark.parametrize("value", [*VALUES, 1, "x"], ids=lambda value: repr(value)[:12])
