@@ -46,6 +46,7 @@ class Executor:
         resources: The user's own, for :attr:`Context.resources`.
         hooks: Told of every attempt that ended.
         hold: Called where attempts may have lapsed in a standstill of the loop.
+        error_texts: Whether the texts of what handlers raise are stored, which may quote values.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Executor:
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
         hold: Callable[[], object] = lambda: None,
+        error_texts: bool = True,
     ) -> None:
         self._flows = {flow.slug: flow for flow in flows}
         self._thresholds: dict[str, Mapping[str, int]] = {}
@@ -67,6 +69,7 @@ class Executor:
         self._processes = Processes()
         self._resources = resources
         self._hooks = hooks
+        self._error_texts = error_texts
         self._running: dict[object, ClaimedTask] = {}
         # The attempts without an outcome, and since when, by the address of the task.
         self._open: dict[int, tuple[ClaimedTask, float]] = {}
@@ -199,7 +202,8 @@ class Executor:
         _, claimed = self._open.get(id(task), (task, 0.0))
         if self._end(task, error, failure.traceback):
             until = claimed + task.timeout + PATIENCE
-            await self._settle(Outcome(task, None, failure.text, failure.permanent, until))
+            text = failure.text if self._error_texts else failure.bare
+            await self._settle(Outcome(task, None, text, failure.permanent, until))
 
     async def _succeed_by(
         self, deadline: float, task: ClaimedTask, loaded: Loaded | None

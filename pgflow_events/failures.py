@@ -6,22 +6,31 @@ limited time, and as little as can be is asked of their classes.
 """
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from traceback import walk_tb
 
 import trio
 
-from blobstore import BlobError, BlobUnavailable, ValueRefused
-from pgflow_events.errors import PermanentError
-from pgflow_events.misuse import advice
+import blobstore
+from blobstore import BlobError, BlobUnavailable, ValueRefused, ValueTooLarge
+from pgflow_events.errors import PermanentError, PgflowError
+from pgflow_events.misuse import advice, files_of
 from pgflow_events.tracebacks import frames_of, traceback_of
 
 PATIENCE = 2.0  # seconds an error may take to tell its text
 LONGEST_ERROR = 8000  # characters of an error that are kept
 LONGEST_TRACEBACK = 20_000  # characters of it that are logged
 MOST_MEMBERS = 100  # of a group that are looked at to describe it
+
+# In place of the text of an error that may quote a value which is sealed.
+WITHHELD = "its text is in the log of the worker alone, as values are encrypted"
+
+OURS = Path(__file__).parent, Path(blobstore.__file__).parent
 
 # Not as an attribute, which a metaclass may have replaced.
 _name_of = type.__dict__["__name__"].__get__
@@ -36,11 +45,14 @@ class Failure:
 
     Attributes:
         text: Its type and text, as it is stored.
+        bare: Its type and where it was raised, as it is stored where its text may quote a value
+            that is sealed.
         permanent: Whether another attempt would be in vain.
         traceback: What is logged.
     """
 
     text: str
+    bare: str
     permanent: bool
     traceback: str
 
@@ -73,13 +85,14 @@ async def look_at(error: BaseException) -> Failure:
     except (RuntimeError, MemoryError):  # no thread can be started
         reason = "could not be had"
     text = f"{_name_of(type(error))} (its text {reason})"
-    return Failure(text, is_permanent(error), text)
+    return Failure(text, text, is_permanent(error), text)
 
 
 def failure_of(error: BaseException) -> Failure:
     """What is told of an error, however long it takes."""
     text = describe(error)
-    return Failure(text, is_permanent(error), loggable(error) or text)
+    bare = text if is_ours(error) else describe(error, place_of)
+    return Failure(text, bare, is_permanent(error), loggable(error) or text)
 
 
 @contextmanager
@@ -129,14 +142,15 @@ def is_permanent(error: BaseException) -> bool:
     )
 
 
-def describe(error: BaseException) -> str:
-    """An error as it is stored: its type and text, those of a group's members too.
+def describe(error: BaseException, one: Callable[[BaseException], str] | None = None) -> str:
+    """An error as it is stored: what `one` says of it (its headline), and of a group's members.
 
     A text cannot hold U+0000 and lone surrogates in PostgreSQL, and should not hold megabytes.
     """
-    text = headline(error)
+    one = one or headline
+    text = one(error)
     if is_group(error):
-        text += f" [{'; '.join(map(headline, islice(members(error), MOST_MEMBERS)))}]"
+        text += f" [{'; '.join(map(one, islice(members(error), MOST_MEMBERS)))}]"
     storable = text[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return storable.encode("utf-8", "replace").decode()
 
@@ -149,6 +163,29 @@ def headline(error: BaseException) -> str:
         return f"{name}: {text}{advice(error, text)}"[:LONGEST_ERROR]
     except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
         return f"{name} (its text raised {_name_of(type(fault))})"
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether its text is ours, which never quotes a value.
+
+    Those of refusals name the place in a value by its keys.
+    """
+    kind = type(error)
+    if not issubclass(kind, PgflowError | BlobError):
+        return False
+    if issubclass(kind, ValueRefused) and kind is not ValueTooLarge:
+        return False
+    files = list(files_of(error))  # none of one that was made to be told, not raised
+    return not files or any(files[-1].is_relative_to(folder) for folder in OURS)
+
+
+def place_of(error: BaseException) -> str:
+    """The type of one error, and where it was raised."""
+    name = _name_of(type(error))
+    frames = walk_tb(BaseException.__dict__["__traceback__"].__get__(error))
+    for code, line in deque(((frame.f_code, line) for frame, line in frames), 1):
+        name += f" in {code.co_name} ({Path(code.co_filename).name}:{line})"
+    return f"{name}: {WITHHELD}"
 
 
 def loggable(error: BaseException) -> str:

@@ -68,6 +68,9 @@ class Settings:
     sealed_only: datetime | None = None
     """From when on no run has values in clear, by the time in its id: one that is found in its
     blobs or rows is refused. A time with its zone; None if values in clear are taken."""
+    error_texts: bool | None = None
+    """Whether what handlers raise is stored with its text, which may quote a value; None if so
+    unless there are keys. Without, its type is stored, and where it was raised."""
     objects: BlobStore | None = None
     """Keeps large values in place of the database."""
     object_threshold: int = OBJECT_THRESHOLD
@@ -88,6 +91,11 @@ class Settings:
                 "keep_runs is a timedelta of more than 0 and less than a century, not"
                 f" {self.keep_runs}"
             )
+
+    @property
+    def stores_error_texts(self) -> bool:
+        """Whether what handlers raise is stored with its text."""
+        return self.keys is None if self.error_texts is None else self.error_texts
 
     @classmethod
     def of(cls, settings: Self | None) -> Self:

@@ -217,6 +217,7 @@ class Worker:
             resources=resources,
             hooks=self._hooks,
             hold=self._dispatcher.hold,
+            error_texts=self._settings.stores_error_texts,
         )
         watch = partial(self._liveness.run, self._calls)
         async with trio.open_nursery() as presence:

@@ -88,6 +88,12 @@ log = logging.getLogger("pgflow_events.worker")
 )
 @keys_option
 @sealed_only_option
+@click.option(
+    "--error-texts",
+    is_flag=True,
+    default=None,
+    help="Store what handlers raise with its text, though it may quote a value that is sealed.",
+)
 @objects_option
 @click.option(
     "--object-threshold",
@@ -132,6 +138,7 @@ def worker(
     value_cap: int,
     keys: Path | None,
     sealed_only: datetime | None,
+    error_texts: bool | None,
     objects: str | None,
     object_threshold: int,
     stop_timeout: float,
@@ -165,6 +172,7 @@ def worker(
         value_cap=value_cap,
         keys=key_ring(keys),
         sealed_only=sealed_only,
+        error_texts=error_texts,
         objects=object_store(objects),
         object_threshold=object_threshold,
     )

@@ -7,14 +7,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import trio
 
-from blobstore import BlobError, NotSealed
+from blobstore import BlobError, BlobUnavailable, NotSealed, ValueRefused
 from blobstore import rows as blob_rows
 from blobstore.ids import new_id
 from blobstore.keys import KeyRing
 from blobstore.places import open_digest
 from blobstore.seals import DIGEST, seal_of
-from pgflow_events import Flow, RunFailed, Settings, SettingsError, connect
+from pgflow_events import (
+    Flow,
+    HandlerTimeout,
+    PermanentError,
+    RunFailed,
+    Settings,
+    SettingsError,
+    connect,
+)
 from pgflow_events.connection import Connection
 from pgflow_events.rotation import Rotated, rotate
 
@@ -207,7 +216,7 @@ async def test_who_starts_a_flow_on_the_value_of_another_run_is_told_nothing_of_
     async def quote(value):
         raise ValueError(value)
 
-    await work(first, second, settings=settings())
+    await work(first, second, settings=settings(error_texts=True))
     async with connect(database, keys=KEYS) as client:
         run = await client.start(first, "the secret")
         await run.wait()
@@ -377,3 +386,76 @@ async def test_a_rotation_leaves_as_it_was_what_a_step_had_passed_on(work, datab
     async with connect(database, keys=KeyRing({"two": bytes(range(1, 33))})) as client:
         run = await client.find(run.id)
         assert [await run.output(step) for step in (page, same)] == [PAGE + "1"] * 2
+
+
+# What errors tell.
+
+
+async def test_what_a_handler_raises_is_stored_without_its_text(work, database, caplog):
+    flow: Flow[Any] = Flow("flow", max_attempts=1)
+
+    @flow.step(flow.input)
+    async def quote(value):
+        raise ValueError(value)
+
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS) as client:
+        run = await client.start(flow, "the secret")
+        await run.wait()
+    ((stored,),) = await rows(database, "select error_message from pgflow.step_tasks")
+    assert stored.startswith("ValueError in quote (test_sealed_attacks.py:")
+    assert "the secret" not in stored
+    assert "ValueError: the secret" in caplog.text
+
+
+RAISED = {
+    "a group": lambda secret: ExceptionGroup(secret, [ValueError(secret), KeyError(secret)]),
+    "for good": PermanentError,
+    "one of ours": HandlerTimeout,
+    "a refusal": ValueRefused,
+    "of a blob": BlobUnavailable,
+}
+
+
+@pytest.mark.parametrize("raised", RAISED)
+async def test_no_error_of_a_handler_is_stored_with_its_text(work, database, raised):
+    flow: Flow[Any] = Flow("flow", max_attempts=1)
+
+    @flow.step(flow.input)
+    async def quote(value):
+        raise RAISED[raised](value)
+
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS) as client:
+        with pytest.raises(RunFailed) as caught:
+            await (await client.start(flow, "the secret")).result()
+    assert "the secret" not in str(caught.value)
+    assert "values are encrypted" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"the secret": {1}}, {"the secret": "\ud800"}, {"the secret": {1: 2}}, "the secret \ud800"],
+    ids=repr,
+)
+async def test_a_refusal_of_a_value_names_none_of_its_keys(work, database, value):
+    flow: Flow[Any] = Flow("flow", max_attempts=1)
+    flow.step(slug="give")(lambda: value)
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS) as client:
+        with pytest.raises(RunFailed, match="ValueRefused") as caught:
+            await (await client.start(flow, 1)).result()
+    assert "the secret" not in str(caught.value)
+
+
+async def test_what_this_package_raises_is_stored_with_its_text(work, database):
+    flow: Flow[Any] = Flow("flow", max_attempts=1, timeout=1)
+
+    @flow.step()
+    async def late():
+        await trio.sleep_forever()
+
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS) as client:
+        with pytest.raises(RunFailed, match="HandlerTimeout: the handler took longer than"):
+            await (await client.start(flow, 1)).result()
