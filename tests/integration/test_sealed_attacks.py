@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from blobstore import BlobError, BlobUnavailable, NotSealed, ValueRefused
+from blobstore import BlobError, Blobs, BlobUnavailable, NotSealed, Owner, ValueRefused
 from blobstore import rows as blob_rows
 from blobstore.ids import new_id
 from blobstore.keys import KeyRing
@@ -28,6 +28,7 @@ from pgflow_events.connection import Connection
 from pgflow_events.rotation import Rotated, rotate
 
 from .observing import execute, rows
+from .past import caller
 
 KEYS = KeyRing({"one": bytes(range(32))})
 PAGE = "<p>the page</p>"
@@ -123,6 +124,8 @@ CHANGED = {
 }
 
 
+BEFORE = datetime.now(UTC) - timedelta(days=1)
+AFTER = datetime.now(UTC) + timedelta(days=1)
 RUNNING = "select run_id from pgflow.runs where status = 'started'"
 
 
@@ -176,8 +179,11 @@ async def test_a_sealed_value_that_was_changed_or_moved_is_refused(work, databas
             await both_refused(client, run, flow.steps[slug])
 
 
-@pytest.mark.parametrize("attack", ["another step", "another run", "the input", "the kind"])
-async def test_no_handler_is_called_with_a_sealed_value_that_was_moved(work, database, attack):
+@pytest.mark.parametrize("cache_budget", [0, 2**20], ids=["from the database", "from memory"])
+@pytest.mark.parametrize("attack", ["another step", "another run", "the input"])
+async def test_no_handler_is_called_with_a_sealed_value_that_was_moved(
+    work, database, attack, cache_budget
+):
     flow: Flow[Any] = Flow("flow", max_attempts=1)
     first: list[Any] = []
     called: list[Any] = []
@@ -196,7 +202,7 @@ async def test_no_handler_is_called_with_a_sealed_value_that_was_moved(work, dat
     async def use(_, page):
         called.append(page)
 
-    await work(flow, settings=settings())
+    await work(flow, settings=Settings(keys=KEYS, cache_budget=cache_budget))
     async with connect(database, keys=KEYS) as client:
         run = await client.start(flow, 1)
         assert await run.result() == {"use": None}
@@ -233,6 +239,26 @@ async def test_who_starts_a_flow_on_the_value_of_another_run_is_told_nothing_of_
     assert "the secret" not in str(caught.value)
 
 
+async def test_an_earlier_output_of_the_same_step_can_be_put_back(work, database):
+    flow: Flow[Any] = Flow("flow", max_attempts=1)
+    page = flow.step(flow.input, slug="page")(lambda number: PAGE + str(number))
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS, sealed_only=BEFORE) as client:
+        run = await client.start(flow, 1)
+        assert await run.result() == {"page": PAGE + "1"}
+        ((earlier,),) = await rows(database, "select output_blob_id from pgflow.step_tasks")
+        later = Owner(run.id, "page")
+        blobs = Blobs(caller(database), keys=KEYS)
+        stored = await blobs.encode("later", later)
+        async with await Connection.connect(database) as connection:
+            await blobs.save(connection, [stored])
+        name = "update pgflow.step_tasks set output_blob_id = '{}'".format
+        await execute(database, name(stored.id))
+        assert await run.output(page) == "later"
+        await execute(database, name(earlier))
+        assert await run.output(page) == PAGE + "1"
+
+
 # In clear.
 
 FORGERIES = {
@@ -244,8 +270,6 @@ FORGERIES = {
         " output_blobs_refs = output_blobs_refs - 'page'"
     ),
 }
-BEFORE = datetime.now(UTC) - timedelta(days=1)
-AFTER = datetime.now(UTC) + timedelta(days=1)
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
