@@ -25,6 +25,7 @@ from .logins import (
 )
 from .observing import until
 from .own_server import OwnServer
+from .sealing import KEYS, rotated_by, unbind
 
 ROLES = {"pgflow_worker", "pgflow_client", "pgflow_observer"}
 PAGE = "<p>" + "long and winding, " * 100_000
@@ -345,3 +346,21 @@ def test_an_observer_sees_runs_tasks_blobs_and_queues(owned):
         (row,) = execute(otto, query)
         assert SECRET[:10] not in str(row)
     assert execute(otto, "select msg_id from pgmq.q_f") == []
+
+
+@pytest.mark.parametrize("user", ["wanda", "olga"])
+async def test_a_rotation_may_seal_digests_again_and_nothing_else_changes_them(
+    owned, nursery, user
+):
+    flow = Flow("flow")
+    flow.step(slug="page", by_element=True)(lambda: [PAGE, PAGE])
+    settings = Settings(keys=KEYS, cache_budget=0)
+    await nursery.start(Worker([flow], login(owned, "wanda"), settings=settings).run)
+    async with connect(login(owned, "clio"), keys=KEYS) as client:
+        run = await client.start(flow, None)
+        output = await run.result()
+        count = await unbind(login(owned, "olga"))
+        assert (await rotated_by(login(owned, user), KEYS)).blobs == count
+        assert await run.result() == output
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        execute(login(owned, user), "update pgflow.output_blobs set sha256 = 'mine'")

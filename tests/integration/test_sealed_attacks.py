@@ -10,11 +10,8 @@ import pytest
 import trio
 
 from blobstore import BlobError, Blobs, BlobUnavailable, NotSealed, Owner, ValueRefused
-from blobstore import rows as blob_rows
 from blobstore.ids import new_id
 from blobstore.keys import KeyRing
-from blobstore.places import open_digest
-from blobstore.seals import DIGEST, seal_of
 from pgflow_events import (
     Flow,
     HandlerTimeout,
@@ -25,12 +22,11 @@ from pgflow_events import (
     connect,
 )
 from pgflow_events.connection import Connection
-from pgflow_events.rotation import Rotated, rotate
 
 from .observing import execute, rows
 from .past import caller
+from .sealing import KEYS, rotated_by, unbind
 
-KEYS = KeyRing({"one": bytes(range(32))})
 PAGE = "<p>the page</p>"
 MANY = [b"%d" % n * 100 for n in range(5 * 1024 * 1024 // 100)]
 FORGED = """
@@ -323,29 +319,6 @@ def test_a_time_that_nothing_can_be_refused_from_is_refused(options, words):
 
 
 # What was sealed before.
-
-
-async def unbind(database: str) -> int:
-    """Seal all digests again as releases did before this form; how many."""
-    count = 0
-    async with await Connection.connect(database) as connection:
-        ids = [row.id for row in await rows(database, "select id from pgflow.output_blobs")]
-        for row in await blob_rows.fetch(connection, ids, content=False):
-            seal = seal_of(row.id, row.key_id, row.data_key, KEYS)
-            digest, _ = open_digest(row, seal)
-            await connection.execute(
-                "update pgflow.output_blobs set sha256 = %s where id = %s",
-                [seal.seal(digest, DIGEST), row.id],
-            )
-            count += 1
-    return count
-
-
-async def rotated_by(database: str, ring: KeyRing) -> Rotated:
-    done = Rotated()
-    async with await Connection.connect(database) as connection:
-        await rotate(connection, ring, done, batch=3)
-    return done
 
 
 @pytest.mark.parametrize("active", ["one", "two"])
