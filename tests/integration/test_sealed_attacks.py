@@ -21,7 +21,9 @@ from pgflow_events import (
     SettingsError,
     connect,
 )
+from pgflow_events.cli.blob_reading import open_blobs
 from pgflow_events.connection import Connection
+from pgflow_events.exports import export_values
 
 from .observing import execute, rows
 from .past import caller
@@ -253,6 +255,26 @@ async def test_an_earlier_output_of_the_same_step_can_be_put_back(work, database
         assert await run.output(page) == "later"
         await execute(database, name(earlier))
         assert await run.output(page) == PAGE + "1"
+
+
+async def test_an_export_reads_what_is_sealed_and_nothing_that_was_moved(work, database, tmp_path):
+    flow = all_kinds()
+    await work(flow, settings=settings())
+    async with connect(database, keys=KEYS) as client:
+        run, other = await client.start_many(flow, [1, 2])
+        await run.wait()
+        await other.wait()
+
+    async def export(name: str) -> dict[str, str | None]:
+        async with open_blobs(database, KEYS, sealed_only=BEFORE) as (connection, blobs):
+            exported = await export_values(connection, blobs, run.id, tmp_path / name)
+        return {f"{value.step_slug}.{value.element}": value.error for value in exported}
+
+    assert set((await export("whole")).values()) == {None}
+    await execute(database, ATTACKS["another run"].format(run=run.id, other=other.id))
+    moved = await export("moved")
+    assert moved.pop("run.None") is None
+    assert all("of another run" in str(error) for error in moved.values()), moved
 
 
 # In clear.
