@@ -215,6 +215,21 @@ def test_after_a_rotation_the_old_key_is_needed_no_more(put, cli, tmp_path):
     assert unread.stderr == "error: there is no key 'new' in the key ring of this process\n"
 
 
+def test_what_is_in_clear_is_refused_if_only_what_is_sealed_is_to_be_read(put, cli, tmp_path):
+    file = tmp_path / "keys"
+    file.touch(mode=0o600)
+    file.write_text(KeyRing.new_line("one"))
+    (sealed,) = put("sealed", keys=KeyRing.from_file(file))
+    (clear,) = put("in clear" * 10_000)
+    only = ("--keys", str(file), "--sealed-only", "2020-01-01")
+    assert cli("blob", "cat", str(sealed), *only).stdout == "sealed"
+    refused = cli("blob", "cat", str(clear), *only)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.endswith("is in clear, and only sealed values are taken\n")
+    lacking = cli("blob", "cat", str(clear), "--sealed-only", "2020-01-01")
+    assert lacking.stderr.startswith("error: sealed_only takes keys")
+
+
 def test_a_sweep_deletes_on_demand_and_not_with_a_strange_database(put, cli, tmp_path):
     objects = ObjectStore.from_url(tmp_path.as_uri())
     trio.run(objects.put, uuid4(), 0, b"orphan")
