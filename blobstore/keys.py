@@ -12,6 +12,7 @@ What this protects from, and how keys are made and rotated, is in docs/encryptio
 
 import os
 import re
+import stat
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -36,6 +37,11 @@ KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 # Others may do nothing with a key file, its group may read it: systemd lets a service read
 # its credentials by an ACL, which fstat() shows as a right of the group.
 FORBIDDEN_MODE = 0o027
+
+MOST_BYTES = 1024 * 1024  # of a key file
+
+# Random bytes have fewer different ones in less than one of 10**18 keys.
+LEAST_VARIETY = 12
 
 
 class KeyRingError(BlobError):
@@ -214,6 +220,8 @@ def _fault(key_id: str, secret: bytes, before: Mapping[str, bytes]) -> str | Non
         return "an id has 1 to 40 of the characters A-Z a-z 0-9 . _ -"
     if len(secret) != KEY_BYTES:
         return f"a key has {KEY_BYTES} bytes, in a file as base64 after the first colon"
+    if len(set(secret)) < LEAST_VARIETY or secret in secret[1:] + secret[:-1]:
+        return "its bytes repeat themselves: random ones are made by `pgflow-events blob key`"
     if key_id in before:
         return "a key before it has the same id"
     if secret in before.values():
@@ -223,12 +231,30 @@ def _fault(key_id: str, secret: bytes, before: Mapping[str, bytes]) -> str | Non
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & FORBIDDEN_MODE:
-                raise KeyRingError(f"{path}: others may read or change it; chmod 600 ends that")
-            return file.read()
+        with open(path, "rb", opener=_open_at_once) as file:
+            if fault := _file_fault(os.fstat(file.fileno()), path.lstat()):
+                raise KeyRingError(f"{path}: {fault}")
+            return file.read(MOST_BYTES)
     except OSError as error:
         raise KeyRingError(f"{path}: {error.strerror}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, without waiting for who writes to it if it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _file_fault(file: os.stat_result, link: os.stat_result) -> str | None:
+    """Why nobody should trust what is in this file, or the link that leads to it."""
+    if not stat.S_ISREG(file.st_mode):
+        return "this is no file"
+    if not {file.st_uid, link.st_uid} <= {0, os.geteuid()}:
+        return "it belongs to another user, who could exchange the keys; chown ends that"
+    if file.st_mode & FORBIDDEN_MODE:
+        return "others may read or change it; chmod 600 ends that"
+    if file.st_size > MOST_BYTES:
+        return f"it has more than {MOST_BYTES:,} bytes"
+    return None
 
 
 def _parse(content: bytes) -> tuple[dict[str, bytes], str | None]:

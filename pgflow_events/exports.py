@@ -4,6 +4,7 @@ import codecs
 import errno
 import os
 import re
+import stat
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from pgflow_events.texts import printable
 # The table of Python, not that of the machine: the same names everywhere.
 MEDIA_TYPES = MimeTypes()
 EXTENSION = re.compile(r"\.[a-z0-9]{1,12}")
+MANIFEST = "manifest"  # the name of the file that says what the others are
 EXTENSIONS = {"text": ".txt", "json": ".json", "list": ".json", "bytes": ".bin"}
 
 
@@ -105,18 +107,22 @@ async def export_values(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for this user alone, or see that it is empty.
+    """Make a folder for this user alone, or see that it is empty and nobody else's.
 
     Raises:
         OSError: It is not, or cannot be made.
+        PgflowError: Another user could exchange what is written there.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
+    there = folder.stat()
+    if there.st_uid != os.geteuid() or there.st_mode & stat.S_IWOTH:
+        raise PgflowError(f"{folder} belongs to others, or they may write there: give a new folder")
     if any(folder.iterdir()):
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
 
 
 async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> list[Exported]:
-    name = value.step_slug if value.task_index == 0 else f"{value.step_slug}-{value.task_index}"
+    name = file_name(value.step_slug, value.task_index)
     plain = Exported(value.step_slug, value.task_index, None, None, blob_id=value.blob_id)
     try:
         handle = await _handle(blobs, run_id, value)
@@ -135,6 +141,12 @@ async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> lis
             for n, item in enumerate(items)
         ],
     ]
+
+
+def file_name(step_slug: str, task_index: int) -> str:
+    """The name of a value's file, without its end; none is that of the manifest."""
+    plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems know no case
+    return step_slug if plain else f"{step_slug}-{task_index}"
 
 
 async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
@@ -167,13 +179,13 @@ def _unread(plain: Exported, error: BlobError) -> Exported:
 
 
 async def save(pieces: AsyncGenerator[bytes, None], path: Path) -> None:
-    """Write a new file; it is removed if it cannot be written to its end.
+    """Write a new file, for this user alone; it is removed if it cannot be written to its end.
 
     Raises:
         OSError: There is one of this name, or it cannot be written.
     """
     async with aclosing(pieces):
-        file, whole = await trio.open_file(path, "xb"), False
+        file, whole = await trio.open_file(path, "xb", opener=open_privately), False
         try:
             async with file:
                 async for piece in pieces:
@@ -183,6 +195,11 @@ async def save(pieces: AsyncGenerator[bytes, None], path: Path) -> None:
             if not whole:
                 with trio.CancelScope(shield=True):
                     await trio.Path(path).unlink()
+
+
+def open_privately(path: str, flags: int) -> int:
+    """Open a file; one that is made can be read by this user only."""
+    return os.open(path, flags, mode=0o600)
 
 
 def extension(kind: str, media_type: str | None) -> str:

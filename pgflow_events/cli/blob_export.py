@@ -20,12 +20,10 @@ from pgflow_events.cli.stores import (
     objects_option,
     sealed_only_option,
 )
-from pgflow_events.exports import Exported, export_values
+from pgflow_events.exports import MANIFEST, Exported, export_values, open_privately
 from pgflow_events.identify import refuse_run
 from pgflow_events.summaries import summarize_runs
 from pgflow_events.texts import counted
-
-MANIFEST = "manifest.json"
 
 
 @click.command(
@@ -51,10 +49,11 @@ def export(
 ) -> None:
     """Write the values of a run into files.
 
-    DIR is made, or is empty. It gets the input as run.EXT and each output as STEP.EXT, or, of a
-    list that is kept by its elements, STEP.0.EXT and so on; EXT follows the media type. The last
-    file is manifest.json: it says what each of them is. A value that cannot be read has no file,
-    and the exit code is 1, unless it was forgotten as its step asked.
+    DIR is made, or is empty and yours; nobody else can read the files. It gets the input as run.EXT
+    and each output as STEP.EXT, or, of a list that is kept by its elements, STEP.0.EXT and so on;
+    EXT follows the media type. The last file is manifest.json: it says what each of them is (the
+    output of a step named manifest is manifest-0.EXT). A value that cannot be read has no file, and
+    the exit code is 1, unless it was forgotten as its step asked.
     """
     options: dict[str, Any] = {
         "keys": key_ring(keys),
@@ -93,6 +92,7 @@ async def write(dsn: str, run_id: UUID, folder: Path, **options: Any) -> dict[st
         "values": values,
     }
     text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
-    async with await trio.open_file(folder / MANIFEST, "xb") as file:
+    path = folder / f"{MANIFEST}.json"
+    async with await trio.open_file(path, "xb", opener=open_privately) as file:
         await file.write(text + b"\n")
     return manifest

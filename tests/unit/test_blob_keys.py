@@ -1,6 +1,7 @@
 """Sealing: what comes out is what went in, or an error, and never a key."""
 
 import copy
+import os
 import pickle
 import re
 import subprocess
@@ -298,6 +299,47 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         KeyRing.from_file(tmp_path / "no")
     with pytest.raises(KeyRingError, match=named(tmp_path, "Is a directory$")):
         KeyRing.from_file(tmp_path)
+
+
+def test_a_file_or_link_of_another_user_is_refused(key_file, tmp_path, monkeypatch):
+    path, link = key_file(f"old:{base64(OLD)}"), tmp_path / "link"
+    link.symlink_to(path)
+    assert KeyRing.from_file(link).active == "old"  # as Kubernetes gives a secret
+    if os.geteuid() == 0:
+        os.chown(link, 65534, -1, follow_symlinks=False)
+        assert KeyRing.from_file(path).active == "old"
+        with pytest.raises(KeyRingError, match="it belongs to another user"):
+            KeyRing.from_file(link)
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(KeyRingError, match=named(path, "it belongs to another user")) as caught:
+        KeyRing.from_file(path)
+    assert not shown(OLD, told(caught.value))
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(KeyRingError, match=named(path, "this is no file$")):
+            KeyRing.from_file(path)
+    (tmp_path / "large").touch(0o600)
+    os.truncate(tmp_path / "large", 2**40)
+    with pytest.raises(KeyRingError, match="it has more than"):
+        KeyRing.from_file(tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [bytes(32), b"\xff" * 32, b"ab" * 16, OLD[:16] * 2, b"0123456789abcdef" * 2, b"a" * 31 + b"b"],
+)
+def test_bytes_that_are_not_random_are_no_key(key_file, secret):
+    fault = "its bytes repeat themselves: random ones are made by `pgflow-events blob key`$"
+    path = key_file(f"new:{base64(secret)}")
+    with pytest.raises(KeyRingError, match=named(path, f"line 1: {fault}")):
+        KeyRing.from_file(path)
+    with pytest.raises(KeyRingError, match=f"^key 1: {fault}"):
+        KeyRing({"new": secret})
 
 
 def test_a_ring_refuses_what_a_file_may_not_hold():

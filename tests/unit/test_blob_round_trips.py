@@ -418,7 +418,7 @@ async def test_with_keys_equal_elements_do_not_show_that_they_are():
 
 
 async def test_who_has_not_the_key_is_told_which_it_is():
-    rig, other = Rig(keys=KEYS), Rig(keys=KeyRing({"other": bytes(32)}))
+    rig, other = Rig(keys=KEYS), Rig(keys=KeyRing({"other": bytes(range(1, 33))}))
     stored = await rig.encode(LARGE)
     for keys in (None, other.blobs):
         reader = other if keys else Rig()
