@@ -22,6 +22,7 @@ from blobstore.places import Place, open_digest
 from blobstore.rows import BlobRow
 from blobstore.seals import CONTENT
 from blobstore.trio_only import need_trio
+from blobstore.weight import LIGHT, check_weight
 
 # Bytes that are compressed and digested in half a millisecond, and checked and decompressed
 # in a quarter; a visit to a thread takes an eighth.
@@ -156,6 +157,8 @@ class Reading:
             return payload
         self._check_size()
         raw = await self._whole()
+        if row.kind == "json":
+            await self._check_weight(raw)
         is_long = row.kind == "text" and len(raw) > HEAVY
         payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
         if row.key_id is not None:  # who takes it from the cache must know
@@ -170,6 +173,12 @@ class Reading:
                 f"blob {self._row.id} has {size:,} bytes, the cap is {self._depot.cap:,}:"
                 " take it as a handle, and read it in pieces"
             )
+
+    async def _check_weight(self, raw: bytes) -> None:
+        try:
+            await self._depot.work(len(raw) > LIGHT, partial(check_weight, raw))
+        except ValueTooLarge as error:
+            raise ValueTooLarge(f"blob {self._row.id}: {error}") from None
 
     async def _whole(self) -> bytes:
         if self._row.chunk_size is None:
@@ -255,4 +264,6 @@ class Reading:
 
     async def _frame(self) -> list[Any]:
         """The list, with null for each element that is a blob."""
-        return list(parse(self._row.id, Payload("json", await self._content())))
+        raw = await self._content()
+        await self._check_weight(raw)
+        return list(parse(self._row.id, Payload("json", raw)))

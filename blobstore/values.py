@@ -13,6 +13,7 @@ import orjson
 
 from blobstore.errors import ValueTooLarge
 from blobstore.refusal import MAX_DEPTH, refusal
+from blobstore.weight import check_weight
 
 # Walking a node takes about 0.1 µs: beyond this many the walk belongs in a thread.
 WIDE = 4096
@@ -78,13 +79,14 @@ def to_json(value: object, cap: int) -> bytes:
 
     Raises:
         ValueRefused: A key, an integer or a text that JSON does not have.
-        ValueTooLarge: The JSON is larger than `cap`.
+        ValueTooLarge: The JSON is larger than `cap`, or no reader could hold it.
     """
     try:
         encoded = orjson.dumps(value)
     except orjson.JSONEncodeError as error:
         raise refusal(value, str(error)) from None
     check_size(len(encoded), cap)
+    check_weight(encoded)
     return encoded
 
 

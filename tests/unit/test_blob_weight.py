@@ -1,0 +1,105 @@
+"""JSON is refused by what its objects would take, before they are made."""
+
+import subprocess
+import sys
+
+import pytest
+
+from blobstore import ValueTooLarge, weight
+from blobstore.codec import Inline, serialize
+from blobstore.weight import LIGHT, MOST, check_weight
+
+MIB = 1024 * 1024
+COUNT = 200_000
+SHAPES = (
+    "[]", "{}", '{"":0}', "[0]", "0.5", "257", '"aa"', "1", "[[]]", '{"":{}}', '{"a":0.5,"b":0.5}',
+    '{"a":0.5,"b":0.5,"c":0.5,"d":0.5,"e":"aa","f":1}', "[1.5,1.5,1.5,1.5,1.5]", '"é€"', "null",
+)  # fmt: skip
+
+# In a process of its own, which has taken no memory before that could be used again.
+PROGRAM = """
+import sys, orjson
+from blobstore.weight import weight
+def taken():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+raw = sys.stdin.buffer.read()
+before = taken()
+value = orjson.loads(raw)
+print(taken() - before, weight(raw) + len(raw))
+"""
+
+
+# A forger's row: some kilobytes of zstd, of 64 MiB of lists.
+BOMB = """
+import resource, sys, trio, zstandard
+from hashlib import sha256
+from uuid import uuid4
+from blobstore import Blobs, ValueTooLarge
+from blobstore.rows import BlobRow
+raw = b"[" + b"[]," * (64 * 2**20 // 3) + b"[]]"
+content = zstandard.ZstdCompressor(level=3).compress(raw)
+assert len(content) < 10_000
+row = BlobRow(uuid4(), uuid4(), "s", 0, "json", codec="zstd", content=content,
+              raw_size=len(raw), sha256=sha256(raw).digest())
+async def make(call):
+    return [row]
+async def load():
+    try:
+        await (await Blobs(make).load([row.id])).get(row.id)
+    except ValueTooLarge as error:
+        assert str(row.id) in str(error)
+    else:
+        print("loaded")
+del raw
+trio.run(load)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def test_a_bomb_of_lists_is_refused_before_it_fills_the_memory():
+    bombed = [sys.executable, "-c", BOMB]
+    answer = subprocess.run(bombed, capture_output=True, text=True, check=True)
+    assert int(answer.stdout) < 400 * MIB
+
+
+def listed(shape: str, count: int) -> bytes:
+    return f"[{','.join([shape] * count)}]".encode()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_takes_more_than_it_is_said_to(shape):
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=listed(shape, COUNT), capture_output=True, check=True
+    )
+    took, said = map(int, answer.stdout.split())
+    assert took < 1.1 * said + MIB
+
+
+@pytest.mark.parametrize("shape", ["[]", "{}", '{"":0}', "[0]", '{"":{}}'])
+def test_containers_in_great_numbers_are_refused(shape, monkeypatch):
+    monkeypatch.setattr(weight, "LIGHT", LIGHT // 16)
+    monkeypatch.setattr(weight, "MOST", MOST // 16)
+    with pytest.raises(ValueTooLarge, match="as objects of Python"):
+        check_weight(listed(shape, MOST // 16 // 64))
+
+
+def test_what_looks_like_containers_in_a_text_is_none(monkeypatch):
+    monkeypatch.setattr(weight, "LIGHT", 0)
+    monkeypatch.setattr(weight, "MOST", 10_000)
+    page = '"' + r"{[,:\"\\" * 10_000 + '"'
+    check_weight(f'[{page},{page},{{"key {{":{page}}}]'.encode())
+    with pytest.raises(ValueTooLarge):
+        check_weight(f"[{page},{','.join(['{}'] * 100)}]".encode())
+
+
+def test_what_is_light_is_not_looked_at():
+    for shape in SHAPES:
+        assert weight.weight(listed(shape, LIGHT // (len(shape) + 1))) <= MOST + 100
+
+
+def test_what_no_reader_could_hold_is_not_stored(monkeypatch):
+    monkeypatch.setattr(weight, "LIGHT", 0)
+    monkeypatch.setattr(weight, "MOST", 10_000)
+    assert isinstance(serialize([[]] * 50, threshold=1000, cap=MIB), Inline)
+    with pytest.raises(ValueTooLarge, match="keep it as text or bytes"):
+        serialize([[]] * 500, threshold=1000, cap=MIB)
