@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pgflow_events.cli.command import Command, say
 from pgflow_events.cli.unit_checks import check_there, places_of_code, warn
 from pgflow_events.cli.worker import worker
 from pgflow_events.shutdown import LAST_RESORT
+from pgflow_events.texts import printable
 
 UNIT = """\
 # A template, written by `pgflow-events systemd-unit`. Save it in {folder} as NAME@.service; then
@@ -45,7 +47,7 @@ Environment=PYTHONFAULTHANDLER=1
 # SIGTERM goes to the worker, not to what its handlers have started. It leaves within its
 # --stop-timeout and {last_resort} seconds. What is left of it then is killed.
 KillMode=mixed
-TimeoutStopSec={stop_timeout:g}s
+TimeoutStopSec={stop_timeout}
 
 # Handlers may write in $STATE_DIRECTORY and /tmp, and talk to any host.
 StateDirectory={state}
@@ -156,6 +158,7 @@ def systemd_unit(
     program, directory = find_program(), directory.absolute()
     options = [*words_of(worker_options), "--log-format", "journal"]
     refuse_lines([*flows, *options, str(directory)])
+    refuse_ends([*flows, str(directory)])
     parameters = checked_parameters([*flows, *options])
     places = {Path(program[0]), directory, *filter(None, [parameters["keys"]])}
     if not unchecked:
@@ -166,9 +169,9 @@ def systemd_unit(
         UNIT.format(
             **(FOR_SYSTEM if system else FOR_USER),
             flows=escaped(" ".join(flows)),
-            command=" ".join(map(quoted, [*program, "worker", *flows, *options])),
+            command=command_line([*program, "worker", *flows, *options]),
             directory=escaped(str(directory)),
-            stop_timeout=parameters["stop_timeout"] + LAST_RESORT + 5,
+            stop_timeout=seconds(parameters["stop_timeout"] + LAST_RESORT + 5),
             last_resort=f"{LAST_RESORT:g}",
         ).rstrip("\n")
     )
@@ -219,8 +222,19 @@ def refuse_lines(words: list[str]) -> None:
         click.UsageError: It has a control character.
     """
     for word in words:
-        if not word.isprintable():
+        if printable(word) != word:
             raise click.UsageError(f"a line of a unit cannot hold {word!r}")
+
+
+def refuse_ends(texts: list[str]) -> None:
+    """Raise if one of these texts, which stand unquoted, would go on in the next line or be cut.
+
+    Raises:
+        click.UsageError: It ends with a backslash or a blank.
+    """
+    for text in texts:
+        if text.endswith(("\\", " ")):
+            raise click.UsageError(f"a line of a unit cannot end with {text!r}")
 
 
 def checked_parameters(arguments: list[str]) -> dict[str, Any]:
@@ -238,6 +252,17 @@ def checked_parameters(arguments: list[str]) -> dict[str, Any]:
 def escaped(text: str) -> str:
     """A text in which systemd finds no specifier."""
     return text.replace("%", "%%")
+
+
+def seconds(number: float) -> str:
+    """A time as systemd reads it, which knows no 1e+06."""
+    return f"{ceil(number)}s" if isfinite(number) else "infinity"
+
+
+def command_line(words: list[str]) -> str:
+    """A command line as systemd reads it: in the path of the program, a $ stands for itself."""
+    program, *arguments = map(quoted, words)
+    return " ".join([program.replace("$$", "$"), *arguments])
 
 
 def quoted(word: str) -> str:

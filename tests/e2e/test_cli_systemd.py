@@ -295,6 +295,14 @@ def test_systemd_finds_no_fault_with_the_unit_and_little_to_gain(cli, tmp_path, 
         assert exposure(file, user=user) <= 1.4
 
 
+def test_systemd_finds_no_fault_with_a_unit_of_hostile_words(cli, tmp_path):
+    file = tmp_path / "worker@.service"
+    words = shlex.join(["--resources", 'it\'s "%h" $HOME ${X} ; # \\', "--stop-timeout", "1e9"])
+    options = ("--user", "--directory", '/opt/%h $HOME "a', "--worker-options", words)
+    file.write_text(unit(cli, "app:flow", *options))
+    assert analyze("verify", str(file), folder=tmp_path, user=True) == ""
+
+
 def exposure(file: Path, *, user: bool) -> float:
     report = analyze("security", "--offline=true", str(file), folder=file.parent, user=user)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)

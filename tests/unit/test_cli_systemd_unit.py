@@ -1,6 +1,9 @@
 """What is checked before a unit is written, and what its sandbox hides from the worker."""
 
+import re
+import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from pgflow_events.cli import commands, unit_checks
 from pgflow_events.cli.systemd_unit import SANDBOX, SYSTEM_SANDBOX, USER_SANDBOX
+
+systemd_unit = import_module("pgflow_events.cli.systemd_unit")
 
 FLOWS = """
 from pgflow_events import Flow
@@ -153,3 +158,45 @@ def test_each_setting_of_the_sandbox_hides_nothing_or_is_warned_of():
     for place in WARNED_OF.values():
         if place.startswith("/"):
             assert unit_checks.fault_of(Path(place) / "x", system=True)
+
+
+def read_by_systemd(line: str) -> list[str]:
+    """The words of a command line, by the rules of systemd.syntax and systemd.service."""
+    words = re.findall(r'"(?:[^"\\]|\\.)*"|\S+', line)
+    bare = [re.sub(r"\\(.)", r"\1", word[1:-1]) if word[0] == '"' else word for word in words]
+    assert "%" not in "".join(bare).replace("%%", "")
+    program, *arguments = (word.replace("%%", "%") for word in bare)
+    assert "$" not in "".join(arguments).replace("$$", "")
+    return [program, *(word.replace("$$", "$") for word in arguments)]
+
+
+@pytest.mark.parametrize(
+    "word", ["a b", "%h", "$HOME", "${X}", 'a"b', "it's", "back\\slash", "end\\", ";", "", "é", "#"]
+)
+def test_each_word_reaches_the_worker_as_it_is(word, monkeypatch):
+    monkeypatch.setattr(systemd_unit, "find_program", lambda: ["/opt/a$b %c/pgflow-events"])
+    options = shlex.join(["--resources", word])
+    written = unit("m", "--user", "--no-check", "--worker-options", options)
+    (line,) = re.findall("^ExecStart=(.*)$", written.stdout, re.MULTILINE)
+    assert read_by_systemd(line) == [
+        "/opt/a$b %c/pgflow-events", "worker", "m", "--resources", word, "--log-format", "journal",
+    ]  # fmt: skip
+    usual = unit("m", "--user", "--no-check", "--worker-options", "--resources x").stdout
+    assert written.stdout.count("\n") == usual.count("\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["x\\", "x ", "x\nUser=root", "x\r", "x\u2028y", "\u202ex", "x\ufe0f"]
+)
+def test_what_would_go_on_in_another_line_or_be_hidden_is_refused(text):
+    for arguments in ([text], ["m", "--directory", f"/srv/{text}"]):
+        refused = unit(*arguments, "--system", "--no-check")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "a line of a unit cannot" in refused.stderr
+
+
+@pytest.mark.parametrize(("given", "written"), [("1e6", "1000025s"), ("0.5", "26s")])
+def test_a_long_time_is_written_so_that_systemd_can_read_it(given, written):
+    answer = unit("m", "--user", "--no-check", "--worker-options", f"--stop-timeout {given}")
+    (line,) = re.findall("^TimeoutStopSec=(.*)$", answer.stdout, re.MULTILINE)
+    assert line == written
