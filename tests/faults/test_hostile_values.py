@@ -97,6 +97,7 @@ BLOB_JSON = (["blob", "stat"], ["blob", "check"])
 
 
 @pytest.mark.slow_fault
+@pytest.mark.timeout(240)
 def test_no_command_lets_a_terminal_obey_what_is_stored(ids, environment, tmp_path):
     name = make_conninfo(environment["PGFLOW_DSN"], application_name=ALL.replace("\0", ""))
     environment |= {"PGFLOW_DSN": name, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "300"}

@@ -1,10 +1,12 @@
 """What others have written becomes text on a terminal and lines of a log, and nothing more."""
 
+import ast
 import io
 import json
 import logging
 import sys
 from math import inf, nan
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -23,6 +25,8 @@ from pgflow_events.telemetry import AttemptLog, about
 from pgflow_events.texts import one_line, printable, unambiguous
 
 from ..hostile import ALL, HOSTILE, offences
+
+ROOT = Path(__file__).parents[2]
 
 # Without the planes in which nothing is assigned but ideographs.
 EVERY = "".join(map(chr, [*range(0x20000), *range(0xE0000, 0xE1000), *range(0xFFFF0, 0x100010)]))
@@ -143,3 +147,29 @@ def test_the_extra_of_a_handler_is_kept_and_says_nothing_else_of_the_attempt(cap
     first, second = caplog.records
     assert (first.url, first.run_id, first.attempt) == ("x", TASK.run_id, 2)
     assert (second.run_id, second.step) == (TASK.run_id, "s")
+
+
+# Where text goes to a stream by itself, and why it may.
+WRITERS = {
+    "pgflow_events/cli/__init__.py": ["sys.stderr.write"],  # a traceback, made plain
+    "pgflow_events/cli/blob_cat.py": [
+        "sys.stdout.buffer.write",
+        "sys.stdout.write",
+    ],  # bytes; plain
+    "pgflow_events/cli/command.py": ["click.echo"],  # say(), print_json(), Failure: plain
+    "pgflow_events/cli/console.py": ["Console"],  # plain
+    "pgflow_events/demo/child.py": ["sys.stdout.buffer.write"],  # to a parent process
+}
+WRITING = {
+    "print", "click.echo", "click.secho", "Console", "sys.stdout.write", "sys.stderr.write",
+    "sys.stdout.buffer.write", "sys.stderr.buffer.write",
+}  # fmt: skip
+
+
+def test_text_reaches_a_terminal_by_these_ways_alone():
+    found: dict[str, set[str]] = {}
+    for file in sorted((ROOT / "pgflow_events").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in WRITING:
+                found.setdefault(str(file.relative_to(ROOT)), set()).add(name)
+    assert {file: sorted(names) for file, names in found.items()} == WRITERS
