@@ -1,6 +1,7 @@
 """`pgflow-events worker`."""
 
 import logging
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -206,4 +207,5 @@ async def work(runs: Worker, ready: str, signals: Signals) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(runs.run, signals=signals))
         if not runs.is_stopping:
-            say(ready)
+            with suppress(OSError):  # whoever started it may not want to know
+                say(ready)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from .conftest import FLOWS, end
+from .conftest import COMMAND, FLOWS, end
 
 COMPUTING = str(Path(__file__).parents[1] / "integration" / "computing.py")
 
@@ -101,6 +101,28 @@ def test_what_a_killed_worker_had_computed_in_a_process_is_computed_no_more(work
     assert note.read_text()
     process.kill()
     process.communicate(timeout=20)  # until nobody has its stdout any more
+
+
+def test_a_worker_whose_stdout_nobody_reads_works_all_the_same(environment, door, db):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(
+        [*COMMAND, "worker", FLOWS],
+        env=environment,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(writing)
+        while not db.execute("select from pgflow.flows where flow_slug = 'patient'").fetchall():
+            assert process.poll() is None
+        run_id = run_of("patient", door, db)
+        asking, _ = door.accept()
+        answer(asking, "done")
+        code, errors = end(process)
+    assert "Traceback" not in errors
+    assert code == 0
+    assert task_of(run_id, db) == ("completed", 1, "done")
 
 
 def test_ctrl_c_ends_an_idle_worker_at_once_and_its_log_is_json(worker):
