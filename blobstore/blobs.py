@@ -10,7 +10,7 @@ from uuid import UUID
 import trio
 from psycopg import AsyncConnection
 
-from blobstore import rows
+from blobstore import inputs, rows
 from blobstore.codec import Inline, Keys, serialize
 from blobstore.depot import Depot
 from blobstore.encoder import Encoder
@@ -91,8 +91,8 @@ class Blobs:
             threshold: Bytes of JSON up to which it is kept inline, instead of the default.
             by_element: Whether a list is stored by its elements.
             media_type: What it is, if its type does not say.
-            connection: Where to write chunks within the caller's transaction, rather than in
-                commits of their own.
+            connection: That of the caller's transaction, which is to start the owner, a run, on
+                this input: chunks are written there, rather than in commits of their own.
 
         Raises:
             ValueRefused: It could not come back as it was; the message names the place.
@@ -150,6 +150,20 @@ class Blobs:
         """
         need_trio("Blobs.save()")
         await rows.save(connection, stored, run_ids)
+
+    async def save_inputs(self, connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
+        """Save the inputs of runs, before the caller's transaction starts these.
+
+        Args:
+            connection: The caller's, which needs the rights of a client alone.
+            stored: What :meth:`encode` has made with this connection.
+
+        Raises:
+            psycopg.errors.UniqueViolation: There is a run of this id.
+            psycopg.Error: They cannot be saved; the transaction has failed.
+        """
+        need_trio("Blobs.save_inputs()")
+        await inputs.save(connection, stored)
 
     def saved(
         self,

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 import trio
 
-from blobstore import rows
+from blobstore import inputs, rows
 from blobstore.chunks import Bytes, Chunks, Work, preview_of, regroup
 from blobstore.codec import Inline, Payload, pack, serialize
 from blobstore.depot import Depot
@@ -42,7 +42,8 @@ class Encoder:
         depot: What writes.
         owner: Whose value it is.
         media_type: What it is, if not what its type says.
-        within: Makes calls in the caller's transaction; None for commits of their own.
+        within: Makes calls in the caller's transaction, which then starts the run whose input this
+            is; None for commits of their own.
     """
 
     def __init__(
@@ -231,15 +232,10 @@ class Encoder:
         self, kind: str, chunks: AsyncGenerator[Bytes, None], objects: BlobStore | None
     ) -> Stored:
         """Open a row and write its chunks; the row is finished when it is saved."""
-        make, within = self._within or self._depot.make, self._within is not None
-        store = objects or PostgresStore(make, wait_for_disk=within)
+        store = objects or self._store_of_chunks()
         draft, seal = self._draft(kind)
         row = replace(draft, store=store.name, chunk_size=self._depot.chunk_size)
-        attempt = self._owner.attempt
-        if not await make(
-            lambda connection: rows.open_blob(connection, row, attempt, wait_for_disk=within)
-        ):
-            raise lost(row)
+        await self._open(row)
         async with aclosing(chunks):
             try:
                 upload = await Chunks(row, seal, store, self._depot.work).write(chunks)
@@ -248,6 +244,21 @@ class Encoder:
                     raise
                 raise lost(row) from None
         return Stored(row.id, upload=upload)
+
+    def _store_of_chunks(self) -> BlobStore:
+        if self._within:
+            return inputs.InputStore(self._within)
+        return PostgresStore(self._depot.make, wait_for_disk=False)
+
+    async def _open(self, row: BlobRow) -> None:
+        if self._within:
+            await self._within(partial(inputs.open_blob, row=row))
+            return
+        attempt = self._owner.attempt
+        if not await self._depot.make(
+            lambda connection: rows.open_blob(connection, row, attempt, wait_for_disk=False)
+        ):
+            raise lost(row)
 
 
 def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> BlobRow:

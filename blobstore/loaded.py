@@ -167,6 +167,7 @@ class Reading:
         return payload
 
     def _check_size(self) -> None:
+        self._check_elements()
         size = (self._row.raw_size or 0) + (self._row.elements_size or 0)
         if size > self._depot.cap:
             raise ValueTooLarge(
@@ -179,6 +180,12 @@ class Reading:
             await self._depot.work(len(raw) > LIGHT, partial(check_weight, raw))
         except ValueTooLarge as error:
             raise ValueTooLarge(f"blob {self._row.id}: {error}") from None
+
+    def _check_elements(self) -> None:
+        if self._row.misplaced:
+            raise BlobDamaged(
+                self._row.id, f"its element {self._row.misplaced} is a list, or of another run"
+            )
 
     async def _whole(self) -> bytes:
         if self._row.chunk_size is None:
@@ -251,6 +258,7 @@ class Reading:
 
     async def element(self, index: int) -> Any:
         """One element of a list, without the others."""
+        self._check_elements()
         element = (self._row.elements or [])[index]
         if element is None:
             if self._inline is None:

@@ -32,7 +32,9 @@ from pgflow.output_blobs
 where id = any(%b)
 """  # noqa: S608 - of constants
 
-SIZES = "select id, raw_size from pgflow.output_blobs where id = any(%b)"
+ELEMENTS = """
+select id, run_id, elements is not null, raw_size from pgflow.output_blobs where id = any(%b)
+"""
 
 OPEN = "select pgflow.open_blob(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
 
@@ -86,6 +88,8 @@ class BlobRow:
     content: bytes | None = field(default=None, repr=False)
     forgotten: bool = False
     elements_size: int | None = None
+    misplaced: UUID | None = None
+    """An element that is of another run, or a list: what it takes nobody has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +160,13 @@ async def save(
         psycopg.Error: They cannot be saved; the transaction has failed.
     """
     async with connection.cursor() as cursor:
-        for group in _pipelined(row for blob in stored for row in blob.rows):
+        for group in pipelined(row for blob in stored for row in blob.rows):
             await cursor.executemany(INSERT, [_parameters(row) for row in group])
         if uploads := [blob.upload for blob in stored if blob.upload]:
             # Who settles a task or deletes a run locks the run before the blob.
             runs = {upload.run_id for upload in uploads} | set(run_ids)
             await cursor.execute(LOCK_RUNS, [list(runs)])
-            await cursor.executemany(FINISH, [_finishing(upload) for upload in uploads])
+            await cursor.executemany(FINISH, [finishing(upload) for upload in uploads])
 
 
 async def fetch(
@@ -177,16 +181,23 @@ async def fetch(
     if not elements:
         return found
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(SIZES, [list(elements)], prepare=False)
-        sizes: dict[UUID | None, int] = dict(await cursor.fetchall())
-    return [with_size(row, sizes) for row in found]
+        await cursor.execute(ELEMENTS, [list(elements)], prepare=False)
+        known = {element: facts for element, *facts in await cursor.fetchall()}
+    return [with_elements(row, known) for row in found]
 
 
-def with_size(row: BlobRow, sizes: Mapping[UUID | None, int]) -> BlobRow:
-    """The same row; that of a list knows how large its elements are."""
+def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
+    """The same row; that of a list knows of its elements (run, whether a list, size)."""
     if row.elements is None:
         return row
-    return replace(row, elements_size=sum(sizes.get(element, 0) for element in row.elements))
+    named = [(element, known[element]) for element in row.elements if element and element in known]
+    return replace(
+        row,
+        elements_size=sum(size or 0 for _, (_, _, size) in named),
+        misplaced=next(
+            (id_ for id_, (run, is_list, _) in named if is_list or run != row.run_id), None
+        ),
+    )
 
 
 async def open_blob(
@@ -240,7 +251,8 @@ def _parameters(row: BlobRow) -> tuple[object, ...]:
     )
 
 
-def _finishing(upload: Upload) -> tuple[object, ...]:
+def finishing(upload: Upload) -> tuple[object, ...]:
+    """The parameters of what ends a blob in chunks."""
     return (
         upload.id,
         Int4(upload.chunks),
@@ -251,7 +263,7 @@ def _finishing(upload: Upload) -> tuple[object, ...]:
     )
 
 
-def _pipelined(rows: Iterable[BlobRow]) -> Iterator[list[BlobRow]]:
+def pipelined(rows: Iterable[BlobRow]) -> Iterator[list[BlobRow]]:
     """Groups that go through one pipeline each."""
     group: list[BlobRow] = []
     size = 0

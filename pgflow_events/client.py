@@ -216,7 +216,7 @@ class Client:
                 for run_id, value in zip(run_ids, inputs, strict=True)
             ]
             blobs = [value for value in values if isinstance(value, Stored)]
-            await self._blobs.save(connection, blobs)
+            await self._blobs.save_inputs(connection, blobs)
             await run_queries.start_flows(connection, slug, values, run_ids)
 
     async def _start_small(

@@ -6,13 +6,8 @@ set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
 as $$
-declare
-  elements uuid[] := array(
-    select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
-    where b.id = any(ids) and e.id is not null
-  );
 begin
-  ids := ids || elements;
+  ids := ids || array(select e.id from pgflow.list_elements(ids) e);
   delete from pgflow.output_blobs b where b.id = any(ids);
 end
 $$;

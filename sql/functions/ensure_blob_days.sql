@@ -1,6 +1,6 @@
 -- Sees that blobs of runs that start today or within the next days have partitions of their own; a day
--- is one of UTC. What has none goes to the default partition, and a day that already has rows there stays.
--- Where somebody uses that partition for long, it is left to the next call.
+-- is one of UTC. What has none goes to the default partition: a few rows of a day that are there move to the day's
+-- own, a day of many stays. Where somebody uses that partition for long, it is left to the next call.
 create or replace function pgflow.ensure_blob_days(ahead integer default 3)
 returns void
 language plpgsql
@@ -14,17 +14,32 @@ declare
   lower uuid;
   upper uuid;
 begin
+  -- Each day takes locks of all that looks through the days.
+  if ahead > 31 and not pg_has_role(session_user, current_user, 'usage') then
+    raise exception 'partitions for % days to come are too many: 31 at most', ahead
+      using errcode = 'invalid_parameter_value';
+  end if;
   perform pgflow.lock_retention();
   for day in select generate_series(today, today + ahead, '1 day')::date loop
     lower := pgflow.first_id(day::timestamptz);
     upper := pgflow.first_id((day + 1)::timestamptz);
     continue when
       to_regclass(pgflow.blob_partition('output_blobs', day)) is not null
-      or exists (select from pgflow.output_blobs_default b where b.id >= lower and b.id < upper);
+      or (
+        select count(*) > 1000 or sum(m.bytes) > 32000000
+        from (
+          select octet_length(b.content) as bytes from pgflow.output_blobs_default b
+          where b.id >= lower and b.id < upper
+          union all
+          select octet_length(c.content) from pgflow.blob_chunks_default c
+          where c.blob_id >= lower and c.blob_id < upper
+          limit 1001
+        ) m
+      );
     begin
       perform pgflow.add_partition('output_blobs', day, lower, upper);
       perform pgflow.add_partition('blob_chunks', day, lower, upper);
-    exception when lock_not_available or deadlock_detected or check_violation then
+    exception when lock_not_available or deadlock_detected then
       return;
     end;
   end loop;

@@ -9,6 +9,7 @@ set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
 as $$
 declare
   ids uuid[];
+  runs uuid[];
   keeps integer[];
 begin
   if not exists (
@@ -27,25 +28,27 @@ begin
   end if;
 
   -- Ids first: only a look-up by known ids leaves the other days alone.
-  select array_agg(k.id), array_agg(k.seconds) into ids, keeps
+  select array_agg(k.id), array_agg(k.run_id), array_agg(k.seconds) into ids, runs, keeps
   from (
-    select named.id, max(named.seconds) as seconds
+    select named.id, named.run_id, max(named.seconds) as seconds
     from (
-      select r.input_blob_id as id, f.opt_keep_output as seconds
+      select r.input_blob_id as id, r.run_id, f.opt_keep_output as seconds
       from pgflow.runs r join pgflow.flows f using (flow_slug) where r.run_id = any(run_ids)
       union all
-      select t.output_blob_id, coalesce(s.opt_keep_output, f.opt_keep_output)
+      select t.output_blob_id, t.run_id, coalesce(s.opt_keep_output, f.opt_keep_output)
       from pgflow.step_tasks t
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
       where t.run_id = any(run_ids)
     ) named
     where named.id is not null
-    group by named.id having count(*) = count(named.seconds)
+    group by named.id, named.run_id having count(*) = count(named.seconds)
   ) k;
 
   update pgflow.output_blobs b
-  set expires_at = clock_timestamp() + make_interval(secs => keeps[array_position(ids, b.id)])
-  where b.id = any(ids);
+  set expires_at = clock_timestamp() + make_interval(secs => k.seconds)
+  -- A run may name any blob: that of another one is not its own to let go.
+  from unnest(ids, runs, keeps) as k (id, run_id, seconds)
+  where b.id = any(ids) and b.id = k.id and b.run_id = k.run_id;
 end
 $$;

@@ -21,11 +21,11 @@ begin
 
   perform pgflow.settle_messages(array(select t from pgflow.cancel_tasks(runs) t));
 
-  perform pgflow.expire_blobs(runs);
-
   return query
   update pgflow.runs r set status = 'failed', failed_at = clock_timestamp()
   where r.run_id = any(runs)
   returning r.flow_slug;
+
+  perform pgflow.expire_blobs(runs);
 end
 $$;

@@ -25,10 +25,7 @@ begin
     ) s
     where s.before < 32000000
   );
-  due := due || array(
-    select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
-    where b.id = any(due) and e.id is not null
-  );
+  due := due || array(select e.id from pgflow.list_elements(due) e);
   delete from pgflow.blob_chunks c where c.blob_id = any(due);
 
   with forgotten as (

@@ -30,6 +30,7 @@ declare
   size bigint;
   lists bigint;
   element_ids uuid[];
+  places bigint[];
 begin
   if ids = '{}' then
     return 0::bigint;
@@ -37,17 +38,11 @@ begin
   select coalesce(sum(b.raw_size), 0)::bigint, count(b.elements)
   into size, lists from pgflow.output_blobs b where b.id = any(ids);
   if lists > 0 then
-    element_ids := array(
-      select e.id from pgflow.output_blobs b cross join unnest(b.elements) as e (id)
-      where b.id = any(ids) and e.id is not null
-    );
+    select array_agg(e.id), array_agg(e.places) into element_ids, places from pgflow.list_elements(ids) e;
     -- One that stands in several places is in memory several times.
     size := size + (
       select coalesce(sum(b.raw_size * e.places), 0)::bigint
-      from pgflow.output_blobs b
-      join (
-        select u.id, count(*) as places from unnest(element_ids) as u (id) group by u.id
-      ) e on e.id = b.id
+      from pgflow.output_blobs b join unnest(element_ids, places) as e (id, places) on e.id = b.id
       where b.id = any(element_ids)
     );
   end if;

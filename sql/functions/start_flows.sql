@@ -44,6 +44,10 @@ begin
     order by i.n
   );
 
+  if array_remove(start_flows.input_blob_ids, null) <> '{}' then
+    perform pgflow.refuse_inputs(ids, start_flows.input_blob_ids);
+  end if;
+
   insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, has_blobs, remaining_steps)
   select
     i.run_id, start_flows.flow_slug,

@@ -21,7 +21,10 @@ declare
   slug text;
   hidden bigint[];
 begin
-  foreach slug in array flow_slugs loop
+  -- Of flows that there are: what a seat says of itself is no name of a queue yet.
+  for slug in
+    select f.flow_slug from pgflow.flows f where f.flow_slug = any(worker_tasks.flow_slugs)
+  loop
     continue when to_regclass(format('pgmq.%I', pgmq.format_table_name(slug, 'q'))) is null; -- it is lost
     -- By their index, which a volatile function would not be looked up in.
     execute format(

@@ -42,9 +42,16 @@ begin
 end
 $$;
 
--- A client has no rights to the tables that these two fill.
+-- A client has no rights to the tables that these fill.
 alter function pgflow.start_flows security definer;
+alter function pgflow.store_input security definer;
+alter function pgflow.open_input security definer;
+alter function pgflow.write_input security definer;
+alter function pgflow.finish_input security definer;
+-- A worker makes no tables, and deletes no chunk but with its blob.
 alter function pgflow.ensure_blob_days security definer;
+alter function pgflow.forget_blobs security definer;
+alter function pgflow.delete_chunks security definer;
 
 -- A worker: defines flows and sets their options, claims and settles tasks, stores and forgets blobs. It
 -- deletes no run, and changes none of what a run was given.
@@ -57,8 +64,12 @@ grant update (status, output, output_blobs_refs, remaining_steps, has_blobs, com
 on pgflow.runs to pgflow_worker;
 grant select, update on pgflow.step_states to pgflow_worker;
 grant select, insert, update on pgflow.step_tasks to pgflow_worker;
-grant select, insert, update, delete on pgflow.output_blobs, pgflow.worker_seats to pgflow_worker;
-grant select, insert, delete on pgflow.blob_chunks to pgflow_worker;
+grant select, insert, delete on pgflow.output_blobs to pgflow_worker;
+grant update (raw_size, stored_size, sha256, preview, expires_at) on pgflow.output_blobs to pgflow_worker;
+grant select, delete on pgflow.worker_seats to pgflow_worker;
+grant insert (worker_id, seat, flow_slugs, host, pid), update (seat, flow_slugs, host, pid, connected_at)
+on pgflow.worker_seats to pgflow_worker;
+grant select, insert on pgflow.blob_chunks to pgflow_worker;
 grant usage on sequence pgflow.seats to pgflow_worker;
 do $$
 declare
@@ -79,7 +90,8 @@ $$;
 grant execute on all functions in schema pgflow to pgflow_worker;
 -- Those of who starts runs, and of the owner.
 revoke execute on function
-pgflow.start_flow, pgflow.start_flows, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
+pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
+pgflow.finish_input, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
 pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
 pgflow.make_queue_functions, pgflow.make_queue_send, pgflow.make_queue_archive, pgflow.make_queue_lock,
 pgflow.make_queue_hide, pgflow.make_queue_look, pgflow.drop_queue_functions, pgflow.create_queue,
@@ -87,17 +99,15 @@ pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
 pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks
 from pgflow_worker;
 
--- A client: starts runs, and reads what became of any. It writes blobs, for large inputs.
+-- A client: starts runs, and reads what became of any. What it writes, it writes by functions alone.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.step_states, pgflow.step_tasks,
 pgflow.output_blobs, pgflow.blob_chunks, pgflow.blob_dictionaries, pgflow.blobs
 to pgflow_client;
 grant select (flow_slugs, alive) on pgflow.workers to pgflow_client;
-grant insert on pgflow.output_blobs, pgflow.blob_chunks to pgflow_client;
-grant update (raw_size, stored_size, sha256, preview) on pgflow.output_blobs to pgflow_client;
-grant update (has_blobs) on pgflow.runs to pgflow_client;
 grant execute on function
-pgflow.start_flow, pgflow.start_flows, pgflow.open_blob, pgflow.write_chunk, pgflow.finish_blob,
+pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
+pgflow.finish_input,
 pgflow.blob_json, pgflow.channel, pgflow.waiting_key, pgflow.seat_key, pgflow.worker_tasks
 to pgflow_client;
 

@@ -58,6 +58,15 @@ update pgflow.flows set flow_slug = 'g'
 update pgflow.steps set step_index = 7
 update pgflow.blob_chunks set content = ''
 update pgflow.blob_dictionaries set content = ''
+update pgflow.output_blobs set content = ''
+update pgflow.output_blobs set data_key = ''
+update pgflow.output_blobs set run_id = gen_random_uuid()
+update pgflow.output_blobs set step_slug = 'a'
+update pgflow.output_blobs set elements = '{}'
+update pgflow.output_blobs set forgotten_at = now()
+delete from pgflow.blob_chunks
+update pgflow.worker_seats set started_at = 'infinity'
+insert into pgflow.worker_seats values (gen_random_uuid(), 0, '{}', '', 1, 'infinity')
 update pgmq.a_f set message = '{}'
 insert into pgflow.runs (flow_slug, input) values ('f', '1')
 insert into pgflow.step_states (flow_slug, run_id, step_slug) values ('f', gen_random_uuid(), 'a')
@@ -90,11 +99,18 @@ insert into pgmq.q_f (vt, message) values (now(), '{}')
 update pgmq.q_f set vt = now()
 delete from pgmq.q_f
 delete from pgflow.output_blobs
-delete from pgflow.blob_chunks
 delete from pgflow.worker_seats
-update pgflow.output_blobs set content = ''
-update pgflow.output_blobs set data_key = ''
-update pgflow.output_blobs set run_id = gen_random_uuid()
+update pgflow.output_blobs set sha256 = ''
+update pgflow.output_blobs set expires_at = now()
+update pgflow.runs set has_blobs = true
+insert into pgflow.output_blobs (id, run_id, step_slug, kind, codec) values (null, null, '', '', '')
+insert into pgflow.blob_chunks (blob_id, seq, content) values (gen_random_uuid(), 0, '')
+select from pgflow.runs for update
+select from pgflow.runs for key share
+select from pgflow.output_blobs for key share
+select pgflow.open_blob(null, null, null, 0, 0, null, null, null, null, null, null, 0)
+select pgflow.write_chunk(gen_random_uuid(), 0, '')
+select pgflow.finish_blob(gen_random_uuid(), 0, 0, 0, '', '')
 select pgflow.claim_tasks(array['f'], 1, gen_random_uuid(), null)
 select pgflow.poll_for_tasks('f', 1, 1, 0)
 select pgflow.complete_task('00000000-0000-7000-8000-000000000001', 'a', 0, '1')
@@ -113,12 +129,11 @@ select pgflow.notify_owed('{}', '{}')
 VALUES = """
 select pgflow.start_flow('f', '{}')
 select pgflow.start_flows('f', '{}')
-update pgflow.runs set has_blobs = false
 update pgflow.output_blobs set preview = ''
-insert into pgflow.output_blobs (id, run_id, step_slug, kind, codec) values (null, null, '', '', '')
-insert into pgflow.blob_chunks (blob_id, seq, content) values (gen_random_uuid(), 0, '')
-select pgflow.write_chunk(gen_random_uuid(), 0, '')
-select pgflow.finish_blob(gen_random_uuid(), 0, 0, 0, '', '')
+select pgflow.store_input(null, null, '', '', '', '', '', '{}', 0, '', '', '')
+select pgflow.open_input(null, null, '', '', '', '', '', '', 0)
+select pgflow.write_input(gen_random_uuid(), 0, '')
+select pgflow.finish_input(gen_random_uuid(), 0, 0, 0, '', '')
 select * from pgflow.runs
 select r from pgflow.runs r
 select count(*) from pgflow.runs where input::text like '%payload%'

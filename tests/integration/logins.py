@@ -30,9 +30,9 @@ grant pgflow_observer to otto;
 
 
 @contextmanager
-def server_with_logins() -> Iterator[OwnServer]:
+def server_with_logins(**options: Any) -> Iterator[OwnServer]:
     """A server where olga may own databases, and each role has a login of its own."""
-    with own_server() as server:
+    with own_server(**options) as server:
         execute(server.conninfo, LOGINS)
         yield server
 

@@ -27,9 +27,9 @@ async def start(connection: Connection, blobs: Blobs, slug: str, value: object) 
     """A run with this input."""
     run_id = uuid4()
     kept = await blobs.encode(value, Owner(run_id), connection=connection)
-    await run_queries.start_flows(connection, slug, [kept], [run_id])
     if isinstance(kept, Stored):
-        await blobs.save(connection, [kept])
+        await blobs.save_inputs(connection, [kept])
+    await run_queries.start_flows(connection, slug, [kept], [run_id])
     return run_id
 
 

@@ -132,7 +132,7 @@ def test_runs_of_no_day_use_the_default_partition_and_work_the_same(core, run_id
 
 
 @pytest.mark.parametrize("made_of", ["a small blob", "chunks"])
-def test_a_day_that_has_blobs_in_the_default_partition_stays_there(core, made_of):
+def test_a_few_blobs_in_the_default_partition_move_to_the_one_of_their_day(core, made_of):
     forget_days(core)
     core.flow("a")
     run = core.start()
@@ -143,12 +143,36 @@ def test_a_day_that_has_blobs_in_the_default_partition_stays_there(core, made_of
         core.blob(run, "a")
     core.rows("select pgflow.ensure_blob_days(2)")
     for parent in PARENTS:
-        assert partitions(core, parent) == {"default"} | days(3) - days(1)
+        assert partitions(core, parent) == {"default"} | days(3)
+    before = core.blobs()
     core.blob(run, "a")
-    assert places(core) == {"default"}
-    core.db.execute("delete from pgflow.output_blobs")
+    assert places(core) == days(1)
+    assert len(core.blobs()) == len(before) + 1
+    if made_of == "chunks":
+        assert places(core, "blob_chunks") == days(1)
+        assert len(core.chunks()) == 2
+
+
+MUCH = {
+    "rows": "insert into pgflow.blob_chunks_default"
+    " select id, n, '' from b, generate_series(1, 1001) n",
+    "bytes": "insert into pgflow.blob_chunks_default"
+    " select id, n, convert_to(repeat('x', 8100000), 'UTF8') from b, generate_series(1, 4) n",
+}
+
+
+@pytest.mark.parametrize("much", MUCH)
+def test_a_day_of_which_much_lies_in_the_default_partition_stays_there_and_others_do_not(
+    core, much
+):
+    forget_days(core)
+    core.db.execute(
+        "with b as (select pgflow.new_blob_id(pgflow.first_id(now() + interval '1 day')) as id) "
+        + MUCH[much]
+    )
     core.rows("select pgflow.ensure_blob_days(2)")
-    assert partitions(core) == {"default"} | days(3)
+    for parent in PARENTS:
+        assert partitions(core, parent) == {"default"} | days(3) - (days(2) - days(1))
 
 
 @pytest.mark.parametrize("parent", PARENTS)
