@@ -19,6 +19,7 @@ from pgflow_events.rights import missing_grants, refuse_without_create
 from pgflow_events.sql_files import Release, SqlFile, needed_by, sql_files, this_release
 from pgflow_events.strangers import (
     refuse_another_pgmq,
+    refuse_foreign_owners,
     refuse_foreign_queues,
     refuse_foreign_roles,
     refuse_foreign_schema,
@@ -40,12 +41,15 @@ UNRECORDED = (
 log = logging.getLogger("pgflow_events.migrations")
 
 # To make a schema only if it is not there takes the right to make one.
-BOOKKEEPING = """
+OUR_SCHEMA = """
 do $$ begin
   if to_regnamespace('pgflow') is null then
     create schema pgflow;
   end if;
-end $$;
+end $$
+"""
+
+BOOKKEEPING = """
 create table if not exists pgflow.schema_files (
   path text primary key,
   checksum text not null, -- sha256 of the file
@@ -138,6 +142,9 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         await connection.execute(KEEP_TABLESPACE)
         await refuse_foreign_schema(connection)
         await refuse_without_create(connection)
+        await connection.execute(OUR_SCHEMA)
+        # Before anything of theirs is read: a view may call a function.
+        await refuse_foreign_owners(connection)
         await connection.execute(BOOKKEEPING)
         recorded = await applied(connection)
         files = sql_files("migrations")

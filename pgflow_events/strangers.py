@@ -45,6 +45,35 @@ select
 from pg_roles where rolname in ('pgflow_worker', 'pgflow_client', 'pgflow_observer') order by 1
 """
 
+# A superuser counts as a member of every role, and what another role wrote runs with its rights.
+# A role that is none may use a pgmq of another role: see rights.py.
+OWNERS = """
+with owned (name, owner, schema) as (
+  select format('the schema %I', n.nspname), n.nspowner, n.nspname from pg_namespace n
+  union all
+  select format('%s', c.oid::regclass), c.relowner, n.nspname
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  union all
+  select format('the function %s', p.oid::regproc), p.proowner, n.nspname
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  union all
+  select format('the type %s', t.oid::regtype), t.typowner, n.nspname
+  from pg_type t join pg_namespace n on n.oid = t.typnamespace
+)
+select o.name, r.rolname
+from owned o
+join pg_roles r on r.oid = o.owner
+join pg_roles me on me.rolname = current_user
+where
+  o.schema in ('pgflow', 'pgflow_queues', 'pgmq') and r.oid <> me.oid and not r.rolsuper
+  and case
+    when me.rolsuper then true
+    else o.schema <> 'pgmq' and not pg_has_role(me.oid, r.oid, 'usage')
+  end
+order by o.name like 'the schema %' desc, o.name
+limit 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -86,6 +115,20 @@ async def refuse_foreign_schema(connection: Connection) -> None:
             f" ({found}): use another database for pgflow-events"
         )
     raise MigrationError(foreign("pgflow", found))
+
+
+async def refuse_foreign_owners(connection: Connection) -> None:
+    """Raise if something in our schemas belongs to a role that is not the one that migrates.
+
+    Its triggers and functions would run with the rights of the one that migrates.
+    """
+    cursor = await connection.execute(OWNERS)
+    for name, owner in await cursor.fetchall():
+        raise MigrationError(
+            f"{name} belongs to the role {owner}, whose code would run with the rights of this one:"
+            f" migrate as {owner} (`PGOPTIONS='-c role={owner}'` does that for a superuser), or, if"
+            f" you do not know it, drop what it made or use another database"
+        )
 
 
 async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]) -> None:
