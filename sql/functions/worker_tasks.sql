@@ -21,6 +21,9 @@ declare
   slug text;
   hidden bigint[];
 begin
+  if not has_schema_privilege('pgmq', 'usage') then
+    return; -- a client, which asks the view of workers whether any is alive
+  end if;
   -- Of flows that there are: what a seat says of itself is no name of a queue yet.
   for slug in
     select f.flow_slug from pgflow.flows f where f.flow_slug = any(worker_tasks.flow_slugs)
