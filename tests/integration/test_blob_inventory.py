@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -46,9 +47,14 @@ def page(run: object) -> str:
     return ""
 
 
+def secrets(*names: str) -> dict[str, bytes]:
+    """A key of each name."""
+    return {name: sha256(name.encode()).digest() for name in names}
+
+
 def ring(*names: str) -> KeyRing:
     """Keys of these names; the first one seals."""
-    return KeyRing({name: name.encode().ljust(32, b".") for name in names})
+    return KeyRing(secrets(*names))
 
 
 @pytest.fixture
@@ -193,7 +199,7 @@ class TestRotation:
                 return super().reseal(*arguments)
 
         rotated = Rotated()
-        keys = Stopped({name: name.encode().ljust(32, b".") for name in ("b", "a")})
+        keys = Stopped(secrets("b", "a"))
         with pytest.raises(ZeroDivisionError):
             await rotate(connection, keys, rotated, batch=1)
         assert rotated.blobs == 2

@@ -253,9 +253,11 @@ async def test_the_runs_of_a_dropped_day_may_outlive_it_for_a_moment(client, dat
     assert not await faults(database)
     await execute_with(database, "select pgflow.drop_blob_day(%s, %s)", past(30), ends())
     assert not await faults(database)
-    tasks = await rows(database, "select output_blob_id from pgflow.step_tasks limit 1")
+    (task, *_) = await rows(
+        database, "select run_id, step_slug, output_blob_id from pgflow.step_tasks"
+    )
     with pytest.raises(BlobMissing):
-        await client._reader.values([tasks[0].output_blob_id])
+        await client._reader.values(task.run_id, {task.step_slug: task.output_blob_id})
     pruned = await retention.prune(caller(database), ends())
     assert (pruned.runs, pruned.tasks, pruned.blobs) == (10, 10, 0)
 

@@ -16,6 +16,7 @@ from blobstore.seals import new_seal
 
 KEYS = KeyRing({"key": bytes(range(32))})
 RUN = new_id()
+MADE = datetime.now(UTC)
 DIGEST = bytes(32)
 ELEMENTS = [new_blob_id(RUN), None]
 ROW = BlobRow(new_blob_id(RUN), RUN, "step", 0, "list", elements=ELEMENTS, raw_size=9)
@@ -36,7 +37,7 @@ COVERED: dict[str, list[Any]] = {
 # Sealed itself, or where it is, or how it looks.
 APART = {
     "id", "key_id", "data_key", "content", "sha256", "store", "stored_size", "preview",
-    "forgotten", "elements_size",
+    "forgotten", "elements_size", "misplaced",
 }  # fmt: skip
 
 
@@ -91,11 +92,10 @@ def test_a_value_of_another_place_is_refused(wanted):
 @pytest.mark.parametrize("wanted", [PLACE, None], ids=["known", "by its id"])
 @pytest.mark.parametrize("found", [None, UNBOUND], ids=["in clear", "sealed before"])
 def test_what_is_not_bound_is_taken_of_older_runs_only(found, wanted):
-    now = datetime.now(UTC)
     admit(ROW.id, found, wanted, None)
-    admit(ROW.id, found, wanted, now + timedelta(minutes=1))
+    admit(ROW.id, found, wanted, MADE + timedelta(minutes=1))
     with pytest.raises(NotSealed):
-        admit(ROW.id, found, wanted, now - timedelta(minutes=1))
+        admit(ROW.id, found, wanted, MADE - timedelta(minutes=1))
 
 
 def test_a_run_whose_id_has_no_time_counts_as_later():

@@ -31,7 +31,7 @@ print(taken() - before, weight(raw) + len(raw))
 
 # A forger's row: some kilobytes of zstd, of 64 MiB of lists.
 BOMB = """
-import resource, sys, trio, zstandard
+import trio, zstandard
 from hashlib import sha256
 from uuid import uuid4
 from blobstore import Blobs, ValueTooLarge
@@ -52,7 +52,7 @@ async def load():
         print("loaded")
 del raw
 trio.run(load)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024)
 """
 
 
