@@ -218,6 +218,27 @@ async def test_a_list_is_stored_by_its_elements_and_comes_back(store, value):
     assert handle.size >= raw
 
 
+@pytest.mark.parametrize("kind", ["of another run", "a list"])
+async def test_what_is_no_element_of_a_list_is_not_read_with_it(store, kind):
+    """Nobody has counted what it takes."""
+    blobs = store.blobs()
+    owner = await store.owner()
+    other = owner if kind == "a list" else await store.owner()
+    one = await blobs.encode([PAGE], owner, by_element=True)
+    two = await blobs.encode([PAGE + "!"], other, by_element=True)
+    forged = two.id if kind == "a list" else two.rows[1].id
+    async with store.lend() as connection:
+        await blobs.save(connection, [one, two])
+        await connection.execute(
+            "update pgflow.output_blobs set elements = array[%s] where id = %s", [forged, one.id]
+        )
+    loaded = await store.blobs().load([one.id])
+    with pytest.raises(BlobDamaged, match=f"its element {forged} is a list, or of another run"):
+        await loaded.get(one.id)
+    with pytest.raises(BlobDamaged, match="of another run"):
+        await loaded.handle(one.id).item(0)
+
+
 async def test_what_a_sql_caller_completes_with_is_read_alike(store):
     value = {"html": PAGE, "title": "Büro", "n": [1, 2.5, None]}
     run_id = (await store.owner()).run_id
