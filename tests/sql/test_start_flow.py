@@ -130,10 +130,13 @@ def test_an_input_that_is_a_blob_is_named_in_the_refs_of_its_tasks(core):
 
 def test_inputs_and_blobs_may_be_mixed(core):
     core.flow("a")
-    core.rows("select * from pgflow.start_flows('f', %s, null, %s)", [Jsonb(1), None], [None, B])
+    blob = core.blob(B, "run")
+    core.rows(
+        "select * from pgflow.start_flows('f', %s, %s, %s)", [Jsonb(1), None], [A, B], [None, blob]
+    )
     first, second = core.claim().tasks
     assert (first.input, first.blobs_refs) == ({"run": 1}, {})
-    assert (second.input, second.blobs_refs) == ({}, {"run": str(B)})
+    assert (second.input, second.blobs_refs) == ({}, {"run": str(blob)})
 
 
 def test_no_inputs_start_no_runs(core):
