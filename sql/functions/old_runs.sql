@@ -28,7 +28,7 @@ begin
     return query
     select r.run_id from pgflow.runs r
     where
-      r.run_id >= greatest(bounds[1], after) and r.run_id < bounds[2]
+      r.run_id between greatest(bounds[1], after) and bounds[2]
       and r.run_id is distinct from after
       and r.status <> 'started' and coalesce(r.completed_at, r.failed_at) < older_than
       and not exists (

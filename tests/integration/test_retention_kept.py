@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -45,13 +46,19 @@ async def now(database: str) -> datetime:
     return await retention.cutoff(caller(database), timedelta(0))
 
 
-@pytest.mark.parametrize("hours", [1, 12, 23, 25, 24 * 365])
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        *(id_at(NOW + timedelta(hours=hours)) for hours in (1, 12, 23, 25, 24 * 365)),
+        UUID(int=2**128 - 1),
+    ],
+)
 async def test_a_run_whose_own_id_is_of_a_time_to_come_is_deleted_too(
-    client, work, database, hours
+    client, work, database, run_id
 ):
     flow = two_steps()
     await work(flow)
-    run = await client.start(flow, None, run_id=id_at(NOW + timedelta(hours=hours)))
+    run = await client.start(flow, None, run_id=run_id)
     await run.wait()
     moment = await now(database)
     said = await retention.prunable(caller(database), moment)
