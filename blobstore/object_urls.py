@@ -4,6 +4,7 @@ Somebody may have put a password into it.
 """
 
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -41,6 +42,11 @@ def folder_of(parts: SplitResult) -> Path:
     folder = Path(url2pathname(parts.path))
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
+    if folder.stat().st_mode & stat.S_IWOTH:
+        raise ValueError(
+            f"everybody may write to {folder}, and could plant links in it that lead elsewhere:"
+            " run `chmod o-w` on it, or choose another folder"
+        )
     return folder
 
 

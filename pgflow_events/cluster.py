@@ -32,7 +32,10 @@ class Cluster:
     def adopt(self) -> None:
         """Let the programs run as whoever made the data, which must be of their version."""
         data, programs = self._folder.data, self._programs
-        programs.account = user_of(data.stat().st_uid)
+        owner = data.stat().st_uid
+        if os.geteuid() not in (0, owner):
+            raise EmbeddedError(f"{data} belongs to another user")
+        programs.account = user_of(owner)
         made_by = int((data / "PG_VERSION").read_text())
         if made_by != programs.version:
             raise EmbeddedError(

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -145,8 +146,14 @@ def make_folder(folder: Path) -> None:
         if not path.exists():
             path.mkdir(exist_ok=True)
             path.chmod(mode)
-    if folder.stat().st_uid != os.geteuid():
+    found, foreign = folder.stat(), stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
+    if found.st_uid != os.geteuid():
         raise EmbeddedError(f"{folder} belongs to another user")
+    if found.st_mode & foreign:
+        raise EmbeddedError(
+            f"others may write to {folder}, and could put a server of their own there:"
+            " run `chmod go-w` on it, or choose another folder"
+        )
     if not os.geteuid() and not any(folder.iterdir()):
         folder.chmod(mode)
 

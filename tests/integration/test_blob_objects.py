@@ -589,6 +589,12 @@ class TestSetup:
             ObjectStore.from_url(url)
         assert "secret" not in "".join(traceback.format_exception(raised.value, limit=0))
 
+    def test_a_folder_that_everybody_may_write_to_is_refused(self, tmp_path):
+        ObjectStore.from_url(f"file://{tmp_path}")
+        tmp_path.chmod(0o777)
+        with pytest.raises(ValueError, match=r"could plant links in it .*: run `chmod o-w`"):
+            ObjectStore.from_url(f"file://{tmp_path}")
+
     @pytest.mark.parametrize(
         ("url", "options", "told"),
         [
@@ -597,7 +603,7 @@ class TestSetup:
             ("s3://bucket", {"skip_signature": 'a"secret'}, "failed to parse .* as boolean"),
             ("az://container", {}, "Account must be specified"),
             ("az://container", {"account_name": "a", "sas_token": "secret"}, "SAS"),
-            ("file:///tmp", {"region": "eu"}, "region"),
+            ("file:///usr", {"region": "eu"}, "region"),
         ],
     )
     def test_an_option_that_cannot_be_is_refused_and_not_quoted(self, url, options, told):

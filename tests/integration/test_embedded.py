@@ -380,6 +380,16 @@ def test_a_user_without_a_name_is_told_so(base):
     assert "user id 54321 has no name" in failed.value.stderr
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o757, *([0o770] if ROOT else [])])
+def test_a_folder_that_others_may_write_to_is_refused(base, mode):
+    folder = base / f"open_{mode:o}"
+    folder.mkdir()
+    folder.chmod(mode)
+    (folder / "data").mkdir()  # as somebody else could
+    with pytest.raises(EmbeddedError, match=r"others may write to .*: run `chmod go-w`"):
+        EmbeddedServer(folder).start()
+
+
 def test_a_folder_of_somebody_else_is_refused(base):
     if ROOT:
         folder = base / "theirs"

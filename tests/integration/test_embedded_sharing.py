@@ -148,8 +148,9 @@ async def test_after_the_context_nothing_is_started_again(made):
 
 async def test_what_cannot_be_started_again_is_an_error_of_the_connection(made):
     with EmbeddedServer(made, patience=2) as server:
+        keeper = keeper_of(server.pid)
         os.kill(server.pid, signal.SIGKILL)
-        await_end(keeper_of(server.pid))
+        await_end(keeper)
         mark = made / "data/global/pg_control"
         hidden = mark.rename(made / "hidden")
         with pytest.raises(psycopg.OperationalError, match="PostgreSQL did not start"):
