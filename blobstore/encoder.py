@@ -182,7 +182,7 @@ class Encoder:
             return await self._upload("bytes", chain(head, chunks), self._depot.objects)
 
     async def _pass_on(self, blob: Blob[Any], threshold: int) -> Inline | Stored:
-        """Refer to a blob again; what another run has is stored anew, and what is sealed.
+        """Refer to a blob again; what another run has is stored again, and so is what is sealed.
 
         A seal says of which step a value is, and would not say that it is of this one too.
         """

@@ -32,7 +32,7 @@ class Claims:
     Args:
         calls: Makes the calls.
         flow_slugs: The flows.
-        worker_id: Who claims.
+        worker_id: The worker that claims.
         slots: How many tasks a claim takes at most.
         notify: Sends what a failed task left owed.
         wake: Called when a flow can be claimed again.

@@ -68,7 +68,7 @@ class Cluster:
             options = [f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split()]
             self._programs.run("initdb", *options, lock=lock)
             new.rename(self._folder.data)
-            os.fsync(lock)  # lest a power cut bring back the name that is cleared away
+            os.fsync(lock)  # so that no power cut brings back the name that is cleared away
         except EmbeddedError as error:
             raise EmbeddedError(f"{self.what_is_closed()}{error}") from None
         finally:

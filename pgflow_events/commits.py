@@ -27,7 +27,7 @@ class Commits:
         calls: Makes the calls.
         blobs: Saves the outputs that are blobs.
         tally: Is told what was settled.
-        worker_id: Who settles and claims.
+        worker_id: The worker that settles and claims.
         slugs_in_turn: The flows to claim.
     """
 

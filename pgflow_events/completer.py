@@ -36,8 +36,8 @@ class Completer:
         dispatcher: Gets the slots back, and what a commit claimed.
         slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
             go on while the server works.
-        complete: Settles outcomes and claims up to so many tasks and bytes, in one commit, once;
-            may take so many times the usual time.
+        complete: Settles outcomes and claims tasks up to a number and a size, in one commit, once;
+            the last argument multiplies the time it may take.
         rehearse: Whether the server would settle these outcomes now.
         notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
     """

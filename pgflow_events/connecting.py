@@ -160,7 +160,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         raise type(last)("\n".join(lines), pgconn=last.pgconn)
 
     async def _settle(self, patience: float) -> None:
-        """Set what every session of ours is set to, and see whether it is one of the server's own.
+        """Set what each of our sessions is set to, and see whether it is one of the server's own.
 
         A pooler tells numbers of processes that are not the server's. One that gives each
         transaction another session of the server, of which others have prepared statements by the

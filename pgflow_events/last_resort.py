@@ -31,7 +31,7 @@ class LastResort:
         self._deadlines.put(None)
 
     def within(self, seconds: float) -> None:
-        """End the process after so many seconds, and not when was said before.
+        """End the process after these seconds, and not when was said before.
 
         For signal handlers too: the queue is one that may be put to while it is being put to.
         """
@@ -53,7 +53,7 @@ def seconds_until(deadline: float) -> float | None:
 
 
 def end_within(seconds: float) -> None:
-    """End the process after so many seconds, if it is there then."""
+    """End the process after these seconds, if it is there then."""
     LastResort().__enter__().within(seconds)
 
 

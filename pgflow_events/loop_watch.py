@@ -125,7 +125,7 @@ class LoopWatch(trio.abc.Instrument):
                 self._sleep()
             before, looked = looked, perf_counter()
             cpu_before, cpu = cpu, time.clock_gettime(self._cpu_clock)
-            # Who comes too late himself cannot say who kept the loop waiting.
+            # A thread that comes too late itself cannot say what kept the loop waiting.
             is_starved = looked - before > 2 * LOOK and cpu - cpu_before < (looked - before) / 10
             in_vain = 0 if self._look(looked, is_starved and in_vain < LINGER) else in_vain + 1
 

@@ -84,7 +84,7 @@ UNKNOWN = (LATER, "a code of an extension or of a trigger: who raised it may cha
 
 # Without a SQLSTATE: psycopg's own, and what is Python's. The first class that fits is taken.
 CLASSES: tuple[tuple[type[Exception], Verdict, str], ...] = (
-    (psycopg.OperationalError, ELSEWHERE, "the connection broke, or there is none to be had"),
+    (psycopg.OperationalError, ELSEWHERE, "the connection broke, or none can be opened"),
     (psycopg.InterfaceError, ELSEWHERE, "the connection was closed by another task"),
     (psycopg.InternalError, DOUBTFUL, "an answer that does not fit the question"),
     (psycopg.DataError, NEVER, "a value that psycopg cannot pass on"),
@@ -93,7 +93,7 @@ CLASSES: tuple[tuple[type[Exception], Verdict, str], ...] = (
     (trio.TooSlowError, AGAIN, "no answer in time: the server or the way may be slow"),
     (OSError, AGAIN, "the process or the system is short of sockets or descriptors"),
     (MemoryError, LATER, "the process is short of memory, and may have some next time"),
-    (Exception, LATER, "a bug of ours, maybe: it shall cost an attempt, and no run"),
+    (Exception, LATER, "maybe a bug in this package: it costs an attempt, and no run"),
 )
 
 PASSING = {AGAIN, ELSEWHERE, DOUBTFUL}
@@ -152,7 +152,7 @@ def blames_data(sqlstate: str) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What is told of an error: not the server's details, which quote from the row."""
+    """What is said of an error, without the server's details, which quote from the row."""
     if isinstance(error, MemoryError):
         return "there is no memory"
     told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
@@ -167,7 +167,7 @@ def one_line(error: object) -> str:
 def report(
     log: logging.Logger, what: str, error: Exception, extra: Mapping[str, object] | None = None
 ) -> None:
-    """Log what failed and why; with the traceback, if it is a bug of ours, maybe."""
+    """Log what failed and why; with the traceback, if it may be a bug in this package."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     expected = isinstance(error, psycopg.Error | trio.TooSlowError | OSError | MemoryError)

@@ -80,7 +80,7 @@ class Reader:
 
 
 def parsed(json: str | None) -> Any:
-    """The value in a row. Who writes SQL can store JSON that no Python can read."""
+    """The value in a row. SQL can store JSON that Python cannot read."""
     try:
         return orjson.loads(json or "null")
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""What a session of ours is set to, whoever wishes otherwise.
+"""What each of our sessions is set to, whoever wishes otherwise.
 
 The server, the database, the role, PGOPTIONS, libpq's environment and the DSN may all set what
 each statement of a session means. What is listed here is set once more after the connecting, in

@@ -68,7 +68,7 @@ class Stragglers:
     """Commits outcomes, each by itself and one at a time, so that they take one connection.
 
     Args:
-        commit: Commits one; may take so many times the usual time for that.
+        commit: Commits one; the second argument multiplies the time it may take.
         rehearse: Whether the server would take these outcomes now.
     """
 

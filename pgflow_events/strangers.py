@@ -99,7 +99,7 @@ async def find_schema(connection: Connection, name: str) -> Schema | None:
 
 
 async def refuse_foreign_schema(connection: Connection) -> None:
-    """Raise if the schema ``pgflow`` has another program's tables, or lost the record of ours."""
+    """Raise if the schema ``pgflow`` has another program's tables, or lost our record."""
     found = await find_schema(connection, "pgflow")
     if (
         found is None

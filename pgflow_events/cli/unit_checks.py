@@ -19,7 +19,7 @@ HIDDEN_FROM_SYSTEM = {
     "/root": "ProtectHome=yes",
     "/run/user": "ProtectHome=yes",
 }
-FLEETING = ("/dev", "/proc", "/run", "/sys")  # are made anew when the machine starts
+FLEETING = ("/dev", "/proc", "/run", "/sys")  # the machine makes them at each start
 READABLE = stat.S_IROTH
 ENTERABLE = stat.S_IXOTH
 
