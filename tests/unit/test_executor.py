@@ -30,7 +30,7 @@ from blobstore.codec import Payload
 from blobstore.rows import BlobRow
 from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEvent
 from pgflow_events.executor import Executor
-from pgflow_events.failures import LONGEST_ERROR, describe
+from pgflow_events.failures import LONGEST_ERROR, Failure, describe, failure_of
 from pgflow_events.queries import ClaimedTask, Outcome
 
 PAGE_ID = UUID(int=1)
@@ -111,6 +111,21 @@ def rig() -> Rig:
 def autojump_clock() -> trio.testing.MockClock:
     """Does not jump while an error is looked at, in a thread."""
     return trio.testing.MockClock(autojump_threshold=0.2)
+
+
+@pytest.fixture
+def hasty_clock(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> trio.testing.MockClock:
+    """Jumps at once: errors are looked at where they come, and not in a thread."""
+
+    async def look_at(error: BaseException) -> Failure:
+        await trio.lowlevel.checkpoint()
+        return failure_of(error)
+
+    monkeypatch.setattr("pgflow_events.executor.look_at", look_at)
+    autojump_clock.autojump_threshold = 0.01
+    return autojump_clock
 
 
 def raising(error: BaseException, plain: bool) -> Callable[[Context], Any]:
@@ -419,8 +434,7 @@ async def test_a_coroutine_that_is_returned_is_refused_without_a_word_of_the_inp
     assert outcome.error == said
 
 
-async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, autojump_clock):
-    autojump_clock.autojump_threshold = 0.01  # no error is looked at
+async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, hasty_clock):
     ends, given_up = trio.Event(), trio.Event()
     rig = Rig(lambda event: given_up.set())
 
@@ -448,10 +462,7 @@ async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, aut
     nursery.cancel_scope.cancel()
 
 
-async def test_a_task_whose_input_does_not_come_is_given_up_and_never_called(
-    nursery, autojump_clock
-):
-    autojump_clock.autojump_threshold = 0.01  # no error is looked at
+async def test_a_task_whose_input_does_not_come_is_given_up_and_never_called(nursery, hasty_clock):
     given_up, called = trio.Event(), []
     rig = Rig(lambda event: given_up.set())
 
