@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from pgflow_events.migrations import migrate_now
 
+from ..conftest import POSTGRES_15, absent
 from .own_server import OwnServer, own_server
 
 LOGINS = """
@@ -29,10 +30,15 @@ grant pgflow_observer to otto;
 """
 
 
+VERSIONS = ["15", "18"]
+
+
 @contextmanager
-def server_with_logins(**options: Any) -> Iterator[OwnServer]:
+def server_with_logins(version: str = "18") -> Iterator[OwnServer]:
     """A server where olga may own databases, and each role has a login of its own."""
-    with own_server(**options) as server:
+    if version == "15" and not POSTGRES_15.exists():
+        absent("15")
+    with own_server(binaries=POSTGRES_15 if version == "15" else None) as server:
         execute(server.conninfo, LOGINS)
         yield server
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .granted import ALL_FUNCTIONS, FUNCTIONS, ROLES, TABLES
-from .logins import execute, guarded_database, server_with_logins
+from .logins import VERSIONS, execute, guarded_database, server_with_logins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
 SECTION = PAGE.partition("## Every right")[2].partition("\n## ")[0]
@@ -16,9 +16,9 @@ ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.+) \|$", re.MULTI
 LIST = re.compile(r"^- (?:A|An) (\w+) may (not )?execute: (.*?)\.$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def owned() -> Iterator[str]:
-    with server_with_logins() as server, guarded_database(server) as conninfo:
+@pytest.fixture(scope="module", params=VERSIONS)
+def owned(request: pytest.FixtureRequest) -> Iterator[str]:
+    with server_with_logins(request.param) as server, guarded_database(server) as conninfo:
         yield conninfo
 
 

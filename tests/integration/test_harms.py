@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,9 +11,8 @@ import pytest
 
 from blobstore.ids import new_blob_id, new_id
 
-from ..conftest import POSTGRES_15, absent
 from .harms import CLIENT_HARMS, WORKER_HARMS
-from .logins import execute, guarded_database, login, server_with_logins
+from .logins import VERSIONS, execute, guarded_database, login, server_with_logins
 
 FLOWS = """
 select pgflow.create_flow('f');
@@ -106,16 +104,11 @@ def day_to_come(ahead: int) -> UUID:
     return UUID(int=int(moment.timestamp() * 1000) << 80 | uuid4().int & (1 << 80) - 1)
 
 
-@pytest.fixture(scope="module", params=["15", "18"])
+@pytest.fixture(scope="module", params=VERSIONS)
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A scene on each server."""
-    binaries: Path | None = None
-    if request.param == "15":
-        if not POSTGRES_15.exists():
-            absent("15")
-        binaries = POSTGRES_15
     with (
-        server_with_logins(binaries=binaries) as server,
+        server_with_logins(request.param) as server,
         guarded_database(server) as conninfo,
         ExitStack() as stack,
     ):

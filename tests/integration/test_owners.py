@@ -8,7 +8,7 @@ import pytest
 from pgflow_events.errors import MigrationError
 from pgflow_events.migrations import migrate_now
 
-from .logins import execute, guarded_database, login, owned_database, server_with_logins
+from .logins import VERSIONS, execute, guarded_database, login, owned_database, server_with_logins
 from .own_server import OwnServer
 
 RISE = """
@@ -39,9 +39,9 @@ TRAPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[OwnServer]:
-    with server_with_logins() as server:
+@pytest.fixture(scope="module", params=VERSIONS)
+def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
+    with server_with_logins(request.param) as server:
         execute(server.conninfo, "create role mallory login")
         yield server
 

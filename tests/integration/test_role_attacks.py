@@ -11,6 +11,7 @@ from psycopg.errors import InsufficientPrivilege
 from .attacks import ATTACKS, CLIENT, NOBODY, OBSERVER, WORKER
 from .logins import (
     SECRET,
+    VERSIONS,
     execute,
     guarded_database,
     login,
@@ -19,10 +20,10 @@ from .logins import (
 )
 
 
-@pytest.fixture(scope="module")
-def owned() -> Iterator[str]:
+@pytest.fixture(scope="module", params=VERSIONS)
+def owned(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database of olga's with a run that was completed. Whoever changes it rolls back."""
-    with server_with_logins() as server, guarded_database(server) as conninfo:
+    with server_with_logins(request.param) as server, guarded_database(server) as conninfo:
         execute(server.conninfo, "create role rhea login in role pgflow_worker, pgflow_client")
         run_once(conninfo)
         execute(login(conninfo, "postgres"), "create schema hers authorization rhea")
