@@ -87,6 +87,12 @@ def test_each_guarantee_names_a_test_and_each_test_is_there():
         assert set(named) <= there, sentence
 
 
+def test_each_promise_of_security_names_a_test():
+    defended = (ROOT / "SECURITY.md").read_text().partition("## What is defended")[2]
+    table, *promises = re.split(r"^- ", defended.partition("\n## ")[0], flags=re.MULTILINE)
+    assert all("`tests/" in promise for promise in [table, *promises])
+
+
 def test_the_example_of_the_readme_is_the_example():
     code = re.search(r"```python\n(.*?)```", readme(), re.DOTALL)
     assert code
