@@ -51,7 +51,7 @@ AT_WORK = {
     "finish a blob": "pgflow.finish_blob(",
     "lock the runs": "from pgflow.runs where run_id = any",
     "load blobs": "forgotten_at is not null",
-    "sizes of elements": "select id, raw_size",
+    "sizes of elements": "select id, run_id, elements is not null",
     "load chunks": "select seq, content from pgflow.blob_chunks",
     "newest dictionaries": "select flow_slug, step_slug, max(id)",
     "dictionaries": "select id, content from pgflow.blob_dictionaries",
