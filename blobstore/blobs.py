@@ -35,7 +35,7 @@ class Blobs:
         threshold: Bytes of JSON up to which a value is kept inline.
         cap: Bytes a value in memory may have, before compression. Streams have no cap.
         cache_budget: Bytes of memory for what was written or read last.
-        chunk_size: Bytes beyond which a value is kept in chunks of this size.
+        chunk_size: Bytes beyond which a value is kept in chunks of this size; 64 MiB at most.
         keys: What seals blobs. Then every value becomes a blob, whatever its size.
         objects: Keeps the chunks of values of `object_threshold` bytes and more, and of
             streams that are longer than a chunk.

@@ -26,6 +26,8 @@ from blobstore.together import together
 # Chunks in memory at once, on either way: one is compressed while another is sent.
 UNDER_WAY = 3
 
+MOST = 64 * 1024 * 1024  # bytes of a chunk: a few are in memory at once, whatever a row says
+
 PREVIEW = 40  # characters: a small blob should not be mostly that
 
 T = TypeVar("T")
@@ -130,6 +132,8 @@ class Chunks:
         """
         row = self._row
         size, chunk_size = row.raw_size or 0, row.chunk_size or 1
+        if chunk_size > MOST:
+            raise BlobDamaged(row.id, f"nobody writes chunks of {chunk_size:,} bytes")
         start, stop, _ = slice(start, stop).indices(size)
         digest = hashlib.sha256() if (start, stop) == (0, size) else None
         seqs = range(start // chunk_size, -(-stop // chunk_size)) if start < stop else range(0)

@@ -214,6 +214,14 @@ async def test_chunks_of_one_size_that_changed_places_are_noticed(limits):
         await gathered(chunks.read(*limits))
 
 
+async def test_a_row_that_tells_of_chunks_larger_than_any_is_damage_and_nothing_is_read():
+    store = Memory()
+    forged = replace(opened_row(2**31 - 1), raw_size=2**40, sha256=bytes(32))
+    with pytest.raises(BlobDamaged, match="nobody writes chunks of 2,147,483,647 bytes"):
+        await gathered(Chunks(forged, OPEN, store, here).read())
+    assert store.asked == []
+
+
 async def test_sealed_chunks_open_only_in_their_places():
     store = Memory()
     chunks = await written(TEXT, 100, store, new_seal(BLOB_ID, KEYS)[0])
