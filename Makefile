@@ -30,7 +30,7 @@ test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is install
 test-properties: .venv/ready ## Try 500 examples of each property that needs no database
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 4 -m hypothesis tests/unit
 
-test-faults: .venv/ready ## Kill, stop, cut and fill up whatever can be: see docs/faults.md
+test-faults: .venv/ready ## Kill, stop, cut and fill up whatever can be: see docs/inside/faults.md
 	$(BIN)/pytest -n 4 tests/faults
 
 test-faults-short: .venv/ready ## Those that take little time
@@ -55,7 +55,7 @@ torture-short: .venv/ready ## The same for a minute in all, with three seeds
 
 check: lint types test test-properties test-faults-short torture-short psycopg ## All that CI does
 
-bench: .venv/ready ## Measure: see docs/benchmarks.md
+bench: .venv/ready ## Measure: see docs/measured/benchmarks.md
 	$(BIN)/python -m tests.bench
 
 bench-peers: .venv/ready ## Measure other engines beside us: see tests/bench/peers/README.md

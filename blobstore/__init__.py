@@ -7,7 +7,7 @@
     loaded = await blobs.load(ids)                        # one query, or none
     page = await loaded.get(blob_id)
 
-What may be a value, and what comes back, is in docs/values.md.
+What may be a value, and what comes back, is in docs/guide/values.md.
 """
 
 from blobstore.blobs import Blobs

@@ -7,7 +7,7 @@
     key = ring.unwrap(key_id, wrapped, bound)
     chunk = key.open(sealed, chunk_bound)
 
-What this protects from, and how keys are made and rotated, is in docs/encryption.md.
+What this protects from, and how keys are made and rotated, is in docs/operate/encryption.md.
 """
 
 import os

@@ -92,7 +92,11 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
 
 def _instead(expression: str | None) -> str:
     """How a refusal ends."""
-    return f"; give `{expression}` instead" if expression else "; docs/values.md says what to give"
+    return (
+        f"; give `{expression}` instead"
+        if expression
+        else "; docs/guide/values.md says what to give"
+    )
 
 
 def _lone_surrogate(text: str) -> int | None:

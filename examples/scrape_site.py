@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import trio
 
 from pgflow_events import Context, EmbeddedServer, Flow, Worker, connect, migrate_now
-from pgflow_events.pool import Pool
+from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import dsn_from_environment
 
 TABLE = "create table if not exists scraped (url text primary key, title text, links text[])"

@@ -21,9 +21,9 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import set_json_loads
 from pytest_trio import plugin
 
-from pgflow_events.dsn import own_parameters
-from pgflow_events.embedded import EmbeddedServer
-from pgflow_events.migrations import migrate_now
+from pgflow_events.embedded.environment import own_parameters
+from pgflow_events.embedded.server import EmbeddedServer
+from pgflow_events.schema.migrations import migrate_now
 
 SETTINGS = {
     "fsync": "off",

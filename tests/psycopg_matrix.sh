@@ -11,8 +11,8 @@ python=${PYTHON:-python3}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-tests=(tests/unit/test_psycopg_contract.py)
-tests+=(tests/integration/test_{connection,pipelines,prepared}.py)
+tests=(tests/unit/postgres/test_psycopg_contract.py)
+tests+=(tests/integration/postgres/test_{connection,pipelines,prepared}.py)
 tools=(hypothesis pytest pytest-trio pytest-timeout)
 lowest=$(sed -n 's/^ *"psycopg>=\([0-9.]*\),<.*/\1/p' "$root/pyproject.toml" | head -n 1)
 

@@ -5,13 +5,14 @@ import time
 
 import trio
 
-from pgflow_events.bench import flows, queries
+from pgflow_events.bench import flows
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.drain import by_hand, drained
 from pgflow_events.bench.measured import Measured, latencies, rate, scaled
 from pgflow_events.bench.wake import Starter, starter
-from pgflow_events.connection import Connection
+from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import Settings
-from pgflow_events.worker import Worker
+from pgflow_events.worker.worker import Worker
 
 FLOW = "bench_chain"
 COMMITS = 4  # the start of the run, and the end of each step before the last

@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import trio
 
-from pgflow_events.bench import flows, queries
+from pgflow_events.bench import flows
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.flows import CHILDREN
 from pgflow_events.bench.measured import Measured, latencies, scaled
-from pgflow_events.client import connect
-from pgflow_events.connection import Connection
+from pgflow_events.client.client import connect
+from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import Settings
-from pgflow_events.worker import Worker
+from pgflow_events.worker.worker import Worker
 
 RUNS, WARM = 20, 2
 

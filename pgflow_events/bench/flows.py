@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from pgflow_events.flow import Flow
+from pgflow_events.flow.flow import Flow
 
 Note = Callable[[int], object]
 

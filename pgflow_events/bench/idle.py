@@ -5,10 +5,11 @@ import time
 import psycopg
 import trio
 
-from pgflow_events.bench import flows, queries
+from pgflow_events.bench import flows
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import Measured, scaled
 from pgflow_events.settings import Settings
-from pgflow_events.worker import Worker
+from pgflow_events.worker.worker import Worker
 
 MINUTE = 15  # seconds that stand for one
 SETTLED = 1.0  # seconds until what a worker does at its start is over

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_events.bench import queries
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import MILLISECONDS, percentile, scaled
 
 TRIES = 100

@@ -11,12 +11,12 @@ import trio
 import zstandard
 from psycopg.types.json import Jsonb
 
-from pgflow_events.bench import queries
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import Figures, Measured, latencies, scaled
 from pgflow_events.bench.pages import html
-from pgflow_events.client import connect
-from pgflow_events.flow import Flow
-from pgflow_events.worker import Worker
+from pgflow_events.client.client import connect
+from pgflow_events.flow.flow import Flow
+from pgflow_events.worker.worker import Worker
 
 PAGES = {3: 31, 20: 9}  # how many of so many megabytes
 MB = 1_000_000

@@ -13,12 +13,12 @@ import orjson
 import psycopg
 import trio
 
-from pgflow_events.bench import queries
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.flows import FLOWS
-from pgflow_events.connection import Connection
 from pgflow_events.demo.child import receive, send
+from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import Settings
-from pgflow_events.worker import Worker
+from pgflow_events.worker.worker import Worker
 
 MODULE = __name__
 

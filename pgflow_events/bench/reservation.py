@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import psycopg
 import trio
 
-from pgflow_events.bench import queries
-from pgflow_events.connection import Connection
+from pgflow_events.bench import tables as queries
 from pgflow_events.errors import PgflowError
-from pgflow_events.migrations import check_schema
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import check_schema
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pgflow_events.bench.peers import read_peers
 from pgflow_events.bench.plot import check_plot, plot
 from pgflow_events.bench.report import table
 from pgflow_events.cli.command import Command, Failure, json_option, print_json
-from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.terminal.console import output_console
 
 
 @click.command(

@@ -7,11 +7,11 @@ import click
 import trio
 
 from pgflow_events.cli.command import say
-from pgflow_events.connection import Connection
-from pgflow_events.dsn import GARBLED, is_garbled
-from pgflow_events.embedded import EmbeddedServer
+from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import DatabaseTooNew, MigrationError, SettingsError
-from pgflow_events.migrations import check_schema, migrate
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.dsn import GARBLED, is_garbled
+from pgflow_events.schema.migrations import check_schema, migrate
 from pgflow_events.settings import dsn_from_environment
 
 

@@ -6,9 +6,9 @@ import click
 import trio
 
 from pgflow_events.cli.command import Command, json_option, print_json, program
-from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_of, dsn_option
 from pgflow_events.demo import run
+from pgflow_events.terminal.console import output_console
 
 
 @click.command(

@@ -10,18 +10,19 @@ import trio
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_events import queries, summaries
 from pgflow_events.cli.command import OTHER_SCHEMA, Command, json_option, print_json, reason
-from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
-from pgflow_events.connection import Connection
-from pgflow_events.listener import Listener
-from pgflow_events.migrations import check_schema
-from pgflow_events.pgmq import pgmq_state
-from pgflow_events.rights import missing_grants
-from pgflow_events.session import Fixed
-from pgflow_events.strangers import refuse_another_pgmq
+from pgflow_events.core import summaries
+from pgflow_events.core import tasks as queries
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
+from pgflow_events.postgres.session import Fixed
+from pgflow_events.schema.migrations import check_schema
+from pgflow_events.schema.pgmq import pgmq_state
+from pgflow_events.schema.rights import missing_grants
+from pgflow_events.schema.strangers import refuse_another_pgmq
+from pgflow_events.terminal.console import output_console, print_whole
 from pgflow_events.texts import duration, enumeration, printable
 
 OLDEST_SERVER = 15

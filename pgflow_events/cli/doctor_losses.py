@@ -1,8 +1,8 @@
 """What the doctor says of what is lost, and of what belongs to others."""
 
-from pgflow_events.connection import Connection
-from pgflow_events.losses import Queue, count_strange_messages, find_queues
-from pgflow_events.migrations import find_missing
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.losses import Queue, count_strange_messages, find_queues
+from pgflow_events.schema.migrations import find_missing
 from pgflow_events.texts import counted
 
 MIGRATE = "run `pgflow-events migrate`"

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from pgflow_events.errors import SettingsError
-from pgflow_events.failures import describe
-from pgflow_events.flow import Flow
-from pgflow_events.tracebacks import is_calling
+from pgflow_events.flow.flow import Flow
+from pgflow_events.handlers.failures import describe
+from pgflow_events.handlers.tracebacks import is_calling
 
 NOT_OF_THE_MODULE = ("<frozen ", importlib.__file__)  # the frames by which it is imported
 

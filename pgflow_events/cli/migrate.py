@@ -2,9 +2,9 @@
 
 import click
 
-from pgflow_events import migrations
 from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.schema import migrations
 
 
 @click.command(

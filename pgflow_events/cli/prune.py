@@ -9,15 +9,15 @@ import trio
 from rich.table import Table
 
 from blobstore.store import caller_of
-from pgflow_events import retention
 from pgflow_events.cli.command import INTERRUPTED, Command, json_option, print_json, say
-from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
-from pgflow_events.connection import Connection
-from pgflow_events.migrations import check_schema
-from pgflow_events.retention import Pruned
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import check_schema
+from pgflow_events.terminal.console import output_console
 from pgflow_events.texts import counted, size
+from pgflow_events.upkeep import retention
+from pgflow_events.upkeep.retention import Pruned
 
 NEWS = 2.0  # seconds between two lines that say how far it is
 

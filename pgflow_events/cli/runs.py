@@ -4,11 +4,11 @@ import click
 import trio
 
 from pgflow_events.cli.command import Command, json_option, print_json
-from pgflow_events.cli.console import output_console, print_whole
 from pgflow_events.cli.database import database, dsn_option
-from pgflow_events.connection import Connection
-from pgflow_events.display import runs_table
-from pgflow_events.summaries import STATES, RunSummary, summarize_runs
+from pgflow_events.core.summaries import STATES, RunSummary, summarize_runs
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.terminal.console import output_console, print_whole
+from pgflow_events.terminal.display import runs_table
 
 MOST = 2**31 - 1  # rows
 

@@ -9,18 +9,18 @@ import orjson
 import trio
 
 from pgflow_events.cli.command import Command, an_id, json_option, print_json
-from pgflow_events.cli.console import output_console
 from pgflow_events.cli.database import database, dsn_option
-from pgflow_events.connection import Connection
-from pgflow_events.display import least_width, run_tree
-from pgflow_events.identify import refuse_run
-from pgflow_events.summaries import (
+from pgflow_events.core.identify import refuse_run
+from pgflow_events.core.summaries import (
     RunSummary,
     StepSummary,
     find_input,
     summarize_runs,
     summarize_steps,
 )
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.terminal.console import output_console
+from pgflow_events.terminal.display import least_width, run_tree
 
 
 @click.command(

@@ -13,7 +13,6 @@ import click
 import psycopg
 import trio
 
-from pgflow_events import summaries
 from pgflow_events.cli.command import (
     Command,
     Failure,
@@ -31,10 +30,11 @@ from pgflow_events.cli.stores import (
     objects_option,
     sealed_only_option,
 )
-from pgflow_events.client import Client, connect
-from pgflow_events.connection import Connection
+from pgflow_events.client.client import Client, connect
+from pgflow_events.client.run import Run
+from pgflow_events.core import summaries
 from pgflow_events.errors import RunFailed, UnknownFlow
-from pgflow_events.runs import Run
+from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import size
 
 NUMBER = re.compile(r"-(\d|Infinity).*")

@@ -22,11 +22,11 @@ from pgflow_events.cli.stores import (
     objects_option,
     sealed_only_option,
 )
-from pgflow_events.last_resort import end_within
+from pgflow_events.service.last_resort import end_within
+from pgflow_events.service.shutdown import LAST_RESORT, Signals, ignore_signals
 from pgflow_events.settings import Settings, credential
-from pgflow_events.shutdown import LAST_RESORT, Signals, ignore_signals
 from pgflow_events.texts import duration
-from pgflow_events.worker import Worker
+from pgflow_events.worker.worker import Worker
 
 DEFAULTS = Settings()
 

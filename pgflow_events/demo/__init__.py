@@ -18,14 +18,15 @@ from rich.console import Console
 
 from blobstore import Inline
 from blobstore.ids import new_id
-from pgflow_events.client import Client, connect
-from pgflow_events.connection import Connection
-from pgflow_events.demo import child, queries, report
+from pgflow_events.client.client import Client, connect
+from pgflow_events.client.run import Run
+from pgflow_events.core.runs import start_flows
+from pgflow_events.core.summaries import summarize_runs, summarize_steps
+from pgflow_events.demo import child, report
+from pgflow_events.demo import tables as queries
 from pgflow_events.demo.flows import FLOWS, bundle, count, scrape, wake, woken
 from pgflow_events.errors import RunFailed, SettingsError
-from pgflow_events.run_queries import start_flows
-from pgflow_events.runs import Run
-from pgflow_events.summaries import summarize_runs, summarize_steps
+from pgflow_events.postgres.connection import Connection
 
 SLUGS = [flow.slug for flow in FLOWS]
 

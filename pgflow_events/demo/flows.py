@@ -17,9 +17,9 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
-from pgflow_events.demo import queries
+from pgflow_events.demo import tables as queries
 from pgflow_events.errors import PermanentError
-from pgflow_events.flow import Context, Flow
+from pgflow_events.flow.flow import Context, Flow
 
 TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)

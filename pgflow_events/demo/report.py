@@ -1,6 +1,6 @@
 """What the demo says on the console: a line for each part while it goes, then the figures.
 
-An example is kept by ``pgflow-events demo | sed 's/ *$//' > docs/demo-output.txt``.
+An example is kept by ``pgflow-events demo | sed 's/ *$//' > docs/measured/demo-output.txt``.
 """
 
 import time
@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_events.connection import Connection
-from pgflow_events.display import run_tree
-from pgflow_events.summaries import RunSummary, StepSummary
+from pgflow_events.core.summaries import RunSummary, StepSummary
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.terminal.display import run_tree
 from pgflow_events.texts import size as bytes_text
 
 WIDTH = 80  # at most: a line is to be read, also in a window as wide as the screen

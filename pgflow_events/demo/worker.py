@@ -14,8 +14,8 @@ import trio
 
 from pgflow_events.demo import child
 from pgflow_events.demo.flows import FLOWS
-from pgflow_events.pool import Pool
-from pgflow_events.worker import Worker
+from pgflow_events.postgres.pool import Pool
+from pgflow_events.worker.worker import Worker
 
 PATIENCE = 5.0  # seconds for what is at hand: the database may have gone for good
 

@@ -17,7 +17,7 @@ from pgflow_events.bench.measured import Result
 from pgflow_events.bench.peers import read_peers
 from pgflow_events.bench.plot import check_plot, plot
 from pgflow_events.bench.report import table
-from pgflow_events.migrations import migrate_now
+from pgflow_events.schema.migrations import migrate_now
 from tests.bench.budget import budget
 from tests.bench.due import due
 from tests.bench.elements import elements

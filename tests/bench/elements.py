@@ -15,7 +15,7 @@ from blobstore import Blobs, Owner, Stored
 from blobstore.ids import new_id
 from blobstore.store import caller_of
 from pgflow_events.bench.measured import Measured
-from pgflow_events.connection import Connection
+from pgflow_events.postgres.connection import Connection
 from tests.bench.measuring import html
 
 ELEMENTS = 200

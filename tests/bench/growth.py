@@ -17,8 +17,8 @@ from blobstore import Inline
 from pgflow_events import Settings
 from pgflow_events.bench.drain import drained, waiting
 from pgflow_events.bench.measured import Measured, scaled
-from pgflow_events.connection import Connection
-from pgflow_events.queries import Outcome, claim_tasks, complete_tasks, read_claim
+from pgflow_events.core.tasks import Outcome, claim_tasks, complete_tasks, read_claim
+from pgflow_events.postgres.connection import Connection
 
 FLOW = "bench_growth"
 TASKS = int(os.environ.get("BENCH_GROWTH_TASKS", "100000"))

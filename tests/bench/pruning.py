@@ -14,8 +14,8 @@ import trio
 from blobstore.store import caller_of
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.bench.measured import Measured
-from pgflow_events.connection import Connection
-from pgflow_events.retention import prune
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.upkeep.retention import prune
 from tests.bench.measuring import html, percentile
 
 RUNS = int(os.environ.get("BENCH_PRUNING_RUNS", "8000"))

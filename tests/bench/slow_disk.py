@@ -19,15 +19,15 @@ import trio
 from blobstore import Inline
 from blobstore.ids import new_id
 from pgflow_events import EmbeddedServer, Settings, Worker
-from pgflow_events.bench import queries
+from pgflow_events.bench import tables as queries
 from pgflow_events.bench.drain import waiting
 from pgflow_events.bench.flows import FLOWS
 from pgflow_events.bench.measured import Measured, rate, scaled
-from pgflow_events.connection import Connection
-from pgflow_events.migrations import migrate
-from pgflow_events.programs import Programs, find_binaries
-from pgflow_events.queries import define_flow, notify_owed
-from pgflow_events.run_queries import start_flows, start_flows_and_notify
+from pgflow_events.core.runs import start_flows, start_flows_and_notify
+from pgflow_events.core.tasks import define_flow, notify_owed
+from pgflow_events.embedded.programs import Programs, find_binaries
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import migrate
 from tests.bench.growth import claim_and_complete
 
 FLOW = "bench_slow_disk"

@@ -61,7 +61,7 @@ def test_the_examples_in_the_help_can_be_called(name, monkeypatch):
 
 
 def test_the_examples_in_the_docs_can_be_called():
-    docs = (ROOT / "docs" / "cli.md").read_text()
+    docs = (ROOT / "docs" / "guide" / "cli.md").read_text()
     lines = re.findall(r"^    (?:\$ )?(pgflow-events [a-z].*)$", docs, re.MULTILINE)
     assert {call(line) for line in lines} >= {"worker", "start", "runs", "show", "blob"}
 

@@ -19,12 +19,12 @@ import trio
 
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
-from pgflow_events import queries
 from pgflow_events.cli.blob import SUMMARIES, blob
-from pgflow_events.connection import Connection
-from pgflow_events.flow import Flow
+from pgflow_events.core import tasks as queries
+from pgflow_events.flow.flow import Flow
+from pgflow_events.postgres.connection import Connection
 
-from ..integration.storing import blobs_on, complete, start, store
+from ..parts.storing import blobs_on, complete, start, store
 from .conftest import COMMAND
 from .terminal import at_terminal
 
@@ -91,7 +91,7 @@ def test_the_examples_in_the_help_of_the_group_can_be_called():
 
 
 def test_the_examples_in_the_docs_can_be_called():
-    lines = examples((ROOT / "docs" / "cli.md").read_text())
+    lines = examples((ROOT / "docs" / "guide" / "cli.md").read_text())
     assert {call(line) for line in lines} == {*SUMMARIES} - {"check"}
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_events.server_folder import ServerFolder
+from pgflow_events.embedded.folder import ServerFolder
 
-from ..integration.embedding import await_end, needs_linux
-from ..integration.postmasters import keeper_of
+from ..parts.embedding import await_end, needs_linux
+from ..parts.postmasters import keeper_of
 from .conftest import FLOWS, end
 
 FIRST_COMER = [

@@ -7,11 +7,11 @@ import stat
 import pytest
 import trio
 
-from pgflow_events import queries
-from pgflow_events.connection import Connection
-from pgflow_events.flow import Flow
+from pgflow_events.core import tasks as queries
+from pgflow_events.flow.flow import Flow
+from pgflow_events.postgres.connection import Connection
 
-from ..integration.storing import blobs_on, complete, start
+from ..parts.storing import blobs_on, complete, start
 
 taken = Flow("taken")
 

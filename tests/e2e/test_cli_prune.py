@@ -14,10 +14,11 @@ import pytest
 import trio
 
 from blobstore.keys import KeyRing
-from pgflow_events import connect, retention
+from pgflow_events import connect
 from pgflow_events.cli.quantities import age, size, size_text
+from pgflow_events.upkeep import retention
 
-from ..integration.past import add_days, caller, faults, fill, past
+from ..parts.past import add_days, caller, faults, fill, past
 from .conftest import FLOWS, end
 
 WAITS = "select from pg_stat_activity where wait_event_type = 'Lock' and query like %s"

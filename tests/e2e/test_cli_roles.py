@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ..integration.logins import (
+from ..parts.logins import (
     execute,
     guarded_database,
     login,
     owned_database,
     server_with_logins,
 )
-from ..integration.own_server import OwnServer
+from ..parts.own_server import OwnServer
 from .conftest import FLOWS, Cli, Worker, end
 
 As = Callable[[str], None]

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgflow_events.shutdown import GRACE
+from pgflow_events.service.shutdown import GRACE
 
 from .conftest import COMMAND, FLOWS, end
 from .test_signals import answer, await_line, db, door, run_of, task_of
@@ -181,7 +181,7 @@ def test_a_handler_that_does_not_end_is_named_and_its_task_given_back(worker, do
 def impatient(environment: dict[str, str], *options: str) -> Iterator["subprocess.Popen[str]"]:
     """A worker that is ready, and ends itself one second after it should have ended."""
     program = (
-        "from pgflow_events import shutdown; shutdown.LAST_RESORT = 1;"
+        "from pgflow_events.service import shutdown; shutdown.LAST_RESORT = 1;"
         "from pgflow_events.cli import main; main()"
     )
     arguments = ["worker", STUBBORN, *options, "--stop-timeout", "0.1"]

@@ -19,9 +19,10 @@ import pytest
 from rich.console import Console
 
 from pgflow_events import PgflowError, RunFailed, demo
-from pgflow_events.connection import Connection
-from pgflow_events.demo import child, queries
+from pgflow_events.demo import child
+from pgflow_events.demo import tables as queries
 from pgflow_events.demo.site import Handler
+from pgflow_events.postgres.connection import Connection
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scrape_site.py"
 PAGE = b'<title>A &amp; B</title><p>one two <a href="/next">three</a></p>'

@@ -127,7 +127,7 @@ def test_the_program_of_the_readme_appended_to_its_flow_runs_as_it_is_printed(
 
 
 def test_the_program_of_the_embedded_page_runs_as_it_is_printed(without_database, tmp_path):
-    (code,) = blocks("docs/embedded.md")
+    (code,) = blocks("docs/guide/embedded.md")
     assert program(code, tmp_path, without_database) == "hello world\n"
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import trio
 
-from ..integration.proxy import Proxy
-from ..integration.wire import Messages
+from ..parts.proxy import Proxy
+from ..parts.wire import Messages
 
 FLUSH = b"H", b""
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 import trio
 
-from pgflow_events.connection import Connection
-from pgflow_events.embedded import EmbeddedServer
+from pgflow_events.embedded.server import EmbeddedServer
+from pgflow_events.postgres.connection import Connection
 
-from ..integration.postmasters import keeper_of, servers
+from ..parts.postmasters import keeper_of, servers
 
 INSERT = "insert into visits (who) values (%s) returning id"
 PAUSE = 0.02  # seconds between two attempts

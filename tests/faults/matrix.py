@@ -15,8 +15,8 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from pgflow_events import Flow, Worker, connect
 from pgflow_events.cli import commands
-from pgflow_events.connection import Connection
-from pgflow_events.migrations import migrate
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import migrate
 
 from ..conftest import new_database
 
@@ -59,7 +59,7 @@ TEXTS = {
     "output_plugin_libraries": ["pgoutput"],
 }
 LEFT_OUT = {
-    "default_transaction_read_only": "an operator's stop, which is heeded: see docs/faults.md",
+    "default_transaction_read_only": "an operator's stop, which is heeded: see docs/inside",
     "transaction_read_only": "of a transaction, and not of a session",
     "transaction_isolation": "of a transaction, and not of a session",
     "transaction_deferrable": "of a transaction, and not of a session",

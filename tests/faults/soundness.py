@@ -1,7 +1,7 @@
 """What must be true when all is over, whatever has happened meanwhile."""
 
-from ..integration.observing import rows
-from ..integration.past import faults
+from ..parts.observing import rows
+from ..parts.past import faults
 
 # Each counts something that must not be.
 WRONG = {

@@ -7,7 +7,7 @@ import trio
 
 from pgflow_events import Flow
 
-from ..integration.observing import rows
+from ..parts.observing import rows
 from .soundness import assert_sound
 
 

@@ -16,10 +16,10 @@ import trio
 from psycopg import errors
 from psycopg.rows import TupleRow
 
-from pgflow_events.connection import Connection
-from pgflow_events.pool import Pool, is_stale
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.pool import Pool, is_stale
 
-from ..integration.own_server import until
+from ..parts.own_server import until
 
 SIZE = 6  # connections
 TABLES = """

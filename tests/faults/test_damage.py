@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pgflow_events import Flow, RunFailed, Settings, Worker, connect, queries
-from pgflow_events.connection import Connection
+from pgflow_events import Flow, RunFailed, Settings, Worker, connect
+from pgflow_events.core import tasks as queries
+from pgflow_events.postgres.connection import Connection
 
 from ..conftest import migrated_database
-from ..integration.own_server import OwnServer, own_folder, running
+from ..parts.own_server import OwnServer, own_folder, running
 
 MIB = 1024 * 1024
 

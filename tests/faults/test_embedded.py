@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from pgflow_events import EmbeddedServer, connect
-from pgflow_events.connection import Connection
-from pgflow_events.migrations import migrate
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import migrate
 
-from ..integration.embedding import await_end, eventually, needs_linux, query
-from ..integration.postmasters import keeper_of, servers
+from ..parts.embedding import await_end, eventually, needs_linux, query
+from ..parts.postmasters import keeper_of, servers
 from .conftest import ROOT
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer

@@ -15,17 +15,19 @@ import pytest
 import trio
 from psycopg import errors, sql
 
-from pgflow_events import Client, Flow, RunFailed, Settings, Worker, claims, leaving, roles
-from pgflow_events.claims import NOTHING
-from pgflow_events.passing import passes
+from pgflow_events import Client, Flow, RunFailed, Settings, Worker
+from pgflow_events.postgres.passing import passes
+from pgflow_events.worker import claims, leaving
+from pgflow_events.worker import persisting as roles
+from pgflow_events.worker.claims import NOTHING
 
-from ..integration.liveness_scenes import whole
-from ..integration.observing import execute, until
+from ..parts.liveness_scenes import whole
+from ..parts.observing import execute, until
 
 MIB = 1024 * 1024
 TIMES = 2  # that a statement fails in a row
 
-# One of each treatment; tests/unit/test_passing.py has all codes.
+# One of each treatment; tests/unit/postgres/test_passing.py has all codes.
 KINDS = [
     errors.DiskFull("no room"),
     errors.AdminShutdown("terminating connection"),

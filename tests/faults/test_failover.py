@@ -6,11 +6,11 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Flow, Worker, connect
-from pgflow_events.migrations import migrate_now
+from pgflow_events.schema.migrations import migrate_now
 
-from ..integration.load import Load
-from ..integration.observing import execute, rows
-from ..integration.own_server import OwnServer, own_folder, own_server, running, until
+from ..parts.load import Load
+from ..parts.observing import execute, rows
+from ..parts.own_server import OwnServer, own_folder, own_server, running, until
 from .soundness import assert_sound
 
 RUNS = 400

@@ -9,14 +9,14 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import queries
-from pgflow_events.connection import Connection
-from pgflow_events.flow import Flow
+from pgflow_events.core import tasks as queries
+from pgflow_events.flow.flow import Flow
+from pgflow_events.postgres.connection import Connection
 
 from ..e2e.conftest import environment
 from ..e2e.terminal import Shown, at_terminal
-from ..hostile import ALL, HOSTILE, offences
-from ..integration.storing import blobs_on, complete, start
+from ..parts.hostile import ALL, HOSTILE, offences
+from ..parts.storing import blobs_on, complete, start
 
 __all__ = ["environment"]
 

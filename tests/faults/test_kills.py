@@ -5,8 +5,8 @@ import signal
 import pytest
 import trio
 
-from ..integration.liveness_scenes import whole
-from ..integration.observing import rows
+from ..parts.liveness_scenes import whole
+from ..parts.observing import rows
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import trio
 
-from pgflow_events import Run, RunFailed, Worker, queries
-from pgflow_events.connection import Connection
+from pgflow_events import Run, RunFailed, Worker
+from pgflow_events.core import tasks as queries
+from pgflow_events.postgres.connection import Connection
 
-from ..integration.observing import rows
+from ..parts.observing import rows
 from .breakpoint import Breakpoint
 from .leaver import MIXED, ONCE, THRICE, TWICE, Leaver, leaver
 from .leaving_flows import FLOWS, PAGE

@@ -12,11 +12,11 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import RunFailed, Worker
-from pgflow_events.connection import Connection
+from pgflow_events.postgres.connection import Connection
 
-from ..integration.liveness_scenes import whole
-from ..integration.observing import rows, until
-from ..integration.proxy import Proxy
+from ..parts.liveness_scenes import whole
+from ..parts.observing import rows, until
+from ..parts.proxy import Proxy
 from .leaver import TWICE, leaver
 from .leaving_flows import FLOWS
 from .test_leaving import SEATS, assert_gone, define

@@ -9,12 +9,12 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Worker
-from pgflow_events import sql_files as files
 from pgflow_events.errors import DatabaseTooNew
-from pgflow_events.migrations import migrate_now
+from pgflow_events.schema import sql_files as files
+from pgflow_events.schema.migrations import migrate_now
 
-from ..integration.load import Load
-from ..integration.observing import rows, until
+from ..parts.load import Load
+from ..parts.observing import rows, until
 from .soundness import assert_sound
 
 WAITS = "select from pg_locks where not granted and relation = 'pgflow.output_blobs'::regclass"

@@ -3,11 +3,12 @@
 import pytest
 import trio
 
-from pgflow_events import Settings, Worker, connect, upkeep
+from pgflow_events import Settings, Worker, connect
+from pgflow_events.worker import housekeeping as upkeep
 
-from ..integration.load import Load
-from ..integration.observing import logged
-from ..integration.proxy import Proxy
+from ..parts.load import Load
+from ..parts.observing import logged
+from ..parts.proxy import Proxy
 from .soundness import assert_sound
 
 RUNS = 60

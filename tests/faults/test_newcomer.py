@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_events.server_folder import ServerFolder
+from pgflow_events.embedded.folder import ServerFolder
 
 from ..e2e.test_readme import address
 from .conftest import ROOT, missing

@@ -8,14 +8,17 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import Run, Settings, Worker, connect, summaries, upkeep, watch
-from pgflow_events.connection import Connection
+from pgflow_events import Run, Settings, Worker, connect
+from pgflow_events.client import watch
+from pgflow_events.core import summaries
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.worker import housekeeping as upkeep
 
 from ..conftest import migrated_database
-from ..integration.liveness_scenes import Gate
-from ..integration.observing import execute, logged, rows
-from ..integration.own_server import own_server, until
-from ..integration.proxy import Proxy
+from ..parts.liveness_scenes import Gate
+from ..parts.observing import execute, logged, rows
+from ..parts.own_server import own_server, until
+from ..parts.proxy import Proxy
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
 

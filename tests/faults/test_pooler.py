@@ -8,12 +8,12 @@ import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_events import Settings, Worker, connect
-from pgflow_events.connection import Connection
-from pgflow_events.listener import Listener
-from pgflow_events.summaries import summarize_runs
+from pgflow_events.core.summaries import summarize_runs
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
 
-from ..integration.liveness_scenes import whole
-from ..integration.observing import logged, rows
+from ..parts.liveness_scenes import whole
+from ..parts.observing import logged, rows
 from .pooler import SESSIONS, TRANSACTIONS, pooler
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, pages, printed

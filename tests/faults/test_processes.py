@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from ..integration.liveness_scenes import LISTENING, whole
-from ..integration.observing import rows
+from ..parts.liveness_scenes import LISTENING, whole
+from ..parts.observing import rows
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
 

@@ -11,9 +11,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgflow_events import Worker, connect
 
 from ..conftest import migrated_database
-from ..integration.load import Load
-from ..integration.observing import execute, logged, rows, until
-from ..integration.own_server import own_server
+from ..parts.load import Load
+from ..parts.observing import execute, logged, rows, until
+from ..parts.own_server import own_server
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer

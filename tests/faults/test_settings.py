@@ -8,12 +8,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL
 
 from pgflow_events.cli.doctor import examine
-from pgflow_events.connection import Connection
-from pgflow_events.session import FIXED
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.session import FIXED
 
 from ..conftest import POSTGRES_15, absent, migrated_database, new_database
-from ..integration.observing import until
-from ..integration.own_server import OwnServer, own_server
+from ..parts.observing import until
+from ..parts.own_server import OwnServer, own_server
 from .matrix import (
     BY_USERS,
     Values,

@@ -6,7 +6,7 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from ..integration.observing import execute, rows, until
+from ..parts.observing import execute, rows, until
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed

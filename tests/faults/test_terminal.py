@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from ..integration.observing import rows
+from ..parts.observing import rows
 from .leaver import FLOWS
 from .test_leaving import SEATS, define
 

@@ -4,7 +4,7 @@ import pytest
 
 from pgflow_events import Flow, RunFailed, Settings
 
-from ..integration.observing import execute, rows
+from ..parts.observing import execute, rows
 
 pytestmark = pytest.mark.slow_fault
 

@@ -11,8 +11,9 @@ from functools import partial
 
 import trio
 
-from pgflow_events import Context, Flow, Settings, Worker, queries
-from pgflow_events.connection import Connection
+from pgflow_events import Context, Flow, Settings, Worker
+from pgflow_events.core import tasks as queries
+from pgflow_events.postgres.connection import Connection
 
 GIB = 1024**3
 BLOCKED = 5.0  # seconds

@@ -15,9 +15,11 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Client, EmbeddedServer, Flow, Worker, connect
-from pgflow_events.migrations import migrate_now
+from pgflow_events.schema.migrations import migrate_now
 
-from .own_server import OwnServer, own_server
+from ..parts.own_server import OwnServer, own_server
+
+SLEEPER = Path(__file__).parents[1] / "parts" / "sleeper.py"
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def sleeper(database: str) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     with ExitStack() as stack:
 
         def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
-            command = [sys.executable, Path(__file__).with_name("sleeper.py"), dsn, *options]
+            command = [sys.executable, SLEEPER, dsn, *options]
             process = stack.enter_context(
                 subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             )

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from .core import Core
+from ..parts.core import Core
 
 
 @pytest.fixture

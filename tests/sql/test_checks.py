@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pgflow_events.migrations import sql_files
+from pgflow_events.schema.migrations import sql_files
 
 CREATES = re.compile(r"^create or replace function (\S+?)\(", re.MULTILINE)
 CHECK = """

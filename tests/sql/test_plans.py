@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 
 from ..conftest import new_database
-from .core import Claim, Core, Outcome
+from ..parts.core import Claim, Core, Outcome
 
 TASKS = 10_000
 BATCH = 50

@@ -15,9 +15,9 @@ import trio
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
-from pgflow_events.migrations import migrate_now
-from tests.integration.disks import NoRightToMount, own_disk
-from tests.integration.own_server import OwnServer, own_folder, running
+from pgflow_events.schema.migrations import migrate_now
+from tests.parts.disks import NoRightToMount, own_disk
+from tests.parts.own_server import OwnServer, own_folder, running
 from tests.torture.disturbing import ROOM
 from tests.torture.ordeal import Ordeal
 from tests.torture.proof import HERE

@@ -11,7 +11,7 @@ from typing import TypedDict
 import trio
 
 from pgflow_events import Context
-from pgflow_events.pool import Pool
+from pgflow_events.postgres.pool import Pool
 from tests.torture.journal import Journal
 
 RECORD = "insert into torture.effects (run_id, step_slug, attempt) values (%s, %s, %s)"

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from pgflow_events import RunFailed, connect
 from pgflow_events.cli import main
-from pgflow_events.pool import Pool
+from pgflow_events.postgres.pool import Pool
 from tests.torture.behaviour import RECORD, Given
 from tests.torture.expected import values
 from tests.torture.flows import PLAIN, flow_of, mortal

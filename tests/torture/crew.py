@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from pgflow_events import Settings, Worker
-from pgflow_events.pool import Pool
+from pgflow_events.postgres.pool import Pool
 from tests.torture.commands import command, log_to
 from tests.torture.flows import FLOWS
 from tests.torture.journal import Journal

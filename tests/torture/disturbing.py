@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 import trio
 
-from pgflow_events.calls import Calls
-from pgflow_events.connection import Connection
 from pgflow_events.errors import PgflowError
-from pgflow_events.migrations import migrate_now
-from tests.integration.disks import resize, used
-from tests.integration.proxy import Proxy
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.migrations import migrate_now
+from tests.parts.disks import resize, used
+from tests.parts.proxy import Proxy
 from tests.torture.commands import command
 from tests.torture.crew import Crew, processes
 from tests.torture.plan import Fault

@@ -11,8 +11,8 @@ import trio
 
 from blobstore.ids import new_id
 from pgflow_events import Client, Flow, PgflowError, RunFailed
-from pgflow_events.calls import Calls
-from pgflow_events.connection import Connection
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
 from tests.torture.behaviour import Given
 from tests.torture.expected import values
 from tests.torture.flows import files, flow_of, mortal

@@ -7,12 +7,13 @@ from pathlib import Path
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events import connect, queries
-from pgflow_events.calls import Calls
-from pgflow_events.connection import Connection
-from pgflow_events.flow import Flow
-from pgflow_events.pool import Pool
-from tests.integration.own_server import OwnServer
+from pgflow_events import connect
+from pgflow_events.core import tasks as queries
+from pgflow_events.flow.flow import Flow
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.pool import Pool
+from tests.parts.own_server import OwnServer
 from tests.torture.behaviour import Given
 from tests.torture.commands import ENOUGH, call, work_in_sql
 from tests.torture.crew import Crew, work, work_as_command

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from blobstore.store import caller_of
-from pgflow_events import checker
+from pgflow_events.upkeep import checker
 from tests.torture.injecting import Happened
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import psycopg
 import trio
 from rich.table import Table
 
-from pgflow_events.connection import Connection
+from pgflow_events.postgres.connection import Connection
 from tests.torture import journal, noted, report
 from tests.torture.commands import others
 from tests.torture.flows import PLAIN

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
 
 from blobstore import Blob
-from pgflow_events.client import Client
-from pgflow_events.flow import Context, Flow, Node, Step
-from pgflow_events.runs import Run
-from pgflow_events.step import BlobNode, StepFunction, ValueNode
+from pgflow_events.client.client import Client
+from pgflow_events.client.run import Run
+from pgflow_events.flow.flow import Context, Flow, Node, Step
+from pgflow_events.flow.step import BlobNode, StepFunction, ValueNode
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any, TypedDict, TypeVar
 
 from blobstore import Blob
-from pgflow_events.client import Client, connect
-from pgflow_events.flow import Context, Flow, Node, Step
-from pgflow_events.runs import Run
+from pgflow_events.client.client import Client, connect
+from pgflow_events.client.run import Run
+from pgflow_events.flow.flow import Context, Flow, Node, Step
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_events.flow import Flow
+from pgflow_events.flow.flow import Flow
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -28,8 +28,8 @@ def marked() -> set[Place]:
 
 @pytest.fixture(scope="module")
 def page_on_flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of docs/flows.md, as one module."""
-    text = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
+    """The Python of docs/guide/flows.md, as one module."""
+    text = (ROOT / "docs" / "guide" / "flows.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     module = tmp_path_factory.mktemp("typing") / "page_on_flows.py"
     module.write_text("\n".join(blocks), encoding="utf-8")

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from pgflow_events.cli import print_traceback
 from pgflow_events.cli.command import json_text
-from pgflow_events.cli.console import output_console
 from pgflow_events.cli.logs import JournalFormatter, JsonFormatter, TextFormatter
 from pgflow_events.telemetry import AttemptLog, about
+from pgflow_events.terminal.console import output_console
 from pgflow_events.texts import one_line, printable, unambiguous
 
-from ..hostile import ALL, HOSTILE, offences
+from ..parts.hostile import ALL, HOSTILE, offences
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,12 +152,12 @@ def test_the_extra_of_a_handler_is_kept_and_says_nothing_else_of_the_attempt(cap
 # Where text goes to a stream by itself, and why it may.
 WRITERS = {
     "pgflow_events/cli/__init__.py": ["sys.stderr.write"],  # a traceback, made plain
-    "pgflow_events/cli/blob_cat.py": [
+    "pgflow_events/cli/blob/cat.py": [
         "sys.stdout.buffer.write",
         "sys.stdout.write",
     ],  # bytes; plain
     "pgflow_events/cli/command.py": ["click.echo"],  # say(), print_json(), Failure: plain
-    "pgflow_events/cli/console.py": ["Console"],  # plain
+    "pgflow_events/terminal/console.py": ["Console"],  # plain
     "pgflow_events/demo/child.py": ["sys.stdout.buffer.write"],  # to a parent process
 }
 WRITING = {

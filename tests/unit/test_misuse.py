@@ -18,10 +18,10 @@ import pgflow_events
 from blobstore import Blob, BlobError, BlobMisuse
 from blobstore.ids import new_id
 from pgflow_events import EmbeddedServer, Misuse, PgflowError, Worker, connect
-from pgflow_events.connection import Connection
-from pgflow_events.failures import describe
-from pgflow_events.listener import Listener
-from pgflow_events.pool import Pool
+from pgflow_events.handlers.failures import describe
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
+from pgflow_events.postgres.pool import Pool
 
 PROTOCOLS = {"BlobStore"}  # others implement it
 LEFT_ALONE = {"__aexit__", "aclose"}  # to leave is no fault
@@ -167,7 +167,7 @@ def raised(call: Callable[[], object]) -> BaseException:
 @pytest.fixture(scope="module")
 def told() -> dict[str, str]:
     """In a process of its own, as asyncio leaves loops and coroutines behind."""
-    script = Path(__file__).with_name("asyncio_in_handlers.py")
+    script = Path(__file__).parents[1] / "parts/asyncio_in_handlers.py"
     answer = subprocess.run(
         [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=True
     )

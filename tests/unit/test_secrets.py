@@ -15,9 +15,9 @@ import blobstore
 import pgflow_events
 from pgflow_events import Client, Flow, Settings, Worker, connect
 from pgflow_events.cli import commands
-from pgflow_events.connection import Connection
-from pgflow_events.listener import Listener
-from pgflow_events.pool import Pool
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
+from pgflow_events.postgres.pool import Pool
 
 SECRET = "hunter2-hunter2"
 NOWHERE = f"host=127.0.0.1 port=1 user=u password={SECRET}"

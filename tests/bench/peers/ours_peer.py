@@ -4,7 +4,7 @@ import talk
 import trio
 
 from pgflow_events import Flow, Settings, Worker, connect
-from pgflow_events.migrations import migrate_now
+from pgflow_events.schema.migrations import migrate_now
 
 
 def job() -> Flow[int]:

@@ -1,0 +1,156 @@
+"""`pgflow-events blob cat`."""
+
+import os
+import sys
+from codecs import getincrementaldecoder
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+from functools import partial
+from io import IncrementalNewlineDecoder
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import trio
+
+from blobstore import BlobMissing
+from pgflow_events.cli.blob.reading import open_blobs
+from pgflow_events.cli.command import Command, Failure, an_id, say
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.stores import (
+    key_ring,
+    keys_option,
+    object_store,
+    objects_option,
+    sealed_only_option,
+)
+from pgflow_events.core.identify import refuse_blob
+from pgflow_events.texts import printable
+from pgflow_events.upkeep.exports import blob_of, save, value_of, value_pieces
+
+AS_IT_IS = "`| less`, --output or --force has it as it is"
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "pgflow-events blob cat 0199f3a4-8c07-7d1e-b3a5-91d0c4e2f7a8 | less",
+        "pgflow-events blob cat 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a website --output page.html",
+    ),
+)
+@click.argument("some_id", type=an_id, metavar="ID")
+@click.argument("step", required=False, metavar="[STEP]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a new file instead of the standard output.",
+)
+@click.option("--force", is_flag=True, help="Write to a terminal all bytes as they are.")
+@keys_option
+@sealed_only_option
+@objects_option
+@dsn_option
+def cat(
+    *,
+    some_id: UUID,
+    step: str | None,
+    output: Path | None,
+    force: bool,
+    keys: Path | None,
+    sealed_only: datetime | None,
+    objects: str | None,
+    dsn: str | None,
+) -> None:
+    """Write a value to the standard output.
+
+    ID is that of a blob, as `show --json` names it. With STEP it is that of a run, whose output of
+    this step is written, small or large; the input is that of the step run.
+
+    Its bytes as they are: text as UTF-8, JSON as JSON. A list that is kept by its elements is
+    written as JSON, unless some of them are bytes. On a terminal, characters that it would obey or
+    not show are replaced, and what is no text is refused.
+
+    A large value is never in memory as a whole. Whether it is what was stored is known at its
+    end only: if it is not, the exit code is 1.
+    """
+    options: dict[str, Any] = {
+        "keys": key_ring(keys),
+        "objects": object_store(objects),
+        "sealed_only": sealed_only,
+    }
+    write = partial(save, path=output) if output else partial(print_bytes, force=force)
+    try:
+        with database(dsn) as found:
+            trio.run(partial(copy, step=step, **options), found, some_id, write)
+    except BrokenPipeError:
+        # Who reads has seen enough; what is left in the buffer has to go somewhere at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise Failure(f"{error.filename or 'standard output'}: {error.strerror}") from error
+
+
+async def copy(
+    dsn: str,
+    some_id: UUID,
+    write: Callable[[AsyncGenerator[bytes, None]], Awaitable[None]],
+    *,
+    step: str | None,
+    **options: Any,
+) -> None:
+    """Copy the bytes of a value to where they are wanted."""
+    async with open_blobs(dsn, **options) as (connection, blobs):
+        if step is not None:
+            value = await value_of(connection, blobs, some_id, step)
+        else:
+            try:
+                value = await blob_of(blobs, some_id)
+            except BlobMissing as error:
+                raise await refuse_blob(connection, some_id) from error
+        async with aclosing(value_pieces(blobs, value)) as pieces:
+            await write(pieces)
+
+
+async def print_bytes(pieces: AsyncGenerator[bytes, None], *, force: bool) -> None:
+    """Write to the standard output."""
+    if sys.stdout.isatty() and not force:
+        await print_text(pieces)
+        return
+    # Not in a thread, which Ctrl-C could not end while a pager reads no further.
+    async for piece in pieces:
+        rest = memoryview(piece)
+        while rest:  # with PYTHONUNBUFFERED it may take a part only
+            rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.buffer.flush()
+
+
+async def print_text(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Write to a terminal, which obeys nothing of it.
+
+    Raises:
+        Failure: It is no text.
+    """
+    # Keeps what is not yet a whole character, or a whole end of a line, until the next piece.
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8")(), translate=False)
+    changed = False
+    try:
+        async for piece in pieces:
+            changed |= print_plainly(decoder.decode(piece))
+        changed |= print_plainly(decoder.decode(b"", final=True))
+    except UnicodeDecodeError as error:
+        raise Failure(f"this is no text ({error.reason}): {AS_IT_IS}") from error
+    if changed:
+        say(f"a terminal would obey or hide what was replaced here: {AS_IT_IS}", err=True)
+
+
+def print_plainly(text: str) -> bool:
+    """Write a part of a text; whether something in it had to be replaced."""
+    if "\0" in text:
+        raise Failure(f"this is no text (it has U+0000): {AS_IT_IS}")
+    lines = text.replace("\r\n", "\n")
+    plain = printable(lines, keep="\n\t")
+    sys.stdout.write(plain)
+    sys.stdout.flush()
+    return plain != lines

@@ -1,0 +1,39 @@
+"""Reads blobs for the commands that show or copy them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from blobstore import Blobs, BlobStore, Keys
+from blobstore.store import caller_of
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.settings import check_sealed_only
+
+
+@asynccontextmanager
+async def open_blobs(
+    dsn: str,
+    keys: Keys | None = None,
+    objects: BlobStore | None = None,
+    sealed_only: datetime | None = None,
+) -> AsyncIterator[tuple[Connection, Blobs]]:
+    """A connection, and what reads blobs through it and keeps none in memory.
+
+    Args:
+        dsn: Where the database is.
+        keys: What opens blobs that are sealed.
+        objects: Where those are that are not in the database.
+        sealed_only: From when on no run has values in clear.
+    """
+    check_sealed_only(sealed_only, keys)
+    async with await Connection.connect(dsn) as connection:
+        yield (
+            connection,
+            Blobs(
+                caller_of(connection),
+                cache_budget=0,
+                keys=keys,
+                objects=objects,
+                sealed_only=sealed_only,
+            ),
+        )

@@ -1,0 +1,78 @@
+"""`pgflow-events blob rotate`."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+import trio
+
+from blobstore.keys import KeyRing
+from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
+from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.cli.stores import key_ring, keys_option
+from pgflow_events.errors import SettingsError
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.texts import counted, printable
+from pgflow_events.upkeep.rotation import BATCH, Rotated
+from pgflow_events.upkeep.rotation import rotate as rotate_blobs
+
+
+@click.command(cls=Command, examples=("pgflow-events blob rotate --keys keys",))
+@keys_option
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=BATCH,
+    show_default=True,
+    help="How many blobs to look at before each commit.",
+)
+@dsn_option
+@json_option
+def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> None:
+    """Move blobs to the newest key.
+
+    Each blob has its own key. This command encrypts these keys again, with the first key of the
+    file, and leaves the contents as they are. Workers may run meanwhile. It may be interrupted,
+    and called again.
+
+    The exit code is 1 if some blobs still need another key: keep that key until none does.
+    """
+    ring = key_ring(keys)
+    if ring is None:
+        raise SettingsError("to rotate takes --keys, with the new key first and the old ones after")
+    rotated = Rotated()
+    with database(dsn) as found:
+        trio.run(partial(rotate_now, found, ring, rotated, batch))
+    if as_json:
+        print_json(
+            {"key": ring.active, "rotated": rotated.blobs, "left": rotated.left,
+             "damaged": rotated.damaged}
+        )  # fmt: skip
+    else:
+        say(f"{counted(rotated.blobs, 'blob')} moved to key {ring.active}")
+    if rotated.left:
+        raise Failure(left(rotated))
+
+
+async def rotate_now(dsn: str, ring: KeyRing, rotated: Rotated, batch: int) -> None:
+    """Rotate the blobs of a database."""
+    async with await Connection.connect(dsn) as connection:
+        try:
+            await rotate_blobs(connection, ring, rotated, batch=batch)
+        except BaseException:  # Ctrl-C is none of Exception
+            say(f"{counted(rotated.blobs, 'blob')} moved so far; call it again", err=True)
+            raise
+
+
+def left(rotated: Rotated) -> str:
+    """What still needs another key, in one line."""
+    by_key = ", ".join(f"{count:,} with {printable(key)}" for key, count in rotated.left.items())
+    if rotated.damaged:
+        return (
+            f"blobs are left: {by_key}; {len(rotated.damaged):,} of them are damaged,"
+            f" {rotated.damaged[0]} first"
+        )
+    return (
+        f"blobs are left: {by_key}; either the file lacks the key, or somebody still encrypts"
+        " with it or had the blobs locked: call it again"
+    )

@@ -1,0 +1,252 @@
+"""Starts runs and waits for them."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
+from uuid import UUID
+
+import psycopg
+import trio
+
+from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
+from blobstore.ids import new_id
+from pgflow_events.client.run import Reader, Run
+from pgflow_events.client.watch import Watch
+from pgflow_events.core import runs as run_queries
+from pgflow_events.errors import UnknownFlow
+from pgflow_events.flow.flow import Flow
+from pgflow_events.flow.inline import input_threshold
+from pgflow_events.handlers.failures import refusals_of
+from pgflow_events.misuse import AsyncOnly, need_trio
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.passing import passes, reason
+from pgflow_events.postgres.pool import Pool
+from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP, check_sealed_only
+from pgflow_events.texts import enumeration
+
+log = logging.getLogger("pgflow_events.client")
+
+In = TypeVar("In")
+
+QUEUE_IS_FULL = "54000"  # that of notifications; there is no code of its own
+CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
+
+
+def connect(
+    dsn: str = "",
+    *,
+    listen_dsn: str | None = None,
+    connections: int = 4,
+    value_cap: int = VALUE_CAP,
+    keys: Keys | None = None,
+    objects: BlobStore | None = None,
+    object_threshold: int = OBJECT_THRESHOLD,
+    sealed_only: datetime | None = None,
+) -> "Connecting":
+    """Open a client, for ``async with``.
+
+    What is raised within the block comes out as it is, not in a group. While the database does
+    not answer, what only reads is tried again until it does; a start, which may have happened,
+    raises the error.
+
+    Args:
+        dsn: Where the database is, as libpq takes it.
+        listen_dsn: Where to LISTEN if not at the DSN: a pooler in between swallows notifications,
+            and without this runs are looked at each second.
+        connections: How many it opens at most, besides the one that listens while runs are awaited.
+        value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
+            not the default.
+        keys: What seals inputs and opens outputs; that of the workers.
+        objects: Where large values are kept; that of the workers.
+        object_threshold: Bytes from which on an input goes there.
+        sealed_only: From when on no run has outputs in clear, as for :class:`Settings`.
+    """
+    check_sealed_only(sealed_only, keys)
+    options = {
+        "cap": value_cap,
+        "keys": keys,
+        "objects": objects,
+        "object_threshold": object_threshold,
+        "sealed_only": sealed_only,
+    }
+    return Connecting(opened(dsn, listen_dsn or dsn, connections, options))
+
+
+class Connecting(AsyncOnly, AbstractAsyncContextManager["Client"]):
+    """What :func:`connect` returns, to be entered."""
+
+    how_to = "async with connect(dsn) as client: ..."
+
+    def __init__(self, client: AbstractAsyncContextManager["Client"]) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> "Client":
+        need_trio("connect()")
+        return await self._client.__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._client.__aexit__(exc_type, exc_val, exc_tb)
+
+    if not TYPE_CHECKING:  # type checkers know already
+
+        def __getattr__(self, name: str) -> Never:
+            raise AttributeError(f"connect() has no {name!r}: {self.how_to}")
+
+
+@asynccontextmanager
+async def opened(
+    dsn: str, listen_dsn: str, connections: int, options: Mapping[str, Any]
+) -> AsyncIterator["Client"]:
+    """Open a client, with these options of its blobs."""
+    async with Pool(dsn, max_size=connections) as pool:
+        calls = Calls(pool, CALL_TIMEOUT)
+        blobs = Blobs(calls.make, **options)
+        watch = Watch(listen_dsn, calls)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch.run)
+                yield Client(pool, blobs, Reader(calls, blobs, watch))
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+
+class Client:
+    """Starts runs and waits for them; :func:`connect` makes it."""
+
+    def __init__(self, pool: Pool, blobs: Blobs, reader: Reader) -> None:
+        self._pool = pool
+        self._blobs = blobs
+        self._reader = reader
+
+    @overload
+    async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> Run: ...
+    @overload
+    async def start(self, flow: str, input: Any, *, run_id: UUID | None = None) -> Run: ...
+    async def start(
+        self,
+        flow: Flow[Any] | str,
+        input: Any,  # noqa: A002 - what users call it
+        *,
+        run_id: UUID | None = None,
+    ) -> Run:
+        """Start a run; returns when that is committed.
+
+        If cancelled meanwhile, the run may have been started or not.
+
+        Args:
+            flow: A flow that is defined in the database, or its slug.
+            input: The input of the run; a value as handlers may return it. A stream keeps a
+                connection of this client, and a transaction, until its end.
+            run_id: The id of the run, to find it again if the answer gets lost.
+
+        Raises:
+            UnknownFlow: No flow of this slug is defined in the database, at this moment: a worker
+                that has just been started may be about to do it. The message says which are.
+            blobstore.ValueRefused: The input cannot be stored as it is.
+            psycopg.errors.UniqueViolation: There is a run of this id.
+        """
+        need_trio("Client.start()")
+        (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
+        return run
+
+    async def start_many(
+        self,
+        flow: Flow[Any] | str,
+        inputs: Sequence[Any],
+        *,
+        run_ids: Sequence[UUID] | None = None,
+    ) -> list[Run]:
+        """Start a run for each input, all in one commit; like :meth:`start`."""
+        need_trio("Client.start_many()")
+        if isinstance(flow, str):
+            slug, threshold = flow, None
+        else:
+            slug, threshold = flow.slug, input_threshold(flow)
+        ids = [new_id() for _ in inputs] if run_ids is None else list(run_ids)
+        if len(ids) != len(inputs):
+            raise ValueError(f"{len(inputs)} inputs, but {len(ids)} run_ids")
+        # To read a handle takes a connection, and the one below may be the last.
+        inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
+        try:
+            with refusals_of("the input"):
+                await self._start(slug, ids, inputs, threshold)
+        except psycopg.errors.NoDataFound as error:
+            raise UnknownFlow(
+                f'unknown flow "{slug}": no worker has defined it{await self._flows_there_are()}'
+            ) from error
+        return [Run(self._reader, run_id, slug) for run_id in ids]
+
+    async def _flows_there_are(self) -> str:
+        """The end of a sentence; empty if nobody can tell."""
+        try:
+            async with self._pool.connection() as connection:
+                slugs = await run_queries.find_flows(connection)
+        except (psycopg.Error, trio.TooSlowError):
+            return ""
+        return f"; flows here: {enumeration(slugs)}" if slugs else "; there is no flow here yet"
+
+    async def _start(
+        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
+    ) -> None:
+        """Start the runs: in one round trip if all inputs are small, else with their blobs."""
+        small: list[Inline] = []
+        for value in inputs:
+            if not (inline := await self._blobs.inline(value, threshold=threshold)):
+                break
+            small.append(inline)
+        if len(small) == len(inputs):
+            await self._start_small(slug, run_ids, small)
+            return
+        async with self._pool.connection() as connection, connection.transaction():
+            values = [
+                await self._blobs.encode(
+                    value, Owner(run_id), threshold=threshold, connection=connection
+                )
+                for run_id, value in zip(run_ids, inputs, strict=True)
+            ]
+            blobs = [value for value in values if isinstance(value, Stored)]
+            await self._blobs.save_inputs(connection, blobs)
+            await run_queries.start_flows(connection, slug, values, run_ids)
+
+    async def _start_small(
+        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline]
+    ) -> None:
+        try:
+            async with self._pool.connection() as connection:
+                await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids)
+        except psycopg.Error as error:
+            # Others are the first commit's alone: of an id that is there already, for one.
+            may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
+            if not (may_be_second and await self._have_started(run_ids)):
+                raise
+            told = reason(error)
+            log.warning("could not wake the workers of %s: %s", slug, told, extra={"flow": slug})
+
+    async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
+        """Whether the runs are there, which all start in one commit; False if nobody can tell."""
+        try:
+            async with self._pool.connection() as connection:
+                found = await run_queries.find_run(connection, run_ids[0]) if run_ids else None
+        except psycopg.Error:
+            return False
+        return found is not None
+
+    async def find(self, run_id: UUID) -> Run:
+        """The run of this id.
+
+        Raises:
+            UnknownRun: There is none.
+        """
+        need_trio("Client.find()")
+        return Run(self._reader, run_id, (await self._reader.row(run_id)).flow_slug)

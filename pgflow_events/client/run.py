@@ -1,0 +1,177 @@
+"""Runs that were started: what became of them, and what they gave."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, overload
+from uuid import UUID
+
+import orjson
+
+from blobstore import Blob, Blobs, Place
+from pgflow_events.client.watch import Watch
+from pgflow_events.core import runs as run_queries
+from pgflow_events.core.runs import RunRow, TaskRow
+from pgflow_events.errors import PgflowError, RunFailed, UnknownRun, UnknownStep
+from pgflow_events.flow.flow import Step
+from pgflow_events.flow.step import BlobNode
+from pgflow_events.misuse import need_trio
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.texts import enumeration
+
+Out = TypeVar("Out")
+
+NO_REASON = "no reason was recorded"
+NOTHING = "{}"
+
+
+class Reader:
+    """Reads what became of runs, for all :class:`Run` objects of a client."""
+
+    def __init__(self, calls: Calls, blobs: Blobs, watch: Watch) -> None:
+        self._calls = calls
+        self._blobs = blobs
+        self._watch = watch
+
+    async def row(self, run_id: UUID) -> RunRow:
+        """The row of a run."""
+        row = await self._calls.make(lambda connection: run_queries.find_run(connection, run_id))
+        if row is None:
+            raise UnknownRun(f"there is no run {run_id}")
+        return row
+
+    async def tasks(self, run_id: UUID) -> list[TaskRow]:
+        """The tasks of a run, in order of its steps."""
+        return await self._calls.make(lambda connection: run_queries.find_tasks(connection, run_id))
+
+    async def steps(self, run_id: UUID) -> list[str]:
+        """The slugs of a run's steps, in their order.
+
+        Raises:
+            UnknownRun: There is no such run any more.
+        """
+        await self.row(run_id)
+        return await self._calls.make(lambda connection: run_queries.find_steps(connection, run_id))
+
+    async def values(self, run_id: UUID, refs: Mapping[str, UUID]) -> dict[str, Any]:
+        """The outputs of these steps that are blobs, by slug."""
+        loaded = await self._blobs.load(refs.values())
+        return {slug: await loaded.get(ref, Place(run_id, slug)) for slug, ref in refs.items()}
+
+    async def value(self, run_id: UUID, task: TaskRow) -> Any:
+        """A task's output."""
+        if ref := task.output_blob_id:
+            return (await self.values(run_id, {task.step_slug: ref}))[task.step_slug]
+        return self.inline(run_id, task.output)
+
+    async def handle(self, run_id: UUID, task: TaskRow) -> Any:
+        """The handle of a task's output."""
+        if ref := task.output_blob_id:
+            place = Place(run_id, task.step_slug)
+            return (await self._blobs.load([], [ref])).handle(ref, place)
+        return Blob.of(run_id, self.inline(run_id, task.output))
+
+    def inline(self, run_id: UUID, json: str | None) -> Any:
+        """A value that stands in a row, if it may."""
+        self._blobs.admit_inline(run_id)
+        return parsed(json)
+
+    async def ended(self, run_id: UUID, flow_slug: str) -> None:
+        """Return when the run goes on no more."""
+        await self._watch.wait(run_id, flow_slug)
+
+
+def parsed(json: str | None) -> Any:
+    """The value in a row. SQL can store JSON that Python cannot read."""
+    try:
+        return orjson.loads(json or "null")
+    except orjson.JSONDecodeError as error:
+        raise PgflowError(f"the output cannot be read but in SQL: {error}") from None
+
+
+class Run:
+    """A run of a flow.
+
+    Attributes:
+        id: Its id, a UUID ordered by time.
+        flow_slug: The slug of its flow.
+    """
+
+    def __init__(self, reader: Reader, run_id: UUID, flow_slug: str) -> None:
+        self._reader = reader
+        self.id = run_id
+        self.flow_slug = flow_slug
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} of {self.flow_slug}>"
+
+    async def status(self) -> str:
+        """``started``, ``completed`` or ``failed``."""
+        need_trio("Run.status()")
+        return (await self._reader.row(self.id)).status
+
+    async def wait(self) -> None:
+        """Return when the run has completed or failed; woken by a notification."""
+        need_trio("Run.wait()")
+        await self._reader.ended(self.id, self.flow_slug)
+
+    async def result(self) -> dict[str, Any]:
+        """Wait for the run; the outputs of its leaf steps, by slug.
+
+        Raises:
+            RunFailed: It has failed; the message says in which step, and why.
+        """
+        need_trio("Run.result()")
+        await self.wait()
+        row = await self._reader.row(self.id)
+        if row.status == "failed":
+            raise await self._failure()
+        refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
+        inline: dict[str, Any] = {}
+        if row.output and row.output != NOTHING:
+            inline = self._reader.inline(self.id, row.output)
+        return inline | await self._reader.values(self.id, refs)
+
+    @overload
+    async def output(self, step: Step[Out]) -> Out: ...
+    @overload
+    async def output(self, step: BlobNode[Out]) -> Blob[Out]: ...
+    async def output(self, step: Step[Any] | BlobNode[Any]) -> Any:
+        """Wait for the run; the output of one of its steps.
+
+        Args:
+            step: A step; or ``step.blob`` for a handle, to read a large output in pieces.
+
+        Raises:
+            RunFailed: The run has failed, and this step did not complete before.
+            UnknownStep: The run has no such step; the message says which it has.
+        """
+        need_trio("Run.output()")
+        if step.flow.slug != self.flow_slug:
+            raise await self._unknown(f"{step.slug!r} of flow {step.flow.slug!r}")
+        await self.wait()
+        for task in await self._reader.tasks(self.id):
+            if task.step_slug == step.slug and task.status == "completed":
+                if step.takes_handle:
+                    return await self._reader.handle(self.id, task)
+                return await self._reader.value(self.id, task)
+        if step.slug not in await self._reader.steps(self.id):
+            raise await self._unknown(repr(step.slug))
+        raise await self._failure()
+
+    async def _unknown(self, step: str) -> UnknownStep:
+        steps = await self._reader.steps(self.id)
+        return UnknownStep(f"{self._name} has no step {step}; its steps: {enumeration(steps)}")
+
+    async def _failure(self) -> RunFailed:
+        failed = [
+            f"step {task.step_slug!r}: {task.error_message or NO_REASON}"
+            for task in await self._reader.tasks(self.id)
+            if task.status == "failed"
+        ]
+        if failed:
+            return RunFailed(f"{self._name} failed in {'; '.join(failed)}")
+        status = (await self._reader.row(self.id)).status
+        return RunFailed(f"{self._name} is {status}, and no step says why")
+
+    @property
+    def _name(self) -> str:
+        return f"run {self.id} of {self.flow_slug!r}"

@@ -1,0 +1,172 @@
+"""The calls of those who start runs and wait for them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row, scalar_row
+
+from blobstore import Inline, Stored
+from pgflow_events.core.tasks import blob_id, inline_json
+from pgflow_events.postgres.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of ``pgflow.runs``."""
+
+    run_id: UUID
+    flow_slug: str
+    status: str
+    output: str | None
+    """The JSON of ``{leaf step: its output}``, without what is a blob; None unless completed."""
+    output_blobs_refs: dict[str, str] | None
+    """The ids of what is a blob, under the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A row of ``pgflow.step_tasks``."""
+
+    step_slug: str
+    status: str
+    error_message: str | None
+    output: str | None
+    """Its JSON."""
+    output_blob_id: UUID | None
+
+
+async def start_flows(
+    connection: Connection,
+    flow_slug: str,
+    inputs: Sequence[Inline | Stored],
+    run_ids: Sequence[UUID],
+) -> None:
+    """Start a run for each input; those that are blobs are to be saved in the same transaction."""
+    await connection.execute(
+        "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
+        [
+            flow_slug,
+            [inline_json(value) for value in inputs],
+            list(run_ids),
+            [blob_id(value) for value in inputs],
+        ],
+    )
+
+
+async def start_flows_and_notify(
+    connection: Connection, flow_slug: str, inputs: Sequence[Inline], run_ids: Sequence[UUID]
+) -> None:
+    """Start a run for each input, and wake the workers right after: in one round trip.
+
+    To notify in the commit would hold a lock of the whole server until it is on the disk.
+
+    Raises:
+        psycopg.OperationalError: One of the two commits has failed, or both, or nobody knows.
+    """
+    async with connection.pipeline():
+        await connection.execute("select set_config('pgflow.notify', 'off', true)")
+        await start_flows(connection, flow_slug, inputs, run_ids)
+        connection.end_transaction()
+        await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
+
+
+async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
+    """The run of this id, if there is one."""
+    cursor = connection.cursor(row_factory=class_row(RunRow))
+    await cursor.execute(
+        "select run_id, flow_slug, status, output::text, output_blobs_refs"
+        " from pgflow.runs where run_id = %s",
+        [run_id],
+    )
+    return await cursor.fetchone()
+
+
+async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> tuple[list[UUID], bool]:
+    """Those of these runs that go on no more, or are not there; and whether this is a standby."""
+    cursor = await connection.execute(
+        """
+        select array(
+          select i.run_id from unnest(%s) as i (run_id)
+          where not exists (
+            select from pgflow.runs r where r.run_id = i.run_id and r.status = 'started'
+          )
+        ), pg_is_in_recovery()
+        """,
+        [list(run_ids)],
+    )
+    ((ended, in_recovery),) = await cursor.fetchall()
+    return ended, in_recovery
+
+
+async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
+    """The tasks of a run, in order of their steps."""
+    cursor = connection.cursor(row_factory=class_row(TaskRow))
+    await cursor.execute(
+        """
+        select t.step_slug, t.status, t.error_message, t.output::text, t.output_blob_id
+        from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
+        where t.run_id = %s order by s.step_index, t.task_index
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
+
+
+async def find_steps(connection: Connection, run_id: UUID) -> list[str]:
+    """The slugs of a run's steps, in their order."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        """
+        select s.step_slug
+        from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
+        where c.run_id = %s order by s.step_index
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
+
+
+async def find_flows(connection: Connection) -> list[str]:
+    """The slugs of the flows that are defined in the database."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select flow_slug from pgflow.flows order by flow_slug")
+    return await cursor.fetchall()
+
+
+async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict[str, str]:
+    """Hear of the ends of runs of these flows, while the session lives; their channels.
+
+    The lock of a flow tells those who end its runs that somebody waits.
+    """
+    if not flow_slugs:
+        return {}
+    cursor = await connection.execute(
+        """
+        select
+          slug, pgflow.channel('runs', slug), pg_advisory_lock_shared(pgflow.waiting_key(slug))
+        from unnest(%s::text[]) as f (slug)
+        """,
+        [list(flow_slugs)],
+    )
+    channels = {slug: channel for slug, channel, _ in await cursor.fetchall()}
+    await connection.execute(for_each("LISTEN {}", channels.values()))
+    return channels
+
+
+async def listen_no_more(connection: Connection, channels: Mapping[str, str]) -> None:
+    """Let go of flows that :func:`listen_to` has told the channels of."""
+    if not channels:
+        return
+    await connection.execute(for_each("UNLISTEN {}", channels.values()))
+    await connection.execute(
+        "select pg_advisory_unlock_shared(pgflow.waiting_key(slug))"
+        " from unnest(%s::text[]) as f (slug)",
+        [list(channels)],
+    )
+
+
+def for_each(statement: str, names: Iterable[str]) -> sql.Composed:
+    """One round trip with a statement for each name."""
+    return sql.SQL("; ").join(sql.SQL(statement).format(sql.Identifier(name)) for name in names)

@@ -1,0 +1,314 @@
+"""Queries for people to read: how runs, queues and the server are doing. They change nothing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Identifier, Literal
+
+from pgflow_events.postgres.connection import Connection
+
+STATES = ("queued", "running", "retrying")  # of a run that is started
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run for people to read; its times are by the server's clock."""
+
+    run_id: UUID
+    flow_slug: str
+    status: str
+    """``started``, ``completed`` or ``failed``, as it is stored."""
+    state: str
+    """Of a run that is started: ``running`` if one of its tasks is, ``retrying`` if all that is
+    left waits for another attempt, else ``queued``; of any other one its status."""
+    started_at: datetime
+    ended_at: datetime | None
+    age: float
+    """Seconds since its start."""
+    duration: float
+    """Seconds from its start to its end, or to now."""
+    steps_done: int
+    steps_total: int
+
+
+RUN_STATE = """
+case when runs.status <> 'started' then runs.status else (
+  select case
+    when bool_or(t.started_at is not null) then 'running'
+    when bool_and(t.attempts_count > 0) then 'retrying'
+    else 'queued'
+  end
+  from pgflow.step_tasks t where t.run_id = runs.run_id and t.status = 'queued'
+) end
+"""
+
+RUN_SUMMARIES = f"""
+select
+  runs.run_id, flow_slug, status, {RUN_STATE} as state, started_at, ended_at,
+  extract(epoch from clock_timestamp() - started_at)::float8 as age,
+  extract(epoch from coalesce(ended_at, clock_timestamp()) - started_at)::float8 as duration,
+  steps_done, steps_total
+from (
+  select run_id, flow_slug, status, started_at, coalesce(completed_at, failed_at) as ended_at
+  from pgflow.runs
+  where
+    (%(run_id)s::uuid is null or run_id = %(run_id)s)
+    and (%(flow_slug)s::text is null or flow_slug = %(flow_slug)s)
+    and (%(status)s::text is null or status = %(status)s)
+    and (%(state)s::text is null or {RUN_STATE} = %(state)s)
+  -- An id may be the caller's own and tell nothing of the time.
+  order by started_at desc, run_id desc limit %(limit)s
+) runs
+cross join lateral (
+  select count(*) filter (where status = 'completed') as steps_done, count(*) as steps_total
+  from pgflow.step_states where run_id = runs.run_id
+) steps
+order by started_at desc, runs.run_id desc
+"""  # noqa: S608 - put together from constants
+
+
+async def summarize_runs(
+    connection: Connection,
+    *,
+    run_id: UUID | None = None,
+    flow_slug: str | None = None,
+    status: str | None = None,
+    limit: int = 20,
+) -> list[RunSummary]:
+    """The newest runs: all, or those of this id, flow, and status or state."""
+    state = status if status in STATES else None
+    chosen = {
+        "run_id": run_id,
+        "flow_slug": flow_slug,
+        "status": "started" if state else status,
+        "state": state,
+        "limit": limit,
+    }
+    cursor = connection.cursor(row_factory=class_row(RunSummary))
+    await cursor.execute(RUN_SUMMARIES, chosen)
+    return await cursor.fetchall()
+
+
+class BlobSummary(TypedDict):
+    """A blob without its content."""
+
+    id: str
+    kind: str
+    """``text``, ``bytes``, ``json`` or ``list``."""
+    codec: str
+    raw_size: int
+    """Bytes before compression."""
+    stored_size: int
+    """Bytes as stored."""
+    forgotten: bool
+    """Whether its bytes were deleted since."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSummary:
+    """A step of a run for people to read, with its task if that was queued already."""
+
+    step_slug: str
+    dependencies: list[str]
+    status: str
+    """``waiting`` for its dependencies, ``queued``, ``running``, ``retrying`` (queued again),
+    ``completed``, ``failed``, ``cancelled``, or ``skipped``: the run failed before it started."""
+    attempts: int
+    max_attempts: int
+    error: str | None
+    """Of the last attempt that failed."""
+    output: str | None
+    """Its JSON. None too if it is a blob, if there is none yet, or if it was not asked for."""
+    worker_id: UUID | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration: float | None
+    """Seconds of the last attempt, from its claim to its end or to now."""
+    blob: BlobSummary | None
+    """The output, if it is a blob."""
+
+
+STEP_SUMMARIES = """
+select
+  s.step_slug,
+  array(
+    select d.dep_slug
+    from pgflow.deps d
+    join pgflow.steps p on p.flow_slug = d.flow_slug and p.step_slug = d.dep_slug
+    where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
+    order by p.step_index
+  ) as dependencies,
+  case
+    when ss.status = 'created' and r.status = 'started' then 'waiting'
+    when ss.status = 'created' then 'skipped'
+    when ss.status <> 'started' then ss.status
+    when t.started_at is not null then 'running'
+    when t.attempts_count > 0 then 'retrying'
+    else 'queued'
+  end as status,
+  coalesce(t.attempts_count, 0) as attempts,
+  coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
+  t.error_message as error, {output} as output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
+  extract(epoch from
+    case when t.status = 'queued' then clock_timestamp() else e.ended_at end - t.started_at
+  )::float8 as duration,
+  case when b.id is not null then jsonb_build_object(
+    'id', b.id, 'kind', b.kind, 'codec', b.codec,
+    'raw_size', b.raw_size, 'stored_size', b.stored_size,
+    'forgotten', b.forgotten_at is not null
+  ) end as blob
+from pgflow.runs r
+join pgflow.step_states ss on ss.run_id = r.run_id
+join pgflow.steps s on s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug
+join pgflow.flows f on f.flow_slug = ss.flow_slug
+left join pgflow.step_tasks t on t.run_id = ss.run_id and t.step_slug = ss.step_slug
+left join pgflow.output_blobs b on b.id = t.output_blob_id
+cross join lateral (select coalesce(t.completed_at, t.failed_at) as ended_at) e
+where r.run_id = %s
+order by s.step_index, t.task_index
+"""
+
+
+async def summarize_steps(
+    connection: Connection, run_id: UUID, *, values: bool = True
+) -> list[StepSummary]:
+    """The steps of a run, each after its dependencies; with or without their outputs."""
+    cursor = connection.cursor(row_factory=class_row(StepSummary))
+    output = SQL("t.output::text") if values else SQL("null")
+    await cursor.execute(SQL(STEP_SUMMARIES).format(output=output), [run_id])
+    return await cursor.fetchall()
+
+
+async def find_input(
+    connection: Connection, run_id: UUID, *, values: bool = True
+) -> tuple[str | None, BlobSummary | None]:
+    """The input of a run as JSON, None without values; if it is a blob, None and what it is."""
+    statement = SQL(
+        """
+        select
+          {input},
+          case when b.id is not null then jsonb_build_object(
+            'id', b.id, 'kind', b.kind, 'codec', b.codec,
+            'raw_size', b.raw_size, 'stored_size', b.stored_size,
+            'forgotten', b.forgotten_at is not null
+          ) end
+        from pgflow.runs r left join pgflow.output_blobs b on b.id = r.input_blob_id
+        where r.run_id = %s
+        """
+    )
+    given = SQL("r.input::text") if values else SQL("null")
+    cursor = await connection.execute(statement.format(input=given), [run_id])
+    ((value, blob),) = await cursor.fetchall()
+    return value, blob
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How full the queue of a flow is."""
+
+    flow_slug: str
+    messages: int
+    """All of them, those being worked on and those due later included."""
+    visible: int
+    """Those that could be claimed now."""
+    waited: float | None
+    """Seconds for which the first of these could have been claimed."""
+
+
+QUEUE_DEPTH = """
+select
+  {slug}, count(*), count(*) filter (where vt <= clock_timestamp()),
+  extract(epoch from clock_timestamp() - min(vt) filter (where vt <= clock_timestamp()))::float8
+from pgmq.{queue} where {condition}
+"""
+
+
+async def queue_depths(connection: Connection) -> list[QueueDepth]:
+    """The depths of all flows' queues, by slug."""
+    cursor = await connection.execute(
+        """
+        select f.flow_slug, q.queue, pgflow.task_messages() from pgflow.flows f
+        cross join lateral (select pgmq.format_table_name(f.flow_slug, 'q') as queue) q
+        where to_regclass(format('pgmq.%I', q.queue)) is not null -- or it is lost
+        order by 1
+        """
+    )
+    # A table's name is no parameter.
+    depths = [
+        SQL(QUEUE_DEPTH).format(
+            slug=Literal(slug), queue=Identifier(queue), condition=SQL(condition)
+        )
+        for slug, queue, condition in await cursor.fetchall()
+    ]
+    if not depths:
+        return []
+    await cursor.execute(SQL(" union all ").join(depths))
+    return [QueueDepth(*row) for row in await cursor.fetchall()]
+
+
+async def worked_flows(connection: Connection) -> set[str]:
+    """The flows that some worker runs which is alive, and has shown it by its seat."""
+    cursor = await connection.execute(
+        "select distinct unnest(flow_slugs) from pgflow.workers where alive"
+    )
+    return {slug for (slug,) in await cursor.fetchall()}
+
+
+async def notification_queue_usage(connection: Connection) -> float:
+    """The part of the server's queue for notifications that is in use, from 0 to 1."""
+    cursor = await connection.execute("select pg_notification_queue_usage()")
+    ((usage,),) = await cursor.fetchall()
+    return float(usage)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """A session's transaction from whose start on vacuum can remove nothing."""
+
+    pid: int
+    application_name: str
+    state: str
+    """``active``, ``idle in transaction``."""
+    age: float
+    """Seconds since its start."""
+
+
+async def oldest_transaction(connection: Connection) -> OpenTransaction | None:
+    """The oldest in this database that vacuum has to heed, of those that this role may see."""
+    cursor = connection.cursor(row_factory=class_row(OpenTransaction))
+    await cursor.execute(
+        """
+        select
+          pid, coalesce(application_name, '') as application_name, state,
+          extract(epoch from clock_timestamp() - xact_start)::float8 as age
+        from pg_stat_activity
+        where
+          datname = current_database() and pid <> pg_backend_pid()
+          and backend_type = 'client backend'
+          and (backend_xmin is not null or backend_xid is not null)
+        order by xact_start limit 1
+        """
+    )
+    return await cursor.fetchone()
+
+
+async def sees_all_sessions(connection: Connection) -> bool:
+    """Whether this role is told what the sessions of others do."""
+    cursor = await connection.execute("select pg_has_role('pg_read_all_stats', 'usage')")
+    ((sees,),) = await cursor.fetchall()
+    return bool(sees)
+
+
+async def failed_runs(connection: Connection) -> dict[str, int]:
+    """How many runs failed in the last 24 hours, by flow."""
+    cursor = await connection.execute(
+        """
+        select flow_slug, count(*) from pgflow.runs
+        where failed_at > clock_timestamp() - interval '24 hours' group by 1 order by 2 desc, 1
+        """
+    )
+    return dict(await cursor.fetchall())

@@ -1,0 +1,270 @@
+"""The calls of a worker to the SQL core: one function for each, of the same name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow, scalar_row
+from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int4, Int8
+
+from blobstore import Inline, Stored
+from pgflow_events.postgres.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """A task that this worker may work on until its attempt's timeout."""
+
+    flow_slug: str
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    attempt: int
+    timeout: int
+    """Seconds the attempt may take."""
+    input: str
+    """The JSON of ``{"run": input of the run, dependency: its output}``, without what is a blob."""
+    blobs_refs: dict[str, str]
+    """The ids of what is a blob, under the same keys."""
+    input_bytes: int = 0
+    """Bytes of these blobs that the handler loads into memory."""
+
+    def __str__(self) -> str:
+        """The attempt, for the log."""
+        return f"{self.flow_slug}.{self.step_slug} of run {self.run_id}, attempt {self.attempt}"
+
+    @property
+    def refs(self) -> dict[str, UUID]:
+        """`blobs_refs`, with ids as such."""
+        return {slug: UUID(ref) for slug, ref in self.blobs_refs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a call that may claim."""
+
+    tasks: list[ClaimedTask]
+    next_due: float | None
+    """Seconds until the next message becomes visible; 0 if one is, None if there is none."""
+    refused: list[int]
+    """Indexes of the outcomes that came too late: another attempt owns the task, or all is over."""
+    owed_tasks: list[str]
+    """Flows whose workers are still to be woken."""
+    owed_runs: list[str]
+    """Flows with runs that ended."""
+    next_bytes: int | None = None
+    """`input_bytes` of the first task that is visible and was not claimed."""
+    lapsed: bool = False
+    """Whether tasks wait for :func:`fail_lapsed_tasks`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt: an output, or an error."""
+
+    task: ClaimedTask
+    output: Inline | Stored | None
+    error: str | None = None
+    permanent: bool = False
+    """Whether a failure is for good, however many attempts are left."""
+    until: float = inf
+    """By trio's clock, when the attempt is about to lapse, and its task to be claimed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A task that can be claimed by nobody."""
+
+    task: ClaimedTask
+    """It, without an input; of its attempts the last that was counted."""
+    sqlstate: str
+    message: str
+    """What the server says."""
+
+
+CLAIM_COLUMNS = """
+  (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,
+  (c.task).attempts_count, (c.task).timeout, (c.task).input::text, (c.task).blobs_refs,
+  (c.task).input_bytes,
+  c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes, c.lapsed
+"""
+
+CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b, %b) c"
+
+COMPLETE_TASKS = f"""
+select {CLAIM_COLUMNS}
+from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
+"""
+
+
+async def claim_tasks(
+    connection: Connection, flow_slugs: Sequence[str], qty: int, worker_id: UUID, max_bytes: int
+) -> Claim:
+    """Claim up to `qty` visible tasks of these flows that load no more than `max_bytes`."""
+    cursor = await connection.execute(
+        CLAIM_TASKS,
+        [list(flow_slugs), Int4(qty), worker_id, Int8(max_bytes)],
+        prepare=True,
+        binary=True,
+    )
+    return await read_claim(cursor)
+
+
+async def complete_tasks(
+    connection: Connection,
+    outcomes: Sequence[Outcome],
+    flow_slugs: Sequence[str],
+    *,
+    qty: int,
+    worker_id: UUID,
+    max_bytes: int,
+) -> AsyncCursor[TupleRow]:
+    """Settle these outcomes, and claim as :func:`claim_tasks` does in the same commit.
+
+    The answer is for :func:`read_claim`, when the transaction is over.
+    """
+    tasks = [outcome.task for outcome in outcomes]
+    return await connection.execute(
+        COMPLETE_TASKS,
+        [
+            [task.run_id for task in tasks],
+            [task.step_slug for task in tasks],
+            [task.task_index for task in tasks],
+            [task.attempt for task in tasks],
+            [inline_json(outcome.output) for outcome in outcomes],
+            [blob_id(outcome.output) for outcome in outcomes],
+            [outcome.error for outcome in outcomes],
+            [outcome.permanent for outcome in outcomes],
+            list(flow_slugs),
+            Int4(qty),
+            worker_id,
+            Int8(max_bytes),
+        ],
+        prepare=True,
+        binary=True,
+    )
+
+
+async def read_claim(cursor: AsyncCursor[TupleRow]) -> Claim:
+    """The tasks of all rows but the last, which sums up."""
+    *tasks, last = await cursor.fetchall()
+    next_due, refused, owed_tasks, owed_runs, next_bytes, lapsed = last[9:]
+    return Claim(
+        [ClaimedTask(*row[:9]) for row in tasks],
+        next_due,
+        [place - 1 for place in refused or ()],
+        owed_tasks or [],
+        owed_runs or [],
+        next_bytes,
+        lapsed,
+    )
+
+
+async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -> int:
+    """Fail the tasks of these flows whose last attempt gave no answer in time; of how many runs."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
+    count: int = await cursor.fetchone() or 0
+    return count
+
+
+async def unreadable_tasks(connection: Connection, flow_slug: str, qty: int) -> list[Unreadable]:
+    """Those of the first `qty` visible tasks of a flow whose inputs the server cannot read."""
+    cursor = await connection.execute(
+        "select * from pgflow.unreadable_tasks(%s, %s)", [flow_slug, Int4(qty)]
+    )
+    return [
+        Unreadable(ClaimedTask(flow_slug, run_id, step, index, attempt, 0, "{}", {}), *why)
+        for run_id, step, index, attempt, *why in await cursor.fetchall()
+    ]
+
+
+async def fail_unreadable(
+    connection: Connection, unreadable: Sequence[Unreadable], worker_id: UUID
+) -> Claim:
+    """Fail tasks for good that nobody can claim; what is owed is in the answer."""
+    outcomes = [
+        Outcome(each.task, None, f"the input cannot be read: {each.message}", permanent=True)
+        for each in unreadable
+    ]
+    cursor = await complete_tasks(connection, outcomes, [], qty=0, worker_id=worker_id, max_bytes=0)
+    return await read_claim(cursor)
+
+
+async def release_tasks(
+    connection: Connection, tasks: Sequence[ClaimedTask], worker_id: UUID
+) -> int:
+    """Give back what this worker has claimed and not settled, uncounted; how many tasks it was.
+
+    After this nothing more may be sent about them: another attempt will have the same number.
+    """
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)",
+        [
+            [task.run_id for task in tasks],
+            [task.step_slug for task in tasks],
+            [task.task_index for task in tasks],
+            [task.attempt for task in tasks],
+            worker_id,
+        ],
+    )
+    released: int = await cursor.fetchone() or 0
+    return released
+
+
+def inline_json(output: Inline | Stored | None) -> Jsonb | None:
+    """The output as a parameter, if it stands in the row."""
+    return Jsonb(output.json, dumps=as_it_is) if isinstance(output, Inline) else None
+
+
+def blob_id(output: Inline | Stored | None) -> UUID | None:
+    """The output's id, if it is a blob."""
+    return output.id if isinstance(output, Stored) else None
+
+
+def as_it_is(json: bytes) -> bytes:
+    """What has been encoded already."""
+    return json
+
+
+async def notify_owed(
+    connection: Connection, owed_tasks: Sequence[str], owed_runs: Sequence[str]
+) -> None:
+    """Send the notifications that a completing commit left owed."""
+    await connection.execute(
+        "select pgflow.notify_owed(%s::text[], %s::text[])", [list(owed_tasks), list(owed_runs)]
+    )
+
+
+async def define_flow(connection: Connection, definition: dict[str, Any]) -> list[str]:
+    """Define a flow, or compare it with the stored one; how they differ."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select pgflow.define_flow(%s)", [Jsonb(definition, dumps=orjson.dumps)])
+    differences: list[str] = await cursor.fetchone() or []
+    return differences
+
+
+async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[str]:
+    """The channels on which the workers of these flows are woken."""
+    return await channels(connection, "tasks", flow_slugs)
+
+
+async def channels(connection: Connection, topic: str, flow_slugs: Sequence[str]) -> list[str]:
+    """The channels of a topic ('tasks' or 'runs') for these flows."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select pgflow.channel(%s, slug) from unnest(%s::text[]) slug",
+        [topic, list(flow_slugs)],
+    )
+    return await cursor.fetchall()
+
+
+async def ping(connection: Connection, channel: str) -> None:
+    """Send a notification. To ask for the queue's usage also frees what nobody reads any more."""
+    await connection.execute("select pg_notify(%s, ''), pg_notification_queue_usage()", [channel])

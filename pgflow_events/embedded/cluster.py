@@ -1,0 +1,116 @@
+"""The data of an embedded PostgreSQL: made by initdb, served by a keeper."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
+
+from pgflow_events.embedded.environment import own_parameters
+from pgflow_events.embedded.folder import HALF_MADE, ServerFolder, closed_parent, opened
+from pgflow_events.embedded.programs import Programs, user_of
+from pgflow_events.errors import EmbeddedError
+
+INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-instructions"
+
+
+class Cluster:
+    """What a server serves.
+
+    Args:
+        folder: Where it is.
+        programs: What it is made and served by.
+    """
+
+    def __init__(self, folder: ServerFolder, programs: Programs) -> None:
+        self._folder = folder
+        self._programs = programs
+
+    def adopt(self) -> None:
+        """Let the programs run as whoever made the data, which must be of their version."""
+        data, programs = self._folder.data, self._programs
+        owner = data.stat().st_uid
+        if os.geteuid() not in (0, owner):
+            raise EmbeddedError(f"{data} belongs to another user")
+        programs.account = user_of(owner)
+        made_by = int((data / "PG_VERSION").read_text())
+        if made_by != programs.version:
+            raise EmbeddedError(
+                f"{data} was made by PostgreSQL {made_by}, "
+                f"but {programs.binaries} is PostgreSQL {programs.version}"
+            )
+
+    def ping(self) -> Ping:
+        """Ask the server that the data names whether it is there."""
+        entries = self._folder.pid_file()
+        where = {"host": entries.get("sockets", "/nowhere"), "port": entries.get("port", 5432)}
+        address = make_conninfo("", **(own_parameters() | where | {"connect_timeout": 2}))
+        return Ping(PGconn.ping(address.encode()))
+
+    def clear_remains(self) -> None:
+        """Clear away what was left by a killed server, for one who has the folder's lock.
+
+        A pid in there is a zombie's or another program's by now, for which PostgreSQL would
+        refuse to start.
+        """
+        if self.ping() in (Ping.OK, Ping.REJECT):
+            raise EmbeddedError(f"{self._folder.in_use()}, a server that was started by hand")
+        self._folder.clear_remains()
+
+    def create(self, lock: int) -> None:
+        """Make the data, by a program that holds the lock too."""
+        new = self._new_folder(HALF_MADE, self._folder.path)
+        try:
+            user = user_of(os.geteuid()).pw_name
+            options = [f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split()]
+            self._programs.run("initdb", *options, lock=lock)
+            new.rename(self._folder.data)
+            os.fsync(lock)  # so that no power cut brings back the name that is cleared away
+        except EmbeddedError as error:
+            raise EmbeddedError(f"{self.what_is_closed()}{error}") from None
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    def what_is_closed(self) -> str:
+        """What keeps the account from the data, as the beginning of an error; or nothing."""
+        account = self._programs.account
+        if os.geteuid() or not (closed := closed_parent(self._folder.data, account)):
+            return ""
+        return (
+            f"PostgreSQL does not run as root, and the user {account.pw_name}, as which it runs"
+            f" here, may not enter {closed}: choose a folder that others can reach, or"
+            f" `chmod o+x {closed}`.\n"
+        )
+
+    def launch(self, lock: int, settings: Mapping[str, str], patience: float) -> None:
+        """Start a keeper, whose server holds the lock too."""
+        folder, litter = self._folder.socket_place(self._programs.account), ""
+        if folder != self._folder.data:
+            folder = self._new_folder("pgflow-", folder)
+            litter = str(folder)
+        ours = {
+            "port": "5432",
+            "listen_addresses": "",
+            "unix_socket_directories": '"' + str(folder).replace('"', '""') + '"',
+        }
+        options = [f"-c{name}={value}" for name, value in {**settings, **ours}.items()]
+        with opened(self._folder.new_log()) as log:
+            self._programs.keep(
+                "postgres",
+                f"-D{self._folder.data}",
+                *options,
+                users=self._folder.users,
+                lock=lock,
+                log=log,
+                patience=patience,
+                litter=litter,
+            )
+
+    def _new_folder(self, prefix: str, parent: Path) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        if not os.geteuid():
+            os.chown(folder, self._programs.account.pw_uid, self._programs.account.pw_gid)
+        return folder

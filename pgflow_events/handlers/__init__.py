@@ -1,0 +1,1 @@
+"""Handlers while they run: in processes of their own, in the way of the loop, in error."""

@@ -1,0 +1,160 @@
+"""The time in which the event loop stood still: whom it counts against, and who is told."""
+
+import logging
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import dropwhile
+from math import inf
+from pathlib import Path
+from time import monotonic
+from traceback import FrameSummary, StackSummary
+from typing import NamedTuple
+
+import trio
+
+import blobstore
+from pgflow_events.core.tasks import ClaimedTask
+from pgflow_events.handlers.loop_watch import LIMIT, LoopWatch, Sight, Standstill
+from pgflow_events.telemetry import about
+
+QUIET = 60.0  # seconds in which a handler is not named twice
+NOBODY = 1.0  # seconds of a standstill that are worth a warning that names nobody
+DEEPEST = 15  # calls shown
+
+ENGINE = Path(__file__).parents[1]
+FOLDERS = ENGINE, Path(blobstore.__file__).parent, Path(trio.__file__).parent
+OURS = tuple(f"{folder}/" for folder in FOLDERS)
+LIBRARIES = (*OURS, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+
+log = logging.getLogger("pgflow_events.handlers")
+
+attempt_here: ContextVar[ClaimedTask | None] = ContextVar("attempt", default=None)
+"""The attempt whose handler called us."""
+
+Open = Mapping[int, tuple[ClaimedTask, float]]
+
+
+class Past(NamedTuple):
+    """A standstill that is over."""
+
+    ended: float
+    seconds: float
+    own: Mapping[int, float]
+    """The seconds of these that attempts took themselves, by the address of their task."""
+
+    def counts_not(self, task: ClaimedTask, claimed: float) -> float:
+        """The seconds that do not count against an attempt claimed then."""
+        return max(min(self.seconds, self.ended - claimed) - self.own.get(id(task), 0.0), 0.0)
+
+
+class Standstills:
+    """Gives attempts the time back in which the loop stood still for others.
+
+    Args:
+        attempts: Those without an outcome, and since when, by the address of their task.
+        hold: Called where some of these may have lapsed meanwhile.
+    """
+
+    def __init__(self, attempts: Open, hold: Callable[[], object]) -> None:
+        self._attempts, self._hold = attempts, hold
+        self._past: list[Past] = []
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._warned: dict[str, float] = {}
+
+    def watch(self) -> LoopWatch:
+        """The watch to be entered in the loop."""
+        return LoopWatch(self._note, lambda: self._attempts)
+
+    @contextmanager
+    def limit(self, task: ClaimedTask, deadline: float) -> Iterator[trio.CancelScope]:
+        """Cancel the block at a deadline that moves by the time the loop stands still."""
+        here = attempt_here.set(task)
+        with trio.CancelScope(deadline=deadline + self.of(task)) as scope:
+            self._scopes[id(task)] = scope
+            try:
+                yield scope
+            finally:
+                del self._scopes[id(task)]
+                attempt_here.reset(here)
+
+    def of(self, task: ClaimedTask) -> float:
+        """The seconds that do not count against an attempt without an outcome."""
+        _, claimed = self._attempts.get(id(task), (task, inf))
+        return sum(past.counts_not(task, claimed) for past in self._past)
+
+    def beside(self, task: ClaimedTask) -> str:
+        """What a message about the timeout adds."""
+        seconds = self.of(task)
+        return f" (without {seconds:.1f} s in which the loop stood still)" if seconds else ""
+
+    def _note(self, standstill: Standstill) -> None:
+        # What is left without the collecting of garbage would have been noticed by nobody.
+        innocent = standstill.seconds - standstill.collecting < LIMIT
+        sights = [] if innocent else standstill.sights
+        if standstill.over:
+            self._extend(standstill.seconds, sights)
+        self._warn(standstill, sights)
+
+    def _extend(self, seconds: float, sights: Sequence[Sight]) -> None:
+        seen = Counter(id(attempt) for sight in sights if (attempt := attempt_of(sight)))
+        own = {address: seconds * times / len(sights) for address, times in seen.items()}
+        past = Past(trio.current_time(), seconds, own)
+        first = min((claimed for _, claimed in self._attempts.values()), default=inf)
+        self._past = [*(each for each in self._past if each.ended > first), past]
+        for address, scope in self._scopes.items():
+            if address in self._attempts:  # others were given up
+                scope.deadline += past.counts_not(*self._attempts[address])
+        if any(claimed + task.timeout < past.ended for task, claimed in self._attempts.values()):
+            self._hold()
+
+    def _warn(self, standstill: Standstill, sights: Sequence[Sight]) -> None:
+        sight = most_seen(sights)
+        attempt = attempt_of(sight) if sight else None
+        if attempt and id(attempt) not in self._attempts:
+            return  # it is of another worker in this process
+        stack = sight.stack if sight else []
+        own = own_calls(stack, OURS if attempt else LIBRARIES)
+        name = f"{attempt.flow_slug}.{attempt.step_slug}" if attempt else ""
+        silent_until = self._warned.get(name, -inf) + QUIET
+        least = LIMIT if attempt or own else NOBODY
+        if standstill.seconds >= least and monotonic() >= silent_until:
+            self._warned[name] = monotonic()
+            text = described(standstill, attempt, (own or stack)[-DEEPEST:])
+            log.warning("%s", text, extra=about(attempt) if attempt else None)
+
+
+def attempt_of(sight: Sight) -> ClaimedTask | None:
+    """The attempt whose handler, or a task that it has started, was seen to run."""
+    return sight.task.context.get(attempt_here) if sight.task else None
+
+
+def most_seen(sights: Sequence[Sight]) -> Sight | None:
+    """A sight of the task that was seen most."""
+    (task, _), *_ = Counter(sight.task for sight in sights).most_common(1) or [(None, 0)]
+    return next((sight for sight in sights if sight.task is task), None)
+
+
+def own_calls(stack: Sequence[FrameSummary], others: tuple[str, ...]) -> Sequence[FrameSummary]:
+    """The calls of the user's code: without those of *others* by which we come to it."""
+    return list(dropwhile(lambda call: call.filename.startswith(others), stack))
+
+
+def described(
+    standstill: Standstill, attempt: ClaimedTask | None, stack: Sequence[FrameSummary]
+) -> str:
+    """What a warning says, with the place in the code if it is known."""
+    seconds = f"{standstill.seconds:.1f} s" + ("" if standstill.over else ", and goes on")
+    where = f". It was here:\n{''.join(StackSummary.from_list(stack).format())}" if stack else ""
+    where = where.rstrip()
+    if attempt:
+        return (
+            f"{attempt}, held up the event loop for {seconds}: nothing else ran meanwhile. What"
+            f" blocks or computes belongs in a plain function, which runs in a thread{where}"
+        )
+    cause = "the process was stopped, or a thread kept the interpreter to itself"
+    if standstill.collecting > standstill.seconds / 2:
+        cause = f"Python collected garbage for {standstill.collecting:.1f} s of these"
+    return f"the event loop stood still for {seconds}" + (where or f": {cause}")

@@ -1,0 +1,129 @@
+"""Handlers that compute, each in a process of its own for as long as it takes.
+
+The processes are trio-parallel's (the extra `cpu`): fresh Pythons, as many at a time as there are
+CPUs, used again and again. Values cross in the form in which they are stored, as text and bytes; a
+handler crosses as the name by which its module has it. What a child does to itself harms nobody
+else, and a cancellation kills it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, reduce
+from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from blobstore.codec import Payload, parse, serialize
+from pgflow_events.errors import HandlerCrashed, SettingsError
+from pgflow_events.flow.step import Step
+from pgflow_events.handlers.failures import Failed, Failure, failure_of, refusals_of
+
+NOWHERE = UUID(int=0)  # of a value that was never stored
+
+Answer = Payload | Path | Failure
+
+
+def check_installed(steps: Iterable[Step[Any]]) -> None:
+    """See that what these steps need is there.
+
+    Raises:
+        SettingsError: One of them computes in a process, and trio-parallel is not installed.
+    """
+    needing = [step for step in steps if step.cpu_bound]
+    if needing and not find_spec("trio_parallel"):
+        raise SettingsError(
+            f"step {needing[0].slug!r} is cpu_bound: pip install 'pgflow-events[cpu]'"
+        )
+
+
+class Processes:
+    """Calls handlers in processes. What a value may be, and how large, is checked by the child."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(os.cpu_count() or 1)
+
+    async def call(self, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """Call a handler; a cancellation kills its process.
+
+        Raises:
+            Failed: What the handler raised.
+            HandlerCrashed: Its process has ended before.
+        """
+        from trio_parallel import BrokenWorkerError, run_sync  # noqa: PLC0415 - only who has it
+
+        values = await trio.to_thread.run_sync(pack_all, arguments, abandon_on_cancel=True)
+        try:
+            answer: Answer = await run_sync(
+                work,
+                handler.__module__,
+                handler.__qualname__,
+                values,
+                kill_on_cancel=True,
+                limiter=self._limiter,
+            )
+        except BrokenWorkerError as error:
+            raise HandlerCrashed(how_it_ended(error.args[-1].exitcode)) from None
+        if isinstance(answer, Failure):
+            raise Failed(answer)
+        return answer if isinstance(answer, Path) else parse(NOWHERE, answer)
+
+
+def pack_all(values: Iterable[Any]) -> list[Payload]:
+    """Values as they cross."""
+    return [pack(value) for value in values]
+
+
+def pack(value: Any) -> Payload:
+    """A value as it crosses."""
+    form = serialize(value, threshold=-1, cap=sys.maxsize)
+    assert isinstance(form, Payload)  # noqa: S101 - nothing is that short
+    return form
+
+
+def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
+    """Call a handler, in the child. The end of a terminal is told to the worker, which decides."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_with_parent()
+    try:
+        output = find(module, name)(*[parse(NOWHERE, value) for value in values])
+        # A path of any subclass would be made anew by whatever code it brings.
+        with refusals_of(f"{name}() returned what"):
+            return Path(output) if type(output) is type(Path()) else pack(output)
+    except BaseException as error:  # noqa: BLE001 - handlers may raise anything
+        return failure_of(error)
+
+
+@cache
+def end_with_parent() -> None:
+    """From now on, end when the worker does, which may be killed: nobody else ends this process."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
+
+
+def find(module: str, name: str) -> Callable[..., Any]:
+    """The function that a module has by this name, or the handler of the step it was made."""
+    found: Any = reduce(getattr, name.split("."), import_module(module))
+    handler: Callable[..., Any] = found.handler if isinstance(found, Step) else found
+    return handler
+
+
+def how_it_ended(code: int | None) -> str:
+    """What is said of a child that has ended."""
+    if code is None or code >= 0:
+        return f"the process of the handler ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = ": is memory short?" if -code == signal.SIGKILL else ""
+    return f"the process of the handler was ended by {name}{hint}"

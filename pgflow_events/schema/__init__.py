@@ -1,0 +1,1 @@
+"""What a database is made of, and how migrations bring it there."""

@@ -1,0 +1,138 @@
+"""What the SQL files make, as far as their text says it, and what of that a database lacks."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pgflow_events.postgres.connection import Connection
+
+# Of migrations, in the order in which they change what there is.
+CHANGE = re.compile(
+    r"""
+    ^create\ (?:table|view|sequence|type)\ pgflow\.(?P<made>\w+)(?P<body>\ \(.*?\n\))?
+    | ^create\ (?:unique\ )?index\ (?P<index>\w+)\ on\ pgflow\.(?P<indexed>\w+)[^;]*
+    | ^alter\ table\ pgflow\.(?P<old>\w+)\ rename\ to\ (?P<new>\w+)
+    | ^drop\ table\ (?:if\ exists\ )?pgflow\.(?P<dropped>\w+)
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+KEY = re.compile(r"^  primary key \((.*?)\)|^  (\w+) [^\n]*?\bprimary key\b", re.MULTILINE)
+FUNCTION = re.compile(
+    r"^create or replace function pgflow\.(\w+)\(.*?^as \$(\w*)\$(.*?)\$\2\$;",
+    re.MULTILINE | re.DOTALL,
+)
+TRIGGER = re.compile(
+    r"^create or replace trigger (\w+)\n[^\n]* on pgflow\.(\w+)", re.MULTILINE | re.DOTALL
+)
+
+MIGRATE = "run `pgflow-events migrate`"
+BACKUP = "restore it from a backup; no command makes it again"
+
+THERE = """
+select 'relation', c.relname from pg_class c
+where c.relnamespace = to_regnamespace('pgflow') and c.relkind in ('r', 'p', 'v', 'S', 'c')
+union all
+select 'key', 'pgflow.' || r.relname
+from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class r on r.oid = i.indrelid
+where c.relnamespace = to_regnamespace('pgflow') and i.indisvalid and i.indisprimary
+union all
+select 'index', c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+where c.relnamespace = to_regnamespace('pgflow') and i.indisvalid
+union all
+select 'function', p.proname || ' ' || md5(p.prosrc) from pg_proc p
+where p.pronamespace = to_regnamespace('pgflow')
+union all
+select 'trigger', t.tgname || ' on ' || c.relname
+from pg_trigger t join pg_class c on c.oid = t.tgrelid
+where c.relnamespace = to_regnamespace('pgflow') and t.tgenabled in ('O', 'A')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something that a file makes in the schema ``pgflow``."""
+
+    kind: str
+    """``relation`` (table, view, sequence, type), ``key``, ``index``, ``function``, ``trigger``."""
+    name: str
+    """As the catalogue of the database is asked for it."""
+    table: str = ""
+    """Whose key or index it is."""
+    remedy: str = MIGRATE
+    """What brings it back."""
+
+    def __str__(self) -> str:
+        """What is wrong if it is not there, and what to do."""
+        match self.kind:
+            case "function":
+                lost = f"the function pgflow.{self.name.split()[0]} is lost or was changed"
+            case "trigger":
+                lost = f"the trigger {self.name} is lost or disabled"
+            case "key":
+                lost = f"the primary key of {self.name} is lost"
+            case "index":
+                lost = f"the index {self.name} of pgflow.{self.table} is lost or invalid"
+            case _:
+                lost = f"pgflow.{self.name} is lost"
+        return f"{lost}: {self.remedy}"
+
+
+def relations(migrations: Iterable[str]) -> list[Thing]:
+    """The tables, with their keys and indexes, views, sequences and types that migrations make."""
+    made: list[Thing] = []
+    for text in migrations:
+        for change in CHANGE.finditer(text):
+            made = apply(change, made)
+    return made
+
+
+def apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
+    """What there is after a change."""
+    if name := change["made"]:
+        return [*made, Thing("relation", name, name, BACKUP), *keys(name, change["body"] or "")]
+    if name := change["index"]:
+        statement = " ".join(change[0].split())
+        return [*made, Thing("index", name, change["indexed"], f"`{statement}`")]
+    if old := change["old"]:
+        return [renamed(thing, old, change["new"]) for thing in made]
+    return [thing for thing in made if thing.table != change["dropped"]]
+
+
+def keys(table: str, body: str) -> list[Thing]:
+    """The primary key of a table."""
+    found = KEY.search(body)
+    add = f"`alter table pgflow.{table} add primary key ({found[1] or found[2]})`" if found else ""
+    return [Thing("key", f"pgflow.{table}", table, add)] if found else []
+
+
+def renamed(thing: Thing, old: str, new: str) -> Thing:
+    """The same, of a table that has another name now."""
+    if thing.table != old:
+        return thing
+    name = thing.name if thing.kind == "index" else thing.name.replace(old, new)
+    return Thing(thing.kind, name, new, thing.remedy)
+
+
+def routines(texts: Iterable[str]) -> list[Thing]:
+    """The functions and triggers that other files make."""
+    made = []
+    for text in texts:
+        for name, _, body in FUNCTION.findall(text):
+            digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+            made.append(Thing("function", f"{name} {digest}"))
+        made += [Thing("trigger", f"{name} on {on}", on) for name, on in TRIGGER.findall(text)]
+    return made
+
+
+async def missing(connection: Connection, things: Iterable[Thing]) -> list[Thing]:
+    """Those that are not there, or not as they should be."""
+    cursor = await connection.execute(THERE)
+    there = {(kind, name) for kind, name in await cursor.fetchall()}
+    return [
+        thing
+        for thing in things
+        if (thing.kind, thing.name) not in there
+        # A table that is lost is enough to say.
+        and (thing.kind == "relation" or not thing.table or ("relation", thing.table) in there)
+    ]

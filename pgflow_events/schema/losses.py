@@ -1,0 +1,126 @@
+"""What flows have lost of their queues, whom queues belong to, and how messages come back."""
+
+from dataclasses import dataclass
+
+from psycopg.rows import class_row, scalar_row
+from psycopg.sql import SQL, Identifier, Literal
+
+from pgflow_events.postgres.connection import Connection
+
+BATCH = 10_000  # tasks to be locked and written at once
+
+# While a run goes on, at least one of its tasks does, of a step whose state is there.
+STUCK = """
+r.status = 'started' and not exists (
+  select from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
+  where t.run_id = r.run_id and t.status = 'queued'
+)
+"""
+DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
+
+# To find runs that go on takes a look at all runs: it is done once for all flows.
+ACTIVE = """
+select r.flow_slug, count(*) filter (where {stuck}) as stuck
+from pgflow.runs r where r.status = 'started' group by 1
+"""
+
+QUEUES = """
+with active as materialized ({active})
+select
+  f.flow_slug, q.lost, pgflow.foreign_queue(f.flow_slug) as others,
+  array(
+    select n.name
+    from unnest(array['send_', 'archive_', 'lock_', 'hide_', 'look_']) as w (what)
+    cross join lateral (select w.what || q.queue as name) n
+    where not exists (
+      select from pg_proc p
+      where p.pronamespace = to_regnamespace('pgflow_queues') and p.proname = n.name
+    )
+  ) as functions,
+  case
+    when cardinality(q.lost) > 0 then false
+    else coalesce(pgflow.reuses_ids(f.flow_slug), false) -- null: this role may not know
+  end as reuses_ids,
+  case
+    when a.flow_slug is null then 0 else (select count(*) from pgflow.lost_tasks(f.flow_slug))
+  end as lost_tasks,
+  coalesce(a.stuck, 0) as stuck_runs
+from pgflow.flows f
+left join active a using (flow_slug)
+cross join lateral (
+  select
+    pgmq.format_table_name(f.flow_slug, 'q') as queue, pgflow.lost_queue(f.flow_slug) as lost
+) q
+order by 1
+"""
+
+STRANGE = "select {slug}, count(*) from pgmq.{queue} where ({condition}) is not true"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is wrong with the queue of a flow."""
+
+    flow_slug: str
+    lost: list[str]
+    """Tables that are not there."""
+    others: list[str]
+    """Tables that another application made."""
+    functions: list[str]
+    """Functions of ``pgflow_queues`` that are not there."""
+    reuses_ids: bool
+    """Whether new messages get the ids of archived ones."""
+    lost_tasks: int
+    """Tasks that wait or run and have no message."""
+    stuck_runs: int
+    """Runs that go on and have no task that could."""
+
+    @property
+    def delete_stuck(self) -> str:
+        """The statement that deletes these runs, for people."""
+        slug = Literal(self.flow_slug)
+        return " ".join(SQL(DELETE_STUCK).format(slug=slug, stuck=SQL(STUCK)).as_string().split())
+
+
+async def find_queues(connection: Connection) -> list[Queue]:
+    """The queues of all flows, by slug."""
+    cursor = connection.cursor(row_factory=class_row(Queue))
+    active = SQL(ACTIVE).format(stuck=SQL(STUCK))
+    await cursor.execute(SQL(QUEUES).format(active=active))
+    return await cursor.fetchall()
+
+
+async def count_strange_messages(connection: Connection) -> dict[str, int]:
+    """How many messages in the queues of flows no flow has sent; only flows with some."""
+    cursor = await connection.execute(
+        """
+        select f.flow_slug, pgmq.format_table_name(f.flow_slug, 'q'), pgflow.task_messages()
+        from pgflow.flows f where not 'q' = any(array(
+          select left(l, 1) from unnest(pgflow.lost_queue(f.flow_slug)) l
+        ))
+        """
+    )
+    counts = [
+        SQL(STRANGE).format(slug=Literal(slug), queue=Identifier(queue), condition=SQL(condition))
+        for slug, queue, condition in await cursor.fetchall()
+    ]
+    if not counts:
+        return {}
+    await cursor.execute(SQL(" union all ").join(counts))
+    return {slug: count for slug, count in await cursor.fetchall() if count}
+
+
+async def requeue_lost_tasks(connection: Connection) -> dict[str, int]:
+    """Send messages for the tasks that have lost theirs; how many they were, by flow."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select distinct flow_slug from pgflow.runs where status = 'started' order by 1"
+    )
+    sent: dict[str, int] = {}
+    for slug in await cursor.fetchall():
+        last = BATCH
+        while last == BATCH:
+            await cursor.execute("select pgflow.requeue_lost_tasks(%s, %s)", [slug, BATCH])
+            last = await cursor.fetchone() or 0
+            sent[slug] = sent.get(slug, 0) + last
+    return {slug: count for slug, count in sent.items() if count}

@@ -1,0 +1,348 @@
+"""Brings a database to this release: pgmq, then tables, functions and triggers, then roles.
+
+Everything happens in one transaction under an advisory lock, so that several processes may
+migrate at once and a failure leaves the database as it was.
+"""
+
+import logging
+
+import psycopg
+import trio
+from psycopg.sql import SQL, Literal
+
+from pgflow_events.errors import DatabaseTooNew, MigrationError
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.catalog import Thing, missing, relations, routines
+from pgflow_events.schema.losses import requeue_lost_tasks
+from pgflow_events.schema.pgmq import install_pgmq
+from pgflow_events.schema.rights import missing_grants, refuse_without_create
+from pgflow_events.schema.sql_files import Release, SqlFile, needed_by, sql_files, this_release
+from pgflow_events.schema.strangers import (
+    refuse_another_pgmq,
+    refuse_foreign_owners,
+    refuse_foreign_queues,
+    refuse_foreign_roles,
+    refuse_foreign_schema,
+    refuse_lost_record,
+)
+from pgflow_events.texts import counted
+
+# Any number does, as long as it stays: all who migrate a database must agree on it.
+LOCK = 7_032_116_204_071_391_102
+TRIES = 5
+
+# The schema is not there, or that of another program.
+UNRECORDED = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+)
+
+log = logging.getLogger("pgflow_events.migrations")
+
+# To make a schema only if it is not there takes the right to make one.
+OUR_SCHEMA = """
+do $$ begin
+  if to_regnamespace('pgflow') is null then
+    create schema pgflow;
+  end if;
+end $$
+"""
+
+BOOKKEEPING = """
+create table if not exists pgflow.schema_files (
+  path text primary key,
+  checksum text not null, -- sha256 of the file
+  applied_at timestamptz not null default clock_timestamp()
+)
+"""
+
+# Where the default names the database's own tablespace, partitioned tables are refused.
+KEEP_TABLESPACE = """
+select set_config('default_tablespace', '', true)
+from pg_database d join pg_tablespace t on t.oid = d.dattablespace
+where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
+"""
+
+# A role may be without the right to temporary tables, and a released migration is not edited.
+WITHOUT_TEMPORARY = {
+    "migrations/0005_blob_days.sql": (
+        (" moved m", " pgflow.moved m"),
+        ("create temporary table moved on commit drop as", "create table pgflow.moved as"),
+        (
+            "drop table pgflow.output_blobs_before;",
+            "drop table pgflow.output_blobs_before, pgflow.moved;",
+        ),
+    )
+}
+
+# It may have no such columns yet.
+RECORDED = """
+select path, checksum, to_jsonb(f) ->> 'release', to_jsonb(f) ->> 'version'
+from pgflow.schema_files f
+"""
+
+RECORD_RELEASE = """
+update pgflow.schema_files set release = {0}, version = {1}
+where (release, version) is distinct from ({0}, {1})
+"""
+
+# Of a flow that is being defined just now, too.
+WRITE_QUEUE_FUNCTIONS = """
+do $$ begin
+  if to_regnamespace('pgflow_queues') is null then -- it is lost
+    create schema pgflow_queues;
+  end if;
+end $$;
+lock table pgflow.flows in share mode;
+select pgflow.restore_queue(f.flow_slug) from pgflow.flows f
+"""
+
+
+async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
+    """Bring the database to this release, and back what queues have lost.
+
+    Args:
+        connection: One of who owns the schema, or shall own it.
+        roles: Whether to make the roles ``pgflow_worker``, ``pgflow_client`` and
+            ``pgflow_observer`` too. From then on, each call brings their rights up to date.
+
+    Returns:
+        The paths of the migrations that were applied; functions and triggers are replaced always.
+
+    Raises:
+        DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
+        MigrationError: The database cannot hold any text, pgmq cannot be had or used, the roles
+            cannot be made, or an applied migration was edited.
+    """
+    left = TRIES
+    while True:
+        try:
+            new = await migrate_once(connection, roles=roles)
+            break
+        except psycopg.errors.DeadlockDetected:
+            # Workers take the same tables in another order: by now they have got them.
+            if not (left := left - 1):
+                raise
+            log.warning("workers were in the way: trying again")
+    for slug, count in (await requeue_lost_tasks(connection)).items():
+        log.warning("flow %s: sent the lost messages of %s again", slug, counted(count, "task"))
+    return new
+
+
+async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
+    """Try it, in one transaction."""
+    await refuse_encoding(connection)
+    async with connection.transaction():
+        # What others may have put into the schema public is not to be taken for PostgreSQL's own.
+        await connection.execute("set local search_path = pg_catalog, pg_temp")
+        await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+        # Whoever waits for a table blocks all who come after: rather fail, and be run again.
+        await connection.execute("set local lock_timeout = '10s'")
+        await connection.execute(KEEP_TABLESPACE)
+        await refuse_foreign_schema(connection)
+        await refuse_without_create(connection)
+        await connection.execute(OUR_SCHEMA)
+        # Before anything of theirs is read: a view may call a function.
+        await refuse_foreign_owners(connection)
+        await connection.execute(BOOKKEEPING)
+        recorded = await applied(connection)
+        files = sql_files("migrations")
+        refuse_strangers(files, recorded)
+        await refuse_lost_record(connection, recorded)
+        await refuse_lost_tables(connection, recorded)
+        await refuse_foreign_queues(connection, recorded)
+        await refuse_another_pgmq(connection)
+        await refuse_foreign_pgmq(connection, roles=False)
+        await install_pgmq(connection)
+        # Functions call each other, in any order.
+        await connection.execute("set local check_function_bodies = off")
+        new = [file for file in files if file.path not in recorded]
+        for file in new:
+            await apply_migration(connection, file)
+        for file in [*sql_files("functions"), *sql_files("triggers")]:
+            await connection.execute(file.text.encode())
+            await record(connection, file)
+        await connection.execute(WRITE_QUEUE_FUNCTIONS)
+        if roles and not has_roles(recorded):
+            await refuse_foreign_roles(connection)
+        if roles or has_roles(recorded):
+            await make_roles(connection)
+            await refuse_foreign_pgmq(connection, roles=True)
+        await record_release(connection)
+    return [file.path for file in new]
+
+
+def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
+    """Bring the database at a DSN to this release: what ``pgflow-events migrate`` does.
+
+    Blocks until it is done, and calls ``trio.run()``: call it before yours. Where the database is
+    at this release already, it changes nothing.
+
+    Args:
+        conninfo: The DSN of who owns the schema, or shall own it.
+        roles: Whether to make the three roles of few rights too.
+
+    Returns:
+        The paths of the migrations that were applied.
+
+    Raises:
+        MigrationError: See :func:`migrate`.
+        psycopg.OperationalError: The database cannot be reached.
+    """
+
+    async def run() -> list[str]:
+        async with await Connection.connect(conninfo) as connection:
+            return await migrate(connection, roles=roles)
+
+    return trio.run(run)
+
+
+async def find_missing(connection: Connection) -> list[Thing]:
+    """What this release makes in a database, and is not there or not as it should be."""
+    kinds = ["functions", "triggers"]
+    if has_roles(await applied(connection)):
+        kinds.append("roles")
+    texts = [file.text for kind in kinds for file in sql_files(kind)]
+    made = relations(file.text for file in sql_files("migrations"))
+    return await missing(connection, [*made, *routines(texts)])
+
+
+async def refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
+    """Raise if tables are lost: what migrations made once they do not make again."""
+    texts = [file.text for file in sql_files("migrations") if file.path in recorded]
+    tables = [thing for thing in relations(texts) if thing.kind == "relation"]
+    if lost := await missing(connection, tables):
+        raise MigrationError("; ".join(map(str, lost)))
+
+
+async def check_schema(connection: Connection) -> None:
+    """Raise unless the database was migrated by this very release.
+
+    Raises:
+        DatabaseTooNew: It was migrated by a newer release.
+        MigrationError: It was never migrated, or by an older release, or cannot hold any text; or
+            `migrate` would refuse it, for a schema of another program or the loss of its record.
+    """
+    await refuse_encoding(connection)
+    try:
+        recorded = await applied(connection)
+    except UNRECORDED:
+        recorded = {}
+    if not recorded:
+        await refuse_foreign_schema(connection)
+        await refuse_lost_record(connection, recorded)
+        raise MigrationError("the database was never migrated: run `pgflow-events migrate`")
+    migrations = sql_files("migrations")
+    refuse_strangers(migrations, recorded)
+    files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
+    if has_roles(recorded):
+        files += sql_files("roles")
+    if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
+        raise MigrationError(
+            "the database is not at the release of this package"
+            f" ({counted(len(stale), 'SQL file')} to apply, {stale[0]} first):"
+            " run `pgflow-events migrate`"
+        )
+
+
+async def refuse_encoding(connection: Connection) -> None:
+    """Raise unless the database can hold any text; in SQL_ASCII it holds UTF-8 as mere bytes."""
+    cursor = await connection.execute("show server_encoding")
+    ((encoding,),) = await cursor.fetchall()
+    if encoding not in {"UTF8", "SQL_ASCII"}:
+        raise MigrationError(
+            f"the encoding of the database is {encoding}, and must be UTF8:"
+            " create database ... encoding 'UTF8' template template0"
+        )
+
+
+async def applied(connection: Connection) -> dict[str, str]:
+    """The checksums of the applied files by path.
+
+    Raises:
+        DatabaseTooNew: A newer release applied them.
+    """
+    cursor = await connection.execute(RECORDED)
+    rows = await cursor.fetchall()
+    releases = [Release(int(number), version) for *_, number, version in rows if number]
+    newest = max(releases, key=lambda release: release.number, default=None)
+    if newest and newest.number > (ours := this_release()).number:
+        raise DatabaseTooNew(
+            f"the database was migrated by a newer release ({newest}; this is {ours}): upgrade this"
+            " package"
+        )
+    return {path: checksum for path, checksum, *_ in rows}
+
+
+def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
+    """Raise if the database knows migrations that are not ours, or are not ours any more."""
+    known = {file.path for file in files}
+    newer = sorted(
+        path for path in recorded if path.startswith("migrations/") and path not in known
+    )
+    if newer:
+        raise DatabaseTooNew(
+            f"the database was migrated by a newer release ({newer[0]} is unknown to"
+            f" pgflow-events {this_release().version}): upgrade this package"
+        )
+    for file in files:
+        if recorded.get(file.path, file.checksum) != file.checksum:
+            raise MigrationError(f"{file.path} was changed after it had been applied")
+
+
+async def apply_migration(connection: Connection, file: SqlFile) -> None:
+    """Run a migration, after the functions it needs for its tables."""
+    for needed in needed_by(file):
+        await connection.execute(needed.text.encode())
+    text = file.text
+    for temporary, table in WITHOUT_TEMPORARY.get(file.path, ()):
+        text = text.replace(temporary, table)
+    await connection.execute(text.encode())
+    await record(connection, file)
+
+
+def has_roles(recorded: dict[str, str]) -> bool:
+    """Whether the roles were made in this database."""
+    return any(path.startswith("roles/") for path in recorded)
+
+
+async def make_roles(connection: Connection) -> None:
+    """Make the roles where they are missing, and grant them what they may do."""
+    for file in sql_files("roles"):
+        try:
+            await connection.execute(file.text.encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MigrationError(
+                f"{file.path} cannot be applied ({error.diag.message_primary}). Let who has"
+                " CREATEROLE run `create role pgflow_worker; create role pgflow_client; create role"
+                " pgflow_observer`, and the owner of the schemas pgflow and pgmq run this again"
+            ) from error
+        await record(connection, file)
+
+
+async def record_release(connection: Connection) -> None:
+    """Note that this release wrote all there is."""
+    ours = this_release()
+    await connection.execute(
+        SQL(RECORD_RELEASE).format(Literal(ours.number), Literal(ours.version))
+    )
+
+
+async def record(connection: Connection, file: SqlFile) -> None:
+    """Note that a file was applied."""
+    await connection.execute(
+        """
+        insert into pgflow.schema_files (path, checksum) values (%s, %s)
+        on conflict (path) do update
+        set checksum = excluded.checksum, applied_at = clock_timestamp()
+        where schema_files.checksum <> excluded.checksum
+        """,
+        [file.path, file.checksum],
+    )
+
+
+async def refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:
+    """Raise if pgmq belongs to somebody who has not granted what we need of it."""
+    if missing := await missing_grants(connection, roles=roles):
+        raise MigrationError(missing)

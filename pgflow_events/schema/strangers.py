@@ -1,0 +1,189 @@
+"""Refuses to migrate where schemas or roles of our names belong to another program."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
+
+from pgflow_events.errors import MigrationError
+from pgflow_events.postgres.connection import Connection
+
+SHOWN = 5  # names of what is in a schema, for somebody to recognise it by
+
+SCHEMA = """
+select
+  pg_get_userbyid(n.nspowner) as owner,
+  array(
+    select c.relname::text from pg_class c
+    where
+      c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      and not c.relispartition
+    union
+    select p.proname::text from pg_proc p where p.pronamespace = n.oid
+    union
+    select t.typname::text from pg_type t
+    where t.typnamespace = n.oid and t.typrelid = 0 and t.typcategory <> 'A'
+    order by 1
+  ) as names,
+  array(
+    select format('%%s.%%s', c.relname, a.attname)
+    from pg_class c join pg_attribute a on a.attrelid = c.oid
+    where c.relnamespace = n.oid and a.attnum > 0 and not a.attisdropped
+  ) as columns
+from pg_namespace n where n.nspname = %s
+"""
+
+# A group that logins are granted needs none of these.
+ROLES = """
+select
+  rolname,
+  concat_ws(
+    ', ', case when rolcanlogin then 'login' end, case when rolsuper then 'superuser' end,
+    case when rolcreaterole then 'createrole' end, case when rolcreatedb then 'createdb' end,
+    case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end
+  ) as attributes
+from pg_roles where rolname in ('pgflow_worker', 'pgflow_client', 'pgflow_observer') order by 1
+"""
+
+# A superuser counts as a member of every role, and what another role wrote runs with its rights.
+# A role that is none may use a pgmq of another role: see rights.py.
+OWNERS = """
+with owned (name, owner, schema) as (
+  select format('the schema %I', n.nspname), n.nspowner, n.nspname from pg_namespace n
+  union all
+  select format('%s', c.oid::regclass), c.relowner, n.nspname
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  union all
+  select format('the function %s', p.oid::regproc), p.proowner, n.nspname
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  union all
+  select format('the type %s', t.oid::regtype), t.typowner, n.nspname
+  from pg_type t join pg_namespace n on n.oid = t.typnamespace
+)
+select o.name, r.rolname
+from owned o
+join pg_roles r on r.oid = o.owner
+join pg_roles me on me.rolname = current_user
+where
+  o.schema in ('pgflow', 'pgflow_queues', 'pgmq') and r.oid <> me.oid and not r.rolsuper
+  and case
+    when me.rolsuper then true
+    else o.schema <> 'pgmq' and not pg_has_role(me.oid, r.oid, 'usage')
+  end
+order by o.name like 'the schema %' desc, o.name
+limit 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a schema holds."""
+
+    owner: str
+    names: list[str]
+    """Of its relations, functions and types."""
+    columns: list[str]
+    """``table.column`` of its relations."""
+
+    def __str__(self) -> str:
+        """Tell it to somebody who may know it."""
+        more = ", ..." if len(self.names) > SHOWN else ""
+        return f"owner {self.owner}; it holds {', '.join(self.names[:SHOWN]) or 'nothing'}{more}"
+
+
+async def find_schema(connection: Connection, name: str) -> Schema | None:
+    """The schema of this name."""
+    cursor = connection.cursor(row_factory=class_row(Schema))
+    await cursor.execute(SCHEMA, [name])
+    return await cursor.fetchone()
+
+
+async def refuse_foreign_schema(connection: Connection) -> None:
+    """Raise if the schema ``pgflow`` has another program's tables, or lost our record."""
+    found = await find_schema(connection, "pgflow")
+    if (
+        found is None
+        or not found.names
+        or {"schema_files.path", "schema_files.checksum"} <= {*found.columns}
+    ):
+        return
+    if "output_blobs.sha256" in found.columns:
+        raise MigrationError(LOST_RECORD)
+    if "worker_functions.function_name" in found.columns or "workers.queue_name" in found.columns:
+        raise MigrationError(
+            f"the schema pgflow of this database is that of the other pgflow, the one for Supabase"
+            f" ({found}): use another database for pgflow-events"
+        )
+    raise MigrationError(foreign("pgflow", found))
+
+
+async def refuse_foreign_owners(connection: Connection) -> None:
+    """Raise if something in our schemas belongs to a role that is not the one that migrates.
+
+    Its triggers and functions would run with the rights of the one that migrates.
+    """
+    cursor = await connection.execute(OWNERS)
+    for name, owner in await cursor.fetchall():
+        raise MigrationError(
+            f"{name} belongs to the role {owner}, whose code would run with the rights of this one:"
+            f" migrate as {owner} (`PGOPTIONS='-c role={owner}'` does that for a superuser), or, if"
+            f" you do not know it, drop what it made or use another database"
+        )
+
+
+async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]) -> None:
+    """Raise if our tables are there, and nothing is recorded of them."""
+    found = await find_schema(connection, "pgflow")
+    if not recorded and found and "flows.flow_slug" in found.columns:
+        raise MigrationError(LOST_RECORD)
+
+
+async def refuse_foreign_queues(connection: Connection, recorded: Mapping[str, str]) -> None:
+    """Raise if the schema ``pgflow_queues`` is there that no migration has made yet."""
+    found = await find_schema(connection, "pgflow_queues")
+    if found and "migrations/0008_queue_functions.sql" not in recorded:
+        raise MigrationError(foreign("pgflow_queues", found))
+
+
+async def refuse_another_pgmq(connection: Connection) -> None:
+    """Raise if the schema ``pgmq`` holds something, and not pgmq."""
+    found = await find_schema(connection, "pgmq")
+    if found is None or not found.names or "meta.queue_name" in found.columns:
+        return
+    if "format_table_name" in found.names:
+        raise MigrationError("pgmq.meta is lost: restore it from a backup, or install pgmq again")
+    raise MigrationError(foreign("pgmq", found))
+
+
+async def refuse_foreign_roles(connection: Connection) -> None:
+    """Raise if a role of our names is more than a group that logins are granted."""
+    cursor = await connection.execute(ROLES)
+    for name, attributes in await cursor.fetchall():
+        if attributes:
+            raise MigrationError(
+                f"the role {name} is there already, and not as we make it ({attributes}). If"
+                f" another program uses it, rename it: `alter role {name} rename to ...`; if not,"
+                f" take that from it: `alter role {name} {negated(attributes)}`"
+            )
+
+
+def negated(attributes: str) -> str:
+    """The words that take attributes from a role."""
+    return " ".join(f"no{word}" for word in attributes.split(", "))
+
+
+def foreign(name: str, found: Schema) -> str:
+    """What to do about another program's schema."""
+    return (
+        f"the schema {name} of this database belongs to another program ({found}), and"
+        " pgflow-events needs one of this name: use another database, or rename that schema"
+        f" (`alter schema {name} rename to ...`) if its program allows it"
+    )
+
+
+LOST_RECORD = (
+    "the tables of pgflow-events are there, and pgflow.schema_files, which says what was applied to"
+    " them, is lost or empty: restore that table from a backup. If nothing is to be kept, as after"
+    " a dump without data, run `drop schema if exists pgflow, pgflow_queues cascade` and"
+    " `pgflow-events migrate`"
+)

@@ -1,0 +1,1 @@
+"""The process that a worker is: systemd, signals, memory, and its end."""

@@ -1,0 +1,1 @@
+"""What the owner of a database does now and then: retention, checks, exports, keys."""

@@ -1,0 +1,319 @@
+"""Gives out what is stored: a value as a stream of bytes, a run as the files of a folder."""
+
+import codecs
+import errno
+import os
+import re
+import stat
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from mimetypes import MimeTypes
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import trio
+from psycopg.rows import class_row
+
+from blobstore import Blob, BlobError, BlobForgotten, Blobs, BlobUnavailable, Place
+from pgflow_events.core.identify import refuse_run
+from pgflow_events.errors import PgflowError
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.texts import printable
+
+# The table of Python, not that of the machine: the same names everywhere.
+MEDIA_TYPES = MimeTypes()
+EXTENSION = re.compile(r"\.[a-z0-9]{1,12}")
+MANIFEST = "manifest"  # the name of the file that says what the others are
+EXTENSIONS = {"text": ".txt", "json": ".json", "list": ".json", "bytes": ".bin"}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a run, as its row has it."""
+
+    step_slug: str
+    """``run`` for the input."""
+    task_index: int
+    blob_id: UUID | None
+    kind: str
+    """Of a value that stands in the row: ``text`` or ``json``."""
+    content: str | None
+    """The text, or the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What became of a value."""
+
+    step_slug: str
+    task_index: int
+    element: int | None
+    """The place in a list that is kept by its elements."""
+    file: str | None
+    """None if it could not be read, and of a list, whose elements have theirs."""
+    kind: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    """Bytes."""
+    sha256: str | None = None
+    blob_id: UUID | None = None
+    error: str | None = None
+    forgotten: bool = False
+    """Whether its bytes were deleted since it was to be kept no longer."""
+
+
+VALUES = """
+select
+  v.step_slug, v.task_index, v.blob_id,
+  case jsonb_typeof(v.value) when 'string' then 'text' else 'json' end as kind,
+  case jsonb_typeof(v.value) when 'string' then v.value #>> '{}' else v.value::text end as content
+from (
+  select
+    'run' as step_slug, 0 as task_index, -1 as step_index, r.input_blob_id as blob_id,
+    case when r.input_blob_id is null then r.input end as value
+  from pgflow.runs r where r.run_id = %(run_id)s
+  union all
+  select t.step_slug, t.task_index, s.step_index, t.output_blob_id, t.output
+  from pgflow.step_tasks t
+  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+  where t.run_id = %(run_id)s and t.status = 'completed'
+) v
+order by v.step_index, v.task_index
+"""
+
+
+async def export_values(
+    connection: Connection, blobs: Blobs, run_id: UUID, folder: Path
+) -> list[Exported]:
+    """Write the input of a run and the outputs it has into the files of a new or empty folder.
+
+    A large value is never in memory as a whole. Of a value that is missing, damaged or
+    forgotten there is no file; the others are written.
+
+    Raises:
+        OSError: There is something in the folder, or a file cannot be written.
+        BlobUnavailable: A key or an object storage is needed that `blobs` was not given.
+    """
+    await trio.to_thread.run_sync(make_folder, folder)
+    cursor = connection.cursor(row_factory=class_row(Value))
+    await cursor.execute(VALUES, {"run_id": run_id})
+    exported: list[Exported] = []
+    for value in await cursor.fetchall():
+        exported += await _export(blobs, run_id, value, folder)
+    return exported
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for this user alone, or see that it is empty and nobody else's.
+
+    Raises:
+        OSError: It is not, or cannot be made.
+        PgflowError: Another user could exchange what is written there.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    there = folder.stat()
+    if there.st_uid != os.geteuid() or there.st_mode & stat.S_IWOTH:
+        raise PgflowError(f"{folder} belongs to others, or they may write there: give a new folder")
+    if any(folder.iterdir()):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
+
+
+async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> list[Exported]:
+    name = file_name(value.step_slug, value.task_index)
+    plain = Exported(value.step_slug, value.task_index, None, None, blob_id=value.blob_id)
+    try:
+        handle = await _handle(blobs, run_id, value)
+        items = await elements(blobs, handle)
+    except BlobUnavailable:
+        raise
+    except BlobError as error:
+        return [_unread(plain, error)]
+    if handle.length is None:
+        return [await _write(handle, plain, folder / name)]
+    digits = len(str(handle.length - 1))
+    return [
+        replace(plain, kind="list"),
+        *[
+            await _write(item, replace(plain, element=n), folder / f"{name}.{n:0{digits}}")
+            for n, item in enumerate(items)
+        ],
+    ]
+
+
+def file_name(step_slug: str, task_index: int) -> str:
+    """The name of a value's file, without its end; none is that of the manifest."""
+    plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems know no case
+    return step_slug if plain else f"{step_slug}-{task_index}"
+
+
+async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
+    if value.blob_id is None:
+        blobs.admit_inline(run_id)
+        content = value.content or ""
+        return Blob.of(run_id, content if value.kind == "text" else orjson.Fragment(content))
+    place = Place(run_id, value.step_slug, value.task_index)
+    return (await blobs.load([], [value.blob_id])).handle(value.blob_id, place)
+
+
+async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
+    """Write a file, whole or not at all."""
+    path = stem.with_name(stem.name + extension(blob.kind, blob.media_type))
+    told = replace(
+        plain, kind=blob.kind, media_type=blob.media_type, size=blob.size, sha256=blob.sha256,
+        blob_id=blob.id,
+    )  # fmt: skip
+    try:
+        await save(raw_pieces(blob), path)
+    except BlobUnavailable:
+        raise
+    except BlobError as error:
+        return _unread(told, error)
+    return replace(told, file=path.name)
+
+
+def _unread(plain: Exported, error: BlobError) -> Exported:
+    return replace(plain, error=str(error), forgotten=isinstance(error, BlobForgotten))
+
+
+async def save(pieces: AsyncGenerator[bytes, None], path: Path) -> None:
+    """Write a new file, for this user alone; it is removed if it cannot be written to its end.
+
+    Raises:
+        OSError: There is one of this name, or it cannot be written.
+    """
+    async with aclosing(pieces):
+        file, whole = await trio.open_file(path, "xb", opener=open_privately), False
+        try:
+            async with file:
+                async for piece in pieces:
+                    await file.write(piece)
+            whole = True
+        finally:
+            if not whole:
+                with trio.CancelScope(shield=True):
+                    await trio.Path(path).unlink()
+
+
+def open_privately(path: str, flags: int) -> int:
+    """Open a file; one that is made can be read by this user only."""
+    return os.open(path, flags, mode=0o600)
+
+
+def extension(kind: str, media_type: str | None) -> str:
+    """The end of a file's name; a media type is the user's, and only chooses among known ones."""
+    plain = (media_type or "").partition(";")[0].strip().lower()
+    known = MEDIA_TYPES.guess_extension(plain) or ""
+    return known if EXTENSION.fullmatch(known) else EXTENSIONS[kind]
+
+
+async def elements(blobs: Blobs, handle: Blob[Any]) -> list[Blob[Any]]:
+    """The handles of the elements of a list that is kept by these; none of any other value.
+
+    Raises:
+        BlobError: The list cannot be read.
+    """
+    if handle.id is None or handle.length is None:
+        return []
+    loaded = await blobs.load([handle.id])  # with the small elements, which are in the list
+    row, whole = loaded.row(handle.id), loaded.handle(handle.id)
+    ids = [element for element in row.elements or () if element]
+    stored = await blobs.load([], handles=ids)
+    small = iter(await _small(whole, row.elements or []))
+    place = Place.of(row)
+    return [
+        stored.handle(element, place.element(row.id, number))
+        if element
+        else Blob.of(row.run_id, next(small))
+        for number, element in enumerate(row.elements or ())
+    ]
+
+
+async def _small(whole: Blob[Any], ids: Sequence[UUID | None]) -> Sequence[Any]:
+    """Those elements that are no blobs."""
+    if not any(ids):
+        value: list[Any] = await whole.value()
+        return value
+    return [await whole.item(place) for place, element in enumerate(ids) if element is None]
+
+
+async def blob_of(blobs: Blobs, blob_id: UUID) -> Blob[Any]:
+    """The value of a blob."""
+    return (await blobs.load([], handles=[blob_id])).handle(blob_id)
+
+
+async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug: str) -> Blob[Any]:
+    """The output of a step, or the input of the run for ``run``, whether it is a blob or not.
+
+    Raises:
+        UnknownRun: There is no run of this id.
+        PgflowError: There is no such output.
+    """
+    cursor = connection.cursor(row_factory=class_row(Value))
+    await cursor.execute(VALUES, {"run_id": run_id})
+    values = {value.step_slug: value for value in await cursor.fetchall()}
+    if not values:
+        raise await refuse_run(connection, run_id)
+    if step_slug not in values:
+        raise PgflowError(
+            f"run {run_id} has no output of a step {printable(step_slug)!r}; it has those of"
+            f" {', '.join(values)}"
+        )
+    return await _handle(blobs, run_id, values[step_slug])
+
+
+async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes, None]:
+    """The bytes of a value; a list that is kept by its elements as JSON.
+
+    Raises:
+        BlobError: It cannot be read.
+        PgflowError: It is a list with bytes, which JSON has not.
+    """
+    if handle.length is None:
+        source = raw_pieces(handle)
+    else:
+        source = list_pieces(await elements(blobs, handle))
+    async with aclosing(source):
+        async for piece in source:
+            yield piece
+
+
+async def raw_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
+    """The bytes of a value."""
+    async with blob.open() as stream:
+        async for piece in stream:
+            yield piece
+
+
+async def list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None]:
+    """The JSON of a list of these values."""
+    for place, blob in enumerate(blobs):
+        if blob.kind == "bytes":
+            raise PgflowError(
+                f"element {place} of the list is bytes, which JSON has not:"
+                " `pgflow-events blob export` writes a file for each"
+            )
+    separator = b"["
+    for blob in blobs:
+        yield separator
+        separator = b","
+        async with aclosing(json_pieces(blob)) as pieces:
+            async for piece in pieces:
+                yield piece
+    yield b"]" if blobs else b"[]"
+
+
+async def json_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
+    """The JSON of a text or JSON."""
+    async with aclosing(raw_pieces(blob)) as pieces:
+        if blob.kind == "json":
+            async for piece in pieces:
+                yield piece
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        yield b'"'
+        async for piece in pieces:
+            yield orjson.dumps(decoder.decode(piece))[1:-1]
+        yield b'"'

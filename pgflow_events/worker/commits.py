@@ -1,0 +1,110 @@
+"""What a worker tells the database of its outcomes, and whom it wakes afterwards."""
+
+import logging
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import trio
+
+from blobstore import Blobs, Stored
+from pgflow_events.core import tasks as queries
+from pgflow_events.core.tasks import Claim, Outcome
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.passing import reason
+from pgflow_events.postgres.pool import Pool
+from pgflow_events.worker.ledger import Tally
+
+REHEARSAL = 5.0  # seconds the server has for what it is not to do
+
+log = logging.getLogger("pgflow_events.worker")
+
+
+class Commits:
+    """Settles outcomes, and claims in the same commit.
+
+    Args:
+        calls: Makes the calls.
+        blobs: Saves the outputs that are blobs.
+        tally: Is told what was settled.
+        worker_id: The worker that settles and claims.
+        slugs_in_turn: The flows to claim.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        blobs: Blobs,
+        tally: Tally,
+        worker_id: UUID,
+        slugs_in_turn: Callable[[], list[str]],
+    ) -> None:
+        self._calls, self._blobs, self._tally = calls, blobs, tally
+        self._worker_id = worker_id
+        self._slugs_in_turn = slugs_in_turn
+
+    async def complete(
+        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
+    ) -> Claim:
+        """Settle outcomes, and claim up to `qty` tasks that load up to `max_bytes`.
+
+        It may take `patience` times the seconds of a call.
+
+        Raises:
+            psycopg.Error: None of them is settled. `passing.passes` says whether to try again.
+            trio.TooSlowError: It was not answered in time.
+        """
+        blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
+        run_ids = [outcome.task.run_id for outcome in outcomes]
+        slugs = self._slugs_in_turn() if qty else []
+
+        async def complete(connection: Connection) -> Claim:
+            # The blobs first: their writing takes longest, and no run is locked yet.
+            async with self._blobs.saved(connection, blobs, run_ids):
+                answer = await queries.complete_tasks(
+                    connection,
+                    outcomes,
+                    slugs,
+                    qty=qty,
+                    worker_id=self._worker_id,
+                    max_bytes=max_bytes,
+                )
+            return await queries.read_claim(answer)
+
+        claim = await self._calls.make_once(complete, patience)
+        self._tally.count(outcomes, claim.refused)
+        return claim
+
+    async def rehearse(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether the server would settle these now. It does not."""
+
+        async def rehearse(connection: Connection) -> None:
+            async with connection.transaction(force_rollback=True):
+                await queries.complete_tasks(
+                    connection, outcomes, [], qty=0, worker_id=self._worker_id, max_bytes=0
+                )
+
+        try:
+            with trio.fail_after(REHEARSAL):
+                await self._calls.make_once(rehearse)
+        except Exception:  # noqa: BLE001 - whatever it is, see passing.py
+            return False
+        return True
+
+
+async def wake_others(
+    pool: Pool, limit: float, owed_tasks: Sequence[str], owed_runs: Sequence[str]
+) -> None:
+    """Send what a commit left owed: to workers of these flows, and to clients that await runs.
+
+    It is tried twice, since connections break, for `limit` seconds each: commits wait for this.
+    """
+    for _ in range(2):
+        try:
+            with trio.fail_after(limit):
+                async with pool.connection() as connection:
+                    await queries.notify_owed(connection, owed_tasks, owed_runs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            log.warning("could not wake other workers or clients: %s", reason(error))
+        else:
+            return

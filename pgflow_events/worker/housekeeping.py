@@ -1,0 +1,117 @@
+"""What a worker sees to now and then: that notifications arrive, and that there is room."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Never, TypeVar
+
+import psycopg
+import trio
+
+from blobstore import Blobs
+from blobstore.store import Caller
+from pgflow_events.core import tasks as queries
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
+from pgflow_events.postgres.passing import is_silence, reason, report
+from pgflow_events.settings import Settings
+from pgflow_events.upkeep import retention
+from pgflow_events.upkeep.retention import Pruned
+from pgflow_events.worker.dispatcher import Dispatcher
+
+T = TypeVar("T")
+
+HEARING = 5.0  # seconds the notification of a self-check may take
+
+log = logging.getLogger("pgflow_events.worker")
+
+
+class SelfCheck:
+    """The role that proves that notifications arrive, and claims as if one had been missed.
+
+    Args:
+        calls: Sends the notification, on another connection than the listener's.
+        dispatcher: Is woken each time, and claims more often while nothing is heard.
+        settings: `check_interval` and `poll_interval`.
+
+    Attributes:
+        due: When the next check should be over.
+    """
+
+    def __init__(self, calls: Calls, dispatcher: Dispatcher, settings: Settings) -> None:
+        self._calls = calls
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._said = ""
+        self.due = inf
+
+    async def run(self, listener: Listener) -> Never:
+        """Check now and then, until cancelled."""
+        settings = self._settings
+        heard, self.due = True, trio.current_time() + HEARING
+        while True:
+            before, heard = heard, await self._is_heard(listener)
+            if before and not heard:
+                log.warning(
+                    "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
+                    " worker a DSN of the server itself to listen at",
+                    settings.poll_interval,
+                )
+            self._dispatcher.poll_every(inf if heard else settings.poll_interval)
+            pause = settings.check_interval if heard else settings.poll_interval
+            self.due = trio.current_time() + pause + HEARING
+            await trio.sleep(pause)
+            self._dispatcher.wake()
+
+    async def _is_heard(self, listener: Listener) -> bool:
+        """Whether a notification arrived; one that cannot be sent did not."""
+        try:
+            heard = await listener.check(self._ping, HEARING)
+        except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+            if reason(error) != self._said:  # once, and not with each poll
+                report(log, "cannot send a notification", error)
+            self._said = reason(error)
+            return False
+        self._said = ""
+        return heard
+
+    async def _ping(self, channel: str) -> None:
+        await self._calls.make(lambda connection: queries.ping(connection, channel), is_silence)
+
+
+async def keep_house(
+    calls: Calls, blobs: Blobs, flow_slugs: Sequence[str], settings: Settings
+) -> Never:
+    """Make room for what comes, and delete what is to be kept no longer, until cancelled."""
+
+    async def make(call: Callable[[Connection], Awaitable[T]]) -> T:
+        # What is answered with an error is left to the next time, or it would hold up the others.
+        return await calls.make(call, is_silence)
+
+    async def learn() -> None:
+        with trio.fail_after(settings.call_timeout):
+            await blobs.use_dictionaries(flow_slugs)
+
+    chores: list[Callable[[], Awaitable[object]]] = [
+        learn,
+        lambda: retention.ensure_days(make),
+        lambda: retention.forget(make, Pruned()),
+        lambda: prune(make, settings),
+    ]
+    while True:
+        for chore in chores:
+            try:
+                await chore()
+            except psycopg.errors.InsufficientPrivilege as error:
+                log.warning("%s: let the owner call `pgflow-events prune`", reason(error))
+            except Exception as error:  # noqa: BLE001 - the other chores are not to blame
+                log.warning("could not tidy up: %s", reason(error))
+        await trio.sleep(settings.check_interval)
+
+
+async def prune(make: Caller, settings: Settings) -> None:
+    """Delete the runs that are to be kept no longer, by whole days."""
+    if settings.keep_runs is not None:
+        older_than = await retention.cutoff(make, settings.keep_runs, whole_days=True)
+        await retention.prune(make, older_than)

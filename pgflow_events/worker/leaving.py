@@ -1,0 +1,71 @@
+"""The last words of a worker to the database: what it gives back, and that it goes."""
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+import trio
+
+from pgflow_events.core import tasks as queries
+from pgflow_events.core.tasks import ClaimedTask
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.passing import reason
+from pgflow_events.postgres.pool import Pool
+from pgflow_events.worker.ledger import Tally
+from pgflow_events.worker.liveness import Liveness
+
+# Seconds each may take. What its cancellation takes then comes on top.
+GIVE_BACK, TAKE_LEAVE = 5.0, 2.0
+TRY = 0.4  # of these: what is not answered by then is said again, on another connection
+
+log = logging.getLogger("pgflow_events.worker")
+
+
+class Leaving:
+    """Gives back what was claimed and not committed, and takes leave of the peers.
+
+    Args:
+        worker_id: Of the worker.
+        pool: Its connections.
+        tally: What it has at hand.
+        liveness: What has its seat.
+    """
+
+    def __init__(self, worker_id: UUID, pool: Pool, tally: Tally, liveness: Liveness) -> None:
+        self._worker_id, self._pool = worker_id, pool
+        self._tally, self._liveness = tally, liveness
+
+    async def leave(self) -> bool:
+        """Give back, take leave, sum up; whether nothing was left behind.
+
+        What is left behind is freed by the peers or by its timeouts, and its attempts count.
+        """
+        tasks = self._tally.at_hand
+        if cut_off := self._tally.uncommitted:
+            log.warning("%d outcomes were not committed in time: giving them back", cut_off)
+        with trio.move_on_after(GIVE_BACK) as limit:
+            await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
+        if left := self._tally.at_hand:
+            why = ": the database does not answer" if limit.cancelled_caught else ""
+            log.error("%d of %d tasks could not be given back%s", len(left), len(tasks), why)
+        await self._liveness.leave(Calls(self._pool, TRY * TAKE_LEAVE), TAKE_LEAVE)
+        if done := str(self._tally):
+            log.info("done: %s", done)
+        return not left
+
+    async def _give_back(self, tasks: Sequence[ClaimedTask], calls: Calls) -> None:
+        """Let others have these. What was committed, though we were not told so, stays as it is."""
+        if not tasks:
+            return
+        try:
+            released = await calls.make(
+                lambda connection: queries.release_tasks(connection, tasks, self._worker_id)
+            )
+        except Exception as error:  # noqa: BLE001 - one that the database will not have: find it
+            if len(tasks) > 1:
+                for task in tasks:
+                    await self._give_back([task], calls)
+            else:
+                log.warning("cannot give back %s: %s", tasks[0], reason(error))
+        else:
+            self._tally.give_back(tasks, released)

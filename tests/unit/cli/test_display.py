@@ -1,0 +1,164 @@
+"""Runs as they are shown on a terminal."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import inf
+from uuid import uuid4
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pgflow_events.core.summaries import RunSummary, StepSummary
+from pgflow_events.terminal.console import print_whole
+from pgflow_events.terminal.display import least_width, run_tree, runs_table, value
+from pgflow_events.texts import SIZES, UNITS, duration, one_line, short_duration, size
+
+NOW = datetime.now(UTC)
+SECONDS = {"ms": 0.001, **dict(UNITS)}
+
+
+def pairs(words: list[str]) -> list[tuple[str, str]]:
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def near_power(power: int) -> st.SearchStrategy[int]:
+    return st.integers(1000**power - 1000**power // 1000, 1000**power + 1)
+
+
+def shown(renderable, width: int = 200) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width, force_terminal=False).print(renderable)
+    return output.getvalue()
+
+
+def a_run(status: str) -> RunSummary:
+    ended = None if status == "started" else NOW
+    state = "retrying" if status == "started" else status
+    return RunSummary(uuid4(), "a_flow", status, state, NOW, ended, 7200.0, 61.4, 1, 2)
+
+
+def a_step(status: str, **facts) -> StepSummary:
+    usual = {
+        "step_slug": "a_step", "dependencies": [], "attempts": 1, "max_attempts": 3,
+        "error": None, "output": None, "worker_id": None, "queued_at": NOW,
+        "started_at": NOW, "ended_at": None, "duration": 0.25, "blob": None,
+    }  # fmt: skip
+    return StepSummary(status=status, **usual | facts)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (1.25, "1.2 s"),
+        (59.94, "59.9 s"),
+        (60, "1 min 0 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (86400 * 3 + 3600 * 4 + 5, "3 d 4 h"),
+    ],
+)
+def test_a_duration_has_one_or_two_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_text_is_cut_to_a_line_and_cannot_move_the_cursor():
+    assert one_line("\n a\x1b[2Jb\x9bc\nnext") == "a�[2Jb�c"
+    assert one_line("x" * 200) == "x" * 99 + "…"
+    assert one_line("") == ""
+
+
+def test_a_blob_is_told_of_by_its_sizes():
+    sizes = {"id": "", "kind": "text", "codec": "zstd", "raw_size": 1_200_000, "forgotten": False}
+    assert str(value(None, {**sizes, "stored_size": 180_000})) == "text, 1.2 MB as 180.0 kB"
+    assert str(value(None, {**sizes, "stored_size": 1_200_000})) == "text, 1.2 MB"
+    gone = {**sizes, "stored_size": 180_000, "forgotten": True}
+    assert str(value(None, gone)) == "text, 1.2 MB as 180.0 kB, forgotten"
+
+
+@pytest.mark.parametrize("json", ["null", "0", "false", '""', "[]"])
+def test_an_output_that_is_nothing_is_shown(json):
+    tree = shown(run_tree(a_run("completed"), [a_step("completed", output=json)]))
+    assert tree.splitlines()[-1] == f"    └── {json}"
+
+
+def test_the_state_of_each_step_is_told():
+    steps = [
+        a_step("running", attempts=2),
+        a_step("retrying", error="ValueError: [red]no[/]", duration=None),
+        a_step("waiting", dependencies=["x", "y"], attempts=0, duration=None),
+    ]
+    run = a_run("started")
+    assert shown(run_tree(run, steps)).splitlines() == [
+        f"run {run.run_id} of a_flow: retrying for 1 min 1 s",
+        "├── a_step running for 250 ms, attempt 2 of 3",
+        "├── a_step retrying, attempt 1 of 3",
+        "│   └── ValueError: [red]no[/]",
+        "└── a_step (after x, y) waiting",
+    ]
+
+
+@given(st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**6).map(lambda n: n / 1000))
+@example(0.9996)
+@example(59.96)
+@example(3599.6)
+@example(86399.7)
+def test_no_unit_of_a_duration_is_full(seconds):
+    full = {"ms": 1000, "s": 60, "min": 60, "h": 24}
+    words = duration(seconds).split()
+    assert all(float(n) < full.get(unit, inf) for n, unit in pairs(words))
+    assert short_duration(seconds).split() == words[:2]
+    measured = sum(float(n) * SECONDS[unit] for n, unit in pairs(words))
+    assert measured == pytest.approx(seconds, rel=0.06, abs=0.0006)
+
+
+@given(st.integers(0, 10**18) | st.integers(1, 6).flatmap(near_power))
+@example(999_950)
+def test_no_unit_of_a_size_is_full_and_one_is_no_plural(count):
+    number, unit = size(count).split()
+    assert float(number) < 1000 or unit == "EB"
+    assert (unit == "byte") == (count == 1)
+    powers = {"byte": 0, "bytes": 0, **{u: n for n, u in enumerate(SIZES, 1)}}
+    assert float(number) * 1000 ** powers[unit] == pytest.approx(count, rel=0.051)
+
+
+def test_a_negative_duration_is_that_of_another_clock():
+    assert duration(-3) == "0 ms"
+
+
+@given(width=st.integers(20, 120), slug=st.text("abc_", min_size=1, max_size=47))
+def test_in_no_window_a_slug_or_id_breaks(width, slug):
+    run = replace(a_run("started"), flow_slug=slug)
+    header, row, *note = printed(runs_table([run]), width).splitlines()
+    assert row.split()[:3] == [str(run.run_id), slug, "retrying"]
+    assert bool(note) == (len(header.split()) < 6)
+    if note:
+        assert note[0].startswith("left out: ")
+        assert width < max(map(len, printed(runs_table([run]), 300).splitlines()))
+    assert len(row) <= max(width, 36 + max(len(slug), 4) + 10)
+
+
+def test_in_a_tree_no_slug_breaks():
+    first, second = "a" * 100, "b" * 128
+    steps = [a_step("completed"), a_step("waiting", step_slug=first)]
+    steps.append(a_step("waiting", step_slug=second, dependencies=[first, first]))
+    tree = shown(run_tree(a_run("started"), steps), least_width(steps))
+    assert tree.count(first) == 3
+    assert tree.count(second) == 1
+
+
+def printed(renderable, width: int) -> str:
+    output = io.StringIO()
+    print_whole(Console(file=output, width=width, force_terminal=False), renderable)
+    return output.getvalue()
+
+
+def test_a_run_is_a_row_that_fits_a_terminal():
+    run = a_run("failed")
+    header, row = shown(runs_table([run]), width=80).splitlines()
+    assert header.split() == ["RUN", "FLOW", "STATUS", "AGO", "DURATION", "STEPS"]
+    assert " ".join(row.split()) == f"{run.run_id} a_flow failed 2 h 1 min 1 s 1/2"
