@@ -28,7 +28,8 @@ def impatient(last_commit: float) -> str:
     limits = LIMITS | {"worker.LAST_COMMIT": last_commit}
     return "\n".join(
         (
-            "from pgflow_events.service import shutdown; from pgflow_events.worker import leaving, worker",
+            "from pgflow_events.service import shutdown",
+            "from pgflow_events.worker import leaving, worker",
             *(f"{name} = {seconds}" for name, seconds in limits.items()),
             "from pgflow_events.cli import main; main()",
         )

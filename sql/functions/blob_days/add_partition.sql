@@ -1,6 +1,7 @@
--- Adds a day's partition, and moves there what the default one has of that day. It is made beside its parent and
--- then attached, since PARTITION OF would wait for all who use the parent, and keep waiting those who come after. To
--- attach still locks the default partition, and looks through it: where others use that for long, this raises soon.
+-- Internal, of ensure_blob_days(). Adds a day's partition, and moves there what the default one has of that
+-- day. It is made beside its parent and then attached, since PARTITION OF would wait for all who use the
+-- parent, and keep waiting those who come after. To attach still locks the default partition, and looks
+-- through it: where others use that for long, this raises soon.
 create or replace function pgflow.add_partition(parent text, day date, lower uuid, upper uuid)
 returns void
 language plpgsql

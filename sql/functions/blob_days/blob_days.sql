@@ -1,4 +1,4 @@
--- The days that have partitions of blobs, with the bounds of their ids.
+-- Owner. The days that have partitions of blobs, with the bounds of their ids.
 create or replace function pgflow.blob_days()
 returns table (day date, lower uuid, upper uuid)
 language sql stable

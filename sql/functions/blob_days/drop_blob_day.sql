@@ -1,5 +1,5 @@
--- Drops the blobs of all runs that started on this day, if all of them ended before `older_than`. The
--- outcome is 'dropped', 'kept', or 'busy' where somebody uses the tables just now. Others wait for
+-- Owner. Drops the blobs of all runs that started on this day, if all of them ended before `older_than`.
+-- The outcome is 'dropped', 'kept', or 'busy' where somebody uses the tables just now. Others wait for
 -- milliseconds, and there is next to no WAL, however much it is.
 create or replace function pgflow.drop_blob_day(
   day date,

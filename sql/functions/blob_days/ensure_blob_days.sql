@@ -1,6 +1,7 @@
--- Sees that blobs of runs that start today or within the next days have partitions of their own; a day
--- is one of UTC. What has none goes to the default partition: a few rows of a day that are there move to the day's
--- own, a day of many stays. Where somebody uses that partition for long, it is left to the next call.
+-- Worker. Sees that blobs of runs that start today or within the next days have partitions of their own; a
+-- day is one of UTC. What has none goes to the default partition: a few rows of a day that are there move
+-- to the day's own, a day of many stays. Where somebody uses that partition for long, it is left to the
+-- next call.
 create or replace function pgflow.ensure_blob_days(ahead integer default 3)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- The greatest id that a blob of this run can have.
+-- Internal, of blob_faults(), delete_runs(), discard_unfinished(), refuse_input(), store_input(), the
+-- trigger delete_with_runs. The greatest id that a blob of this run can have.
 create or replace function pgflow.last_blob_id(run_id uuid)
 returns uuid
 language sql immutable parallel safe

@@ -1,5 +1,5 @@
--- Locks all that dropping a day locks, or raises soon. Whoever waits for these locks keeps all waiting who
--- come later.
+-- Internal, of drop_blob_day(). Locks all that dropping a day locks, or raises soon. Whoever waits for
+-- these locks keeps all waiting who come later.
 create or replace function pgflow.lock_blob_day(day date)
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
--- What is wrong with blobs: those that nobody names or that are named and not there, rows and chunks that
--- do not agree. In one snapshot, nothing is; see pgflow_events/upkeep/checker.py.
+-- Owner. What is wrong with blobs: those that nobody names or that are named and not there, rows and chunks
+-- that do not agree. In one snapshot, nothing is; see pgflow_events/upkeep/checker.py.
 create or replace function pgflow.blob_faults()
 returns table (blob_id uuid, fault text)
 language sql stable

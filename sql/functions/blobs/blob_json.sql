@@ -1,4 +1,5 @@
--- A blob as jsonb, for SQL callers. What is compressed, sealed, in pieces or forgotten is not for them.
+-- Public. A blob as jsonb, for SQL callers. What is compressed, sealed, in pieces or forgotten is not for
+-- them.
 create or replace function pgflow.blob_json(id uuid)
 returns jsonb
 language plpgsql stable
@@ -32,3 +33,7 @@ begin
   end;
 end
 $$;
+
+comment on function pgflow.blob_json is
+'A blob as jsonb. Raises if it is compressed, sealed, in chunks or forgotten: use `pgflow-events blob '
+'cat`.';

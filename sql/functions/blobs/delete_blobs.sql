@@ -1,4 +1,4 @@
--- Deletes blobs, and with a list its elements.
+-- Internal, of confirm_refusals(). Deletes blobs, and with a list its elements.
 create or replace function pgflow.delete_blobs(ids uuid[])
 returns void
 language plpgsql

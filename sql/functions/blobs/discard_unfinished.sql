@@ -1,5 +1,5 @@
--- Deletes the blobs that earlier attempts of these tasks, or tasks of failed runs, had begun to write.
--- There are none but where an attempt failed or was given up.
+-- Internal, of release_tasks(), settle_tasks(). Deletes the blobs that earlier attempts of these tasks, or
+-- tasks of failed runs, had begun to write. There are none but where an attempt failed or was given up.
 create or replace function pgflow.discard_unfinished(settled pgflow.settled_task[])
 returns void
 language plpgsql

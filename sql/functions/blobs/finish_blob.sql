@@ -1,5 +1,5 @@
--- Ends a blob that was written in chunks. Raises if not all of it is there: its commits did not wait for
--- the disk, and a crash of the server may have undone the last of them.
+-- Worker. Ends a blob that was written in chunks. Raises if not all of it is there: its commits did not
+-- wait for the disk, and a crash of the server may have undone the last of them.
 create or replace function pgflow.finish_blob(
   id uuid,
   chunks integer,

@@ -1,4 +1,4 @@
--- Stores JSON as a blob, the way SQL can read it back.
+-- Internal, of start_flows(), store_large_output(). Stores JSON as a blob, the way SQL can read it back.
 create or replace function pgflow.insert_json_blob(
   id uuid,
   run_id uuid,

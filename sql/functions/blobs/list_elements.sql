@@ -1,5 +1,6 @@
--- The blobs that are elements of these lists, and in how many places each stands. A list may name any id: what
--- is of another run, or a list itself, is no element.
+-- Internal, of delete_blobs(), forget_blobs(), input_bytes(). The blobs that are elements of these lists,
+-- and in how many places each stands. A list may name any id: what is of another run, or a list itself, is
+-- no element.
 create or replace function pgflow.list_elements(ids uuid[])
 returns table (id uuid, places bigint)
 language plpgsql stable

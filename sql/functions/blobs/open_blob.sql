@@ -1,6 +1,6 @@
--- Begins a blob that is written in chunks: until it is finished its sha256 is null, and it goes with its
--- attempt. Says no if that attempt (null: any) is not the task's last. An input's run is made in the
--- same transaction, after this.
+-- Worker. Begins a blob that is written in chunks: until it is finished its sha256 is null, and it goes
+-- with its attempt. Says no if that attempt (null: any) is not the task's last. An input's run is made in
+-- the same transaction, after this.
 create or replace function pgflow.open_blob(
   id uuid,
   run_id uuid,

@@ -1,5 +1,5 @@
--- Stores the output of a task as a blob, if its text is longer than the step's threshold; returns the
--- blob's id or null. Raises if there is no such task.
+-- Internal, of complete_task(). Stores the output of a task as a blob, if its text is longer than the
+-- step's threshold; returns the blob's id or null. Raises if there is no such task.
 create or replace function pgflow.store_large_output(
   run_id uuid,
   step_slug text,

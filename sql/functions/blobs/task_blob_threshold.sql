@@ -1,4 +1,5 @@
--- The number of bytes beyond which the output of a task becomes a blob. Raises if there is no such task.
+-- Internal, of fail_task(), store_large_output(). The number of bytes beyond which the output of a task
+-- becomes a blob. Raises if there is no such task.
 create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug text, task_index integer)
 returns integer
 language plpgsql stable

@@ -1,4 +1,4 @@
--- Writes a chunk of a blob that was opened; a second time changes nothing. Says no if the blob is
+-- Worker. Writes a chunk of a blob that was opened; a second time changes nothing. Says no if the blob is
 -- gone. The commit need not wait for the disk, since the one that completes the task does.
 create or replace function pgflow.write_chunk(
   blob_id uuid,

@@ -1,6 +1,6 @@
--- A worker's call: claims up to qty visible tasks of these flows, in this order of flows, whose
--- handlers load no more than max_bytes of blobs together. The commit does not wait for the disk: a claim
--- that a crash undoes is made again.
+-- Worker. Claims up to qty visible tasks of these flows, in this order of flows, whose handlers load no
+-- more than max_bytes of blobs together. The commit does not wait for the disk: a claim that a crash undoes
+-- is made again.
 create or replace function pgflow.claim_tasks(
   flow_slugs text[],
   qty integer,

@@ -1,5 +1,6 @@
--- Fails the tasks whose last attempt gave no answer before its message became visible again. Returns
--- how many it looked at. A worker that dies at each attempt would else be followed by another for ever.
+-- Worker. Fails the tasks whose last attempt gave no answer before its message became visible again.
+-- Returns how many it looked at. A worker that dies at each attempt would else be followed by another for
+-- ever.
 --
 -- Runs that another session holds are left to a later call.
 create or replace function pgflow.fail_lapsed_tasks(flow_slugs text[])

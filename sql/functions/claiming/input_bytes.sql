@@ -1,6 +1,6 @@
--- Bytes that a handler of this step takes to memory of the run's input and of the outputs it depends on,
--- where these are blobs; of a list, with its elements. `loads` names those it takes ('run',
--- dependencies); null: all.
+-- Internal, of queue_steps(). Bytes that a handler of this step takes to memory of the run's input and of
+-- the outputs it depends on, where these are blobs; of a list, with its elements. `loads` names those it
+-- takes ('run', dependencies); null: all.
 create or replace function pgflow.input_bytes(flow_slug text, run_id uuid, step_slug text, loads text[])
 returns bigint
 language plpgsql stable

@@ -1,5 +1,5 @@
--- The tasks whose last attempt gave no answer before its message became visible again, of the first
--- hundred visible messages of each flow.
+-- Internal, of fail_lapsed_tasks(), take_tasks(). The tasks whose last attempt gave no answer before its
+-- message became visible again, of the first hundred visible messages of each flow.
 --
 -- Stable, so that its statements share one snapshot: to the second of two, a last attempt that was
 -- claimed between them would look lapsed.

@@ -1,4 +1,5 @@
--- Bytes of blobs that the handler of the first visible task of these flows loads; null if there is none.
+-- Internal, of take_tasks(). Bytes of blobs that the handler of the first visible task of these flows
+-- loads; null if there is none.
 create or replace function pgflow.next_bytes(flow_slugs text[])
 returns bigint
 language plpgsql

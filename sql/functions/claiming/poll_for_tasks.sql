@@ -1,6 +1,6 @@
--- Claims up to qty tasks of a flow; waits for the first one up to max_poll_seconds. Each look is a
--- statement of its own, so that it sees what arrived while the call waited. The seed's parameter vt
--- has no effect: a message is hidden for its step's timeout and 2 seconds.
+-- Public. Claims up to qty tasks of a flow; waits for the first one up to max_poll_seconds. Each look is a
+-- statement of its own, so that it sees what arrived while the call waited. The seed's parameter vt has no
+-- effect: a message is hidden for its step's timeout and 2 seconds.
 create or replace function pgflow.poll_for_tasks(
   queue_name text,
   vt integer,
@@ -32,3 +32,7 @@ begin
   end loop;
 end
 $$;
+
+comment on function pgflow.poll_for_tasks is
+'Claims up to qty tasks of a flow, and waits up to max_poll_seconds for the first. Each is hidden for the '
+'timeout of its step and 2 seconds; vt has no effect. Commit it by itself.';

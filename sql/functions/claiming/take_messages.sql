@@ -1,5 +1,5 @@
--- Claims the tasks of up to qty visible messages of a flow, lowest ids first: raises their attempts
--- and hides the messages for the timeout and 2 seconds. Returns the messages' ids.
+-- Internal, of take_tasks(). Claims the tasks of up to qty visible messages of a flow, lowest ids first:
+-- raises their attempts and hides the messages for the timeout and 2 seconds. Returns the messages' ids.
 --
 -- With max_bytes, those whose handlers load blobs are claimed in order until these bytes are used up.
 --

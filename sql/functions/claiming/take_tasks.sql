@@ -1,7 +1,7 @@
--- Claims up to qty visible tasks: those of the first flow by their age, then those of the next; of
--- those whose handlers load blobs, no more than max_bytes of these. `dues` say when the next message of
--- each flow becomes visible, or '-infinity' where the caller does not know; what is not due is not
--- touched.
+-- Internal, of claim_tasks(), complete_tasks(), poll_for_tasks(). Claims up to qty visible tasks: those of
+-- the first flow by their age, then those of the next; of those whose handlers load blobs, no more than
+-- max_bytes of these. `dues` say when the next message of each flow becomes visible, or '-infinity' where
+-- the caller does not know; what is not due is not touched.
 --
 -- Returns a row for each task, and one that sums up.
 create or replace function pgflow.take_tasks(

@@ -1,5 +1,5 @@
--- The tasks of these messages with their inputs, in order of the messages. An input that is a blob is
--- not in `input` but named in `blobs_refs`.
+-- Internal, of complete_tasks(), take_tasks(), unreadable_tasks(). The tasks of these messages with their
+-- inputs, in order of the messages. An input that is a blob is not in `input` but named in `blobs_refs`.
 create or replace function pgflow.task_records(flow_slug text, message_ids bigint[])
 returns setof pgflow.step_task_record
 language plpgsql stable

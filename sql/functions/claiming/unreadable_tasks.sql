@@ -1,5 +1,6 @@
--- Of the first visible messages of a flow, up to so many, those whose tasks cannot be read, and why. For
--- workers whose claim failed: one such task, at the head of the queue, keeps all others from being claimed.
+-- Worker. Of the first visible messages of a flow, up to so many, those whose tasks cannot be read, and
+-- why. For workers whose claim failed: one such task, at the head of the queue, keeps all others from being
+-- claimed.
 create or replace function pgflow.unreadable_tasks(flow_slug text, qty integer)
 returns table (
   run_id uuid,

@@ -1,4 +1,4 @@
--- Adds a step that waits for the steps in deps_slugs. A step that exists is returned as it is.
+-- Public. Adds a step that waits for the steps in deps_slugs. A step that exists is returned as it is.
 create or replace function pgflow.add_step(
   flow_slug text,
   step_slug text,
@@ -39,3 +39,7 @@ begin
   return step;
 end
 $$;
+
+comment on function pgflow.add_step is
+'Adds a step to a flow, or returns the step that is stored. It starts when all steps in deps_slugs are '
+'completed. Options that are null are those of the flow.';

@@ -1,4 +1,4 @@
--- Defines a flow and makes its queue. A flow that exists is returned as it is.
+-- Public. Defines a flow and makes its queue. A flow that exists is returned as it is.
 create or replace function pgflow.create_flow(
   flow_slug text,
   max_attempts integer default 3,
@@ -51,3 +51,8 @@ begin
   return flow;
 end
 $$;
+
+comment on function pgflow.create_flow is
+'Defines a flow and makes its queue, or returns the flow that is stored. Options are in seconds: '
+'base_delay before the second attempt, timeout of an attempt. Raises if the slug is not valid, or if '
+'another application has a queue of this name.';

@@ -1,4 +1,4 @@
--- Defines a whole flow, or checks it against the stored one. Returns how the shapes differ, one
+-- Public. Defines a whole flow, or checks it against the stored one. Returns how the shapes differ, one
 -- line a difference; with none, options that differ are set to those of the definition.
 create or replace function pgflow.define_flow(definition jsonb)
 returns text[]
@@ -33,3 +33,7 @@ begin
   return differences;
 end
 $$;
+
+comment on function pgflow.define_flow is
+'Defines a whole flow, or compares it with the stored one. Returns one line for each difference in shape; '
+'without any, sets its options.';

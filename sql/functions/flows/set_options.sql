@@ -1,4 +1,5 @@
--- Sets the options of a flow and its steps to those of a definition, where they differ.
+-- Internal, of define_flow(). Sets the options of a flow and its steps to those of a definition, where they
+-- differ.
 create or replace function pgflow.set_options(definition jsonb)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- How the steps of a definition, their order and their dependencies differ from the stored flow.
+-- Internal, of define_flow(). How the steps of a definition, their order and their dependencies differ from
+-- the stored flow.
 create or replace function pgflow.shape_differences(definition jsonb)
 returns text[]
 language sql stable

@@ -1,4 +1,4 @@
--- Ends an input that was written in chunks. Raises if not all of it is there.
+-- Client. Ends an input that was written in chunks. Raises if not all of it is there.
 create or replace function pgflow.finish_input(
   id uuid,
   chunks integer,

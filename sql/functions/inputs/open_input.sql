@@ -1,4 +1,5 @@
--- Begins a blob in chunks that is to be the input of a run, which starts after it in the same transaction.
+-- Client. Begins a blob in chunks that is to be the input of a run, which starts after it in the same
+-- transaction.
 create or replace function pgflow.open_input(
   id uuid,
   run_id uuid,

@@ -1,4 +1,5 @@
--- Raises unless a blob of this id may be an input of this run: of one that does not exist yet.
+-- Internal, of open_input(), store_input(). Raises unless a blob of this id may be an input of this run: of
+-- one that does not exist yet.
 create or replace function pgflow.refuse_input(id uuid, run_id uuid)
 returns void
 language plpgsql stable

@@ -1,4 +1,5 @@
--- Raises unless each of these blobs, where there is one, is the finished input of the run in the same place.
+-- Internal, of start_flows(). Raises unless each of these blobs, where there is one, is the finished input
+-- of the run in the same place.
 create or replace function pgflow.refuse_inputs(run_ids uuid[], blob_ids uuid[])
 returns void
 language plpgsql stable

@@ -1,5 +1,5 @@
--- Stores a blob of one row as the input of a run, or as an element of it, before the run starts in the
--- same transaction. A second time changes nothing.
+-- Client. Stores a blob of one row as the input of a run, or as an element of it, before the run starts in
+-- the same transaction. A second time changes nothing.
 create or replace function pgflow.store_input(
   id uuid,
   run_id uuid,

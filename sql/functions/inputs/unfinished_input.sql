@@ -1,5 +1,6 @@
--- The input of this id that open_input() began, for a run that does not exist yet. Raises if it is none:
--- that of somebody else is seen once it is committed, with its run.
+-- Internal, of finish_input(), write_input(). The input of this id that open_input() began, for a run that
+-- does not exist yet. Raises if it is none: that of somebody else is seen once it is committed, with its
+-- run.
 create or replace function pgflow.unfinished_input(
   id uuid,
   out store text,

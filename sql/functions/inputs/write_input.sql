@@ -1,4 +1,4 @@
--- Writes a chunk of an input that open_input() began.
+-- Client. Writes a chunk of an input that open_input() began.
 create or replace function pgflow.write_input(blob_id uuid, seq integer, content bytea)
 returns void
 language plpgsql

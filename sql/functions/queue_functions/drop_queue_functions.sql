@@ -1,4 +1,4 @@
--- Drops what make_queue_functions() wrote, for who deletes a flow and its queue.
+-- Owner. Drops what make_queue_functions() wrote, for who deletes a flow and its queue.
 create or replace function pgflow.drop_queue_functions(flow_slug text)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- Moves messages of a queue to its archive, with all that this pgmq knows of them.
+-- Internal, of make_queue_functions(). Moves messages of a queue to its archive, with all that this pgmq
+-- knows of them.
 create or replace function pgflow.make_queue_archive(queue text)
 returns void
 language plpgsql

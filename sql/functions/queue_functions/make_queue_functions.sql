@@ -1,5 +1,5 @@
--- Writes the functions that say to the queue of a flow what claims and completions say all the time. A
--- queue is a table of its own, and a text that names it is planned anew each time it is executed, for
+-- Owner. Writes the functions that say to the queue of a flow what claims and completions say all the time.
+-- A queue is a table of its own, and a text that names it is planned anew each time it is executed, for
 -- longer than it takes then: these keep their plans.
 --
 -- Each is called `<what it does>_<table of the queue>`.

@@ -1,4 +1,4 @@
--- Hides messages that were claimed for these timeouts (seconds).
+-- Internal, of make_queue_functions(). Hides messages that were claimed for these timeouts (seconds).
 create or replace function pgflow.make_queue_hide(queue text)
 returns void
 language plpgsql

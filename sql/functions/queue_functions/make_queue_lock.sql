@@ -1,4 +1,5 @@
--- Locks up to qty visible messages of a queue that nobody else holds, from the id `first` on.
+-- Internal, of make_queue_functions(). Locks up to qty visible messages of a queue that nobody else holds,
+-- from the id `first` on.
 create or replace function pgflow.make_queue_lock(queue text)
 returns void
 language plpgsql

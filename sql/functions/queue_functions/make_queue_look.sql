@@ -1,5 +1,6 @@
--- Looks at the first hundred messages of a queue from the id `first` on, up to one that is visible; of those
--- that are not, at the earliest. With `later` it passes over visible ones.
+-- Internal, of make_queue_functions(). Looks at the first hundred messages of a queue from the id `first`
+-- on, up to one that is visible; of those that are not, at the earliest. With `later` it passes over
+-- visible ones.
 create or replace function pgflow.make_queue_look(queue text)
 returns void
 language plpgsql

@@ -1,5 +1,6 @@
--- Says that a queue that is there already is this flow's, for whoever made it by hand or restored it from a dump
--- without comments. Run `pgflow-events migrate` afterwards, if the flow has runs: they may have lost messages.
+-- Owner. Says that a queue that is there already is this flow's, for whoever made it by hand or restored it
+-- from a dump without comments. Run `pgflow-events migrate` afterwards, if the flow has runs: they may have
+-- lost messages.
 create or replace function pgflow.adopt_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- Makes the queue of a flow with its archive, or the one of both that is lost.
+-- Internal, of create_flow(), restore_queue(). Makes the queue of a flow with its archive, or the one of
+-- both that is lost.
 --
 -- pgmq.create() leaves tables as they are that were made since we looked, or that are about to be committed, so
 -- we look whose they are afterwards: whoever has made a table holds it exclusively.

@@ -1,4 +1,5 @@
--- The tables of the queue of this name that no flow made, or what stands in their place: another application's.
+-- Owner. The tables of the queue of this name that no flow made, or what stands in their place: another
+-- application's.
 create or replace function pgflow.foreign_queue(flow_slug text)
 returns text[]
 language plpgsql stable

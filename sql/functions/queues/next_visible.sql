@@ -1,5 +1,5 @@
--- When the next message of a flow becomes visible, or the time at which one did; null if there is none.
--- With `later`, those that are visible already do not count.
+-- Internal, of look(), take_tasks(). When the next message of a flow becomes visible, or the time at which
+-- one did; null if there is none. With `later`, those that are visible already do not count.
 --
 -- The first messages are looked at, up to one that is visible. If there are many, the times of all are
 -- read from their index, which may begin with many entries of messages that are gone.

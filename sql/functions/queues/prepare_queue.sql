@@ -1,4 +1,5 @@
--- Marks a queue as its flow's, writes its functions, and lets our roles use it if they are there.
+-- Internal, of adopt_queue(), create_queue(). Marks a queue as its flow's, writes its functions, and lets
+-- our roles use it if they are there.
 create or replace function pgflow.prepare_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- Notes for this session that at this snapshot a queue held no message below `id`. Returns its floor.
+-- Internal, of next_visible(). Notes for this session that at this snapshot a queue held no message below
+-- `id`. Returns its floor.
 --
 -- One with a lower id may still be on its way, in a transaction that had not committed. It took its id
 -- after its transaction's number (a run is inserted before its messages). So `id` is only a candidate;

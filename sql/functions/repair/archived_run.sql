@@ -1,4 +1,5 @@
--- The run that an archived message is of; null for one that names none, which was not ours.
+-- Internal, of delete_archived(), old_messages(). The run that an archived message is of; null for one that
+-- names none, which was not ours.
 create or replace function pgflow.archived_run(message jsonb)
 returns uuid
 language sql immutable parallel safe

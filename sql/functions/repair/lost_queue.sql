@@ -1,4 +1,4 @@
--- The tables of the queue of this flow that are not there.
+-- Owner. The tables of the queue of this flow that are not there.
 create or replace function pgflow.lost_queue(flow_slug text)
 returns text[]
 language plpgsql stable

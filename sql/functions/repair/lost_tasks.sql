@@ -1,5 +1,6 @@
--- Up to qty tasks of a flow that wait or run and have no message, so that no worker will find them (again): their
--- messages were deleted or archived by hand, or their queue was lost. Reads all runs, unless some are given.
+-- Owner. Up to qty tasks of a flow that wait or run and have no message, so that no worker will find them
+-- (again): their messages were deleted or archived by hand, or their queue was lost. Reads all runs, unless
+-- some are given.
 create or replace function pgflow.lost_tasks(
   flow_slug text,
   qty integer default null, -- null: all

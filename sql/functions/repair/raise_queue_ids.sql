@@ -1,5 +1,6 @@
--- Lets a queue begin after all ids that messages of it ever had: a queue that is made again would begin with 1,
--- and tasks and the archive name its messages by their ids.
+-- Internal, of adopt_queue(), restore_queue(). Lets a queue begin after all ids that messages of it ever
+-- had: a queue that is made again would begin with 1, and tasks and the archive name its messages by their
+-- ids.
 create or replace function pgflow.raise_queue_ids(flow_slug text)
 returns void
 language plpgsql

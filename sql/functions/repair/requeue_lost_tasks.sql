@@ -1,5 +1,6 @@
--- Sends messages for up to qty tasks of a flow that have lost theirs (see lost_tasks()); for how many. Each task waits
--- as long as it would have: one under way until its time is over, one to be tried again for its delay.
+-- Owner. Sends messages for up to qty tasks of a flow that have lost theirs (see lost_tasks()); for how
+-- many. Each task waits as long as it would have: one under way until its time is over, one to be tried
+-- again for its delay.
 create or replace function pgflow.requeue_lost_tasks(flow_slug text, qty integer default 1000)
 returns integer
 language plpgsql

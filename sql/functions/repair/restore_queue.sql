@@ -1,5 +1,5 @@
--- Makes what is lost of the queue of a flow: its tables, its functions. Those of another application stay as they
--- are. The messages of its tasks come back by requeue_lost_tasks().
+-- Owner. Makes what is lost of the queue of a flow: its tables, its functions. Those of another application
+-- stay as they are. The messages of its tasks come back by requeue_lost_tasks().
 create or replace function pgflow.restore_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,4 +1,4 @@
--- Whether the ids of a queue have begun again, so that new messages get those of archived ones.
+-- Owner. Whether the ids of a queue have begun again, so that new messages get those of archived ones.
 create or replace function pgflow.reuses_ids(flow_slug text)
 returns boolean
 language plpgsql stable

@@ -1,5 +1,5 @@
--- Deletes up to qty archived messages of a flow that were archived before `older_than`; how many. Those
--- of runs that are there stay: what goes on may have archived some long ago.
+-- Owner. Deletes up to qty archived messages of a flow that were archived before `older_than`; how many.
+-- Those of runs that are there stay: what goes on may have archived some long ago.
 create or replace function pgflow.delete_archived(
   flow_slug text,
   older_than timestamptz,

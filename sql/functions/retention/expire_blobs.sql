@@ -1,5 +1,6 @@
--- Notes until when the blobs of these runs, which have ended, are kept: a blob that several name as their
--- output as long as the last of them says. Where no step has said anything, nothing is written.
+-- Internal, of complete_runs(), fail_runs(). Notes until when the blobs of these runs, which have ended,
+-- are kept: a blob that several name as their output as long as the last of them says. Where no step has
+-- said anything, nothing is written.
 create or replace function pgflow.expire_blobs(run_ids uuid[])
 returns void
 language plpgsql

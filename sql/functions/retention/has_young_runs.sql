@@ -1,4 +1,5 @@
--- Whether one of the runs with these ids goes on, or did not end before `older_than`.
+-- Internal, of drop_blob_day(), prunable(). Whether one of the runs with these ids goes on, or did not end
+-- before `older_than`.
 create or replace function pgflow.has_young_runs(lower uuid, upper uuid, older_than timestamptz)
 returns boolean
 language sql stable

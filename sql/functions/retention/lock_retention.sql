@@ -1,5 +1,6 @@
--- Waits for others who forget, delete or make room, and keeps them waiting until the transaction ends.
--- Each of them is done in some ten milliseconds; two at once could deadlock.
+-- Internal, of delete_runs(), drop_blob_day(), ensure_blob_days(), forget_blobs(). Waits for others who
+-- forget, delete or make room, and keeps them waiting until the transaction ends. Each of them is done in
+-- some ten milliseconds; two at once could deadlock.
 create or replace function pgflow.lock_retention()
 returns void
 language sql

@@ -1,5 +1,5 @@
--- How many archived messages of a flow delete_archived() would delete once the runs are deleted that
--- ended before `older_than`.
+-- Internal, of prunable(). How many archived messages of a flow delete_archived() would delete once the
+-- runs are deleted that ended before `older_than`.
 create or replace function pgflow.old_messages(flow_slug text, older_than timestamptz)
 returns bigint
 language plpgsql stable

@@ -1,8 +1,8 @@
--- Up to qty runs after `after` that ended before `older_than`, in order of their ids; left out are those
--- that somebody holds, and those that started on one of `busy_days`.
--- An id is made before its run ends: so one that ended before that moment has an id of before, or one
--- that says less: it was not made from a time (but for a chance in a million it lies beyond all of
--- them) or from one that is still to come.
+-- Internal, of delete_runs(). Up to qty runs after `after` that ended before `older_than`, in order of
+-- their ids; left out are those that somebody holds, and those that started on one of `busy_days`. An id is
+-- made before its run ends: so one that ended before that moment has an id of before, or one that says
+-- less: it was not made from a time (but for a chance in a million it lies beyond all of them) or from one
+-- that is still to come.
 create or replace function pgflow.old_runs(
   older_than timestamptz,
   after uuid,

@@ -1,4 +1,4 @@
--- What would be forgotten, and deleted with the runs that ended before `older_than`: nothing is.
+-- Owner. What would be forgotten, and deleted with the runs that ended before `older_than`: nothing is.
 create or replace function pgflow.prunable(
   older_than timestamptz,
   out days date[],

@@ -1,5 +1,6 @@
--- The dictionaries that a newer one has replaced and no blob was compressed with. A worker uses the old
--- one until it has looked again, and for what it could not commit meanwhile: hence the week.
+-- Internal, of delete_dictionaries(), prunable(). The dictionaries that a newer one has replaced and no
+-- blob was compressed with. A worker uses the old one until it has looked again, and for what it could not
+-- commit meanwhile: hence the week.
 create or replace function pgflow.unused_dictionaries()
 returns setof integer
 language sql stable

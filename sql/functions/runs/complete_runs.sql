@@ -1,6 +1,6 @@
--- Counts completed steps off their runs, notes which runs have blobs, and completes those that have no
--- steps left, with the outputs of their leaf steps. Returns the flows of these. The caller holds the
--- runs.
+-- Internal, of maybe_complete_run(), settle_tasks(), start_flows(). Counts completed steps off their runs,
+-- notes which runs have blobs, and completes those that have no steps left, with the outputs of their leaf
+-- steps. Returns the flows of these. The caller holds the runs.
 create or replace function pgflow.complete_runs(
   run_ids uuid[],
   completed uuid[] default '{}', -- for each step that is completed, its run

@@ -1,5 +1,6 @@
--- Counts completed tasks off their steps, and completed steps off the steps that wait for them. What
--- waits for no other is started, but for steps of the failing runs. The caller holds the runs.
+-- Internal, of settle_tasks(). Counts completed tasks off their steps, and completed steps off the steps
+-- that wait for them. What waits for no other is started, but for steps of the failing runs. The caller
+-- holds the runs.
 create or replace function pgflow.count_down(
   settled pgflow.settled_task[],
   failing uuid[]

@@ -1,6 +1,6 @@
--- The bytes of JSON that the output of a step may have to stand in its row, whatever the threshold. What
--- a step gets of its dependencies is one jsonb, and so is what a run ends with: together they have 8 MiB.
--- pgflow_events/flow/inline.py says why, and has the same rule.
+-- Internal, of task_blob_threshold(). The bytes of JSON that the output of a step may have to stand in its
+-- row, whatever the threshold. What a step gets of its dependencies is one jsonb, and so is what a run ends
+-- with: together they have 8 MiB. pgflow_events/flow/inline.py says why, and has the same rule.
 create or replace function pgflow.inline_limit(flow_slug text, step_slug text)
 returns integer
 language sql stable

@@ -1,4 +1,4 @@
--- Completes a run that has no steps left.
+-- Public, as in pgflow. Completes a run that has no steps left.
 create or replace function pgflow.maybe_complete_run(run_id uuid)
 returns void
 language plpgsql
@@ -11,3 +11,6 @@ begin
   perform pgflow.complete_runs(array[maybe_complete_run.run_id]);
 end
 $$;
+
+comment on function pgflow.maybe_complete_run is
+'Completes a run that has no steps left. complete_task() does this by itself.';

@@ -1,4 +1,5 @@
--- A UUID of version 7: milliseconds since 1970, then chance. PostgreSQL has its own from 18 on.
+-- Internal, of start_flows(). A UUID of version 7: milliseconds since 1970, then chance. PostgreSQL has its
+-- own from 18 on.
 create or replace function pgflow.new_id()
 returns uuid
 language sql volatile parallel safe

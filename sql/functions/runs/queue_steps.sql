@@ -1,6 +1,6 @@
--- Queues a task and its message for each of these steps, which have just been started. The first
--- `claims` tasks are born claimed by worker_id (a hand-over), as far as their handlers load no more
--- than max_bytes: nobody needs to be woken for them.
+-- Internal, of settle_tasks(), start_flows(), start_ready_steps(). Queues a task and its message for each
+-- of these steps, which have just been started. The first `claims` tasks are born claimed by worker_id (a
+-- hand-over), as far as their handlers load no more than max_bytes: nobody needs to be woken for them.
 create or replace function pgflow.queue_steps(
   steps pgflow.started_step[],
   claims integer default 0,

@@ -1,5 +1,6 @@
--- Queues a task and its message for each of these steps of runs. Those with a timeout (seconds) are
--- born claimed by worker_id: hidden for as long as a claim hides, and on their first attempt.
+-- Internal, of queue_steps(). Queues a task and its message for each of these steps of runs. Those with a
+-- timeout (seconds) are born claimed by worker_id: hidden for as long as a claim hides, and on their first
+-- attempt.
 create or replace function pgflow.queue_tasks(
   flow_slug text,
   run_ids uuid[],

@@ -1,6 +1,6 @@
--- Starts a run for each input and returns the runs in the same order. Ids may be given; an input
--- that is a blob is given by its id, and the blob stored in the same transaction before this call.
--- Any other input whose text is longer than the flow's threshold becomes a blob here.
+-- Public. Starts a run for each input and returns the runs in the same order. Ids may be given; an input
+-- that is a blob is given by its id, and the blob stored in the same transaction before this call. Any
+-- other input whose text is longer than the flow's threshold becomes a blob here.
 create or replace function pgflow.start_flows(
   flow_slug text,
   inputs jsonb[],
@@ -90,3 +90,7 @@ begin
   order by i.n;
 end
 $$;
+
+comment on function pgflow.start_flows is
+'Starts a run for each input, and returns the runs in the order of the inputs. Raises if there is no such '
+'flow, or if a run of a given id is there already.';

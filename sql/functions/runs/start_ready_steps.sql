@@ -1,4 +1,4 @@
--- Starts the steps of a run whose dependencies are all completed.
+-- Public, as in pgflow. Starts the steps of a run whose dependencies are all completed.
 create or replace function pgflow.start_ready_steps(run_id uuid)
 returns void
 language plpgsql
@@ -25,3 +25,6 @@ begin
   perform pgflow.queue_steps(ready);
 end
 $$;
+
+comment on function pgflow.start_ready_steps is
+'Starts the steps of a run whose dependencies are completed. complete_task() does this by itself.';

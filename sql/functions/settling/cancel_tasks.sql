@@ -1,4 +1,4 @@
--- Cancels what is still queued of these runs.
+-- Internal, of fail_runs(). Cancels what is still queued of these runs.
 create or replace function pgflow.cancel_tasks(run_ids uuid[])
 returns setof pgflow.settled_task
 language plpgsql

@@ -1,4 +1,5 @@
--- Of the tasks given to settle_tasks(), which holds them, completes those without an error message.
+-- Internal, of settle_tasks(). Of the tasks given to settle_tasks(), which holds them, completes those
+-- without an error message.
 create or replace function pgflow.complete_attempts(
   run_ids uuid[],
   step_slugs text[],

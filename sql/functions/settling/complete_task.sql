@@ -1,4 +1,4 @@
--- Completes a task with its output. A large output is stored as a blob. A task that is settled
+-- Public. Completes a task with its output. A large output is stored as a blob. A task that is settled
 -- already stays as it is.
 create or replace function pgflow.complete_task(
   run_id uuid,
@@ -29,3 +29,7 @@ begin
     and t.task_index = complete_task.task_index;
 end
 $$;
+
+comment on function pgflow.complete_task is
+'Completes a task with its output, and starts the steps that waited for it. A task that is settled stays '
+'as it is.';

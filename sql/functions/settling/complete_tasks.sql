@@ -1,5 +1,5 @@
--- A worker's call: settles a set of tasks (see settle_tasks) and claims up to qty others, first of all
--- what the settled ones made ready, in one commit.
+-- Worker. Settles a set of tasks (see settle_tasks) and claims up to qty others, first of all what the
+-- settled ones made ready, in one commit.
 --
 -- This commit notifies nobody, since a NOTIFY holds a lock of the whole server through the commit's
 -- wait for the disk. The last row says what is owed; notify_owed() sends it right after.

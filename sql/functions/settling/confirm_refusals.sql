@@ -1,5 +1,6 @@
--- Of the places refused by settle_tasks(), returns those that stay refused: not the ones whose very
--- attempt completed the task before. The blobs of the refused go, since nothing names them.
+-- Internal, of settle_tasks(). Of the places refused by settle_tasks(), returns those that stay refused:
+-- not the ones whose very attempt completed the task before. The blobs of the refused go, since nothing
+-- names them.
 create or replace function pgflow.confirm_refusals(
   refused integer[],
   run_ids uuid[],

@@ -1,5 +1,5 @@
--- Fails an attempt of a task: it is queued again after a delay, or its run fails with it. A task that
--- is settled already stays as it is.
+-- Public. Fails an attempt of a task: it is queued again after a delay, or its run fails with it. A task
+-- that is settled already stays as it is.
 create or replace function pgflow.fail_task(
   run_id uuid,
   step_slug text,
@@ -27,3 +27,7 @@ begin
     and t.task_index = fail_task.task_index;
 end
 $$;
+
+comment on function pgflow.fail_task is
+'Fails the attempt of a task: the task is queued again after a delay, or its run fails. A task that is '
+'settled stays as it is.';

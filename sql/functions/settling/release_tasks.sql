@@ -1,5 +1,5 @@
--- A worker's call when it leaves: gives back tasks that it has not finished, as if it had never claimed
--- them. They can be claimed at once, and the attempt does not count. Returns how many they were.
+-- Worker. When it leaves: gives back tasks that it has not finished, as if it had never claimed them. They
+-- can be claimed at once, and the attempt does not count. Returns how many they were.
 --
 -- A task is released if it is still queued under the attempt that is named. Its number will be given
 -- to another attempt, so the worker is named too: who says this again, because the answer was lost,

@@ -1,4 +1,5 @@
--- Archives the messages of settled tasks, and delays those of tasks queued again.
+-- Internal, of fail_runs(), release_tasks(), settle_tasks(). Archives the messages of settled tasks, and
+-- delays those of tasks queued again.
 create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql

@@ -1,6 +1,7 @@
--- Settles a set of tasks in one transaction: each is completed with its output, or failed with its
--- error_message and perhaps queued again. What becomes ready is started; the first `claims` of that
--- are handed over to worker_id, as long as they take no more than max_bytes of blobs to memory.
+-- Internal, of complete_task(), complete_tasks(), fail_lapsed_tasks(), fail_task(). Settles a set of tasks
+-- in one transaction: each is completed with its output, or failed with its error_message and perhaps
+-- queued again. What becomes ready is started; the first `claims` of that are handed over to worker_id, as
+-- long as they take no more than max_bytes of blobs to memory.
 --
 -- A task is settled if it is still queued, its run goes on, and `attempts` names the attempt that
 -- is its last (null: any). Else its place is in `refused`, unless this very attempt completed it

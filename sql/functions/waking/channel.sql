@@ -1,4 +1,4 @@
--- The channel on which workers (topic 'tasks') or those who wait for a run (topic 'runs') are
+-- Worker. The channel on which workers (topic 'tasks') or those who wait for a run (topic 'runs') are
 -- woken. A hash, because LISTEN cuts names at 63 bytes and slugs may be longer.
 create or replace function pgflow.channel(topic text, flow_slug text)
 returns text

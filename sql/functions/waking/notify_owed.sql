@@ -1,6 +1,6 @@
--- Sends what the commit of complete_tasks() left owed. Those who wait for a run of a flow hold its
--- advisory lock before they look at the run, and this is called after the commit: who does not
--- hold it yet will see the run ended, and needs no notification.
+-- Worker. Sends what the commit of complete_tasks() left owed. Those who wait for a run of a flow hold its
+-- advisory lock before they look at the run, and this is called after the commit: who does not hold it yet
+-- will see the run ended, and needs no notification.
 create or replace function pgflow.notify_owed(owed_tasks text[], owed_runs text[])
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
--- Waits until a seat is free: 'free' if it was already, 'freed' if that was witnessed, or 'taken' once
--- `patience` seconds are over (0: at once).
+-- Worker. Waits until a seat is free: 'free' if it was already, 'freed' if that was witnessed, or 'taken'
+-- once `patience` seconds are over (0: at once).
 --
 -- A session that waits has a snapshot, which keeps vacuum from removing what has died since, all over
 -- the database. So the wait is to be repeated now and then, and the sooner the more is written: to

@@ -1,5 +1,5 @@
--- Makes good for a worker whose seat is free, if that is because it died: what it has claimed and not
--- settled says so and can be claimed at once, and those are woken whom it may have left without their
+-- Worker. Makes good for a worker whose seat is free, if that is because it died: what it has claimed and
+-- not settled says so and can be claimed at once, and those are woken whom it may have left without their
 -- notifications, between a commit and notify_owed(). Returns whether it was dead.
 --
 -- It lives if another of its sessions does: each holds the worker's lock. The last ones of a dead

@@ -1,5 +1,5 @@
--- Makes visible what a worker has claimed and not settled, among the tasks of these flows; returns the
--- flows that had any. The attempts remain counted.
+-- Internal, of bury_worker(). Makes visible what a worker has claimed and not settled, among the tasks of
+-- these flows; returns the flows that had any. The attempts remain counted.
 --
 -- A message that another session holds is being claimed or settled just now: it is left alone. One
 -- that was claimed anew before it could be locked has another worker by now, which only a statement

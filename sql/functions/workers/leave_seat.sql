@@ -1,4 +1,4 @@
--- Takes leave of the peers. What the worker has claimed and not settled is given back, as if it had
+-- Worker. Takes leave of the peers. What the worker has claimed and not settled is given back, as if it had
 -- never been claimed: it has named what it knows of to release_tasks(), and what is left is of a claim
 -- whose answer it did not wait for. A commit that it did not wait for may have left notifications owed.
 create or replace function pgflow.leave_seat(worker_id uuid)

@@ -1,5 +1,5 @@
--- The peers of this worker, in the ring of all by their ids: it watches the next one, which comes first,
--- or the one after it while that may be about to come back. No row if it is alone.
+-- Worker. The peers of this worker, in the ring of all by their ids: it watches the next one, which comes
+-- first, or the one after it while that may be about to come back. No row if it is alone.
 create or replace function pgflow.next_worker(worker_id uuid)
 returns table (next_id uuid, seat bigint)
 language sql stable

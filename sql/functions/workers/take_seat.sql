@@ -1,4 +1,4 @@
--- Makes a worker known to its peers, for as long as this session lasts; a later call, of another
+-- Worker. Makes a worker known to its peers, for as long as this session lasts; a later call, of another
 -- session, takes its place. The lock comes first: who sees the row must find the seat taken.
 create or replace function pgflow.take_seat(
   worker_id uuid,

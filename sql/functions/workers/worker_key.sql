@@ -1,4 +1,4 @@
--- The advisory lock that all sessions of a worker share, but for those that listen and watch.
+-- Worker. The advisory lock that all sessions of a worker share, but for those that listen and watch.
 create or replace function pgflow.worker_key(worker_id uuid)
 returns bigint
 language sql immutable parallel safe

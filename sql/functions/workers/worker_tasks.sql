@@ -1,4 +1,5 @@
--- The tasks that a worker has claimed and not settled, among those of these flows.
+-- Internal, of bury_worker(), free_tasks(), leave_seat(). The tasks that a worker has claimed and not
+-- settled, among those of these flows.
 --
 -- They are found by their messages, which are hidden: to index worker_id would make each claim write
 -- an index entry.

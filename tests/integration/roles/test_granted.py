@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ...parts.granted import ALL_FUNCTIONS, FUNCTIONS, ROLES, TABLES
+from ...parts.kinds import FUNCTIONS as FILES
+from ...parts.kinds import kind
 from ...parts.logins import VERSIONS, execute, guarded_database, server_with_logins
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operate" / "security.md").read_text("utf-8")
@@ -49,3 +51,10 @@ def test_the_functions_that_a_role_may_execute_are_those_of_the_docs(owned):
         listed = set(re.findall(r"`(\w+)`", names))
         documented[f"pgflow_{role}"] = there - listed if negated else listed
     assert documented == granted
+
+
+@pytest.mark.parametrize("role", ["worker", "client"])
+def test_a_role_may_execute_what_is_for_it(owned, role):
+    rows = execute(owned, FUNCTIONS, [f"pgflow_{role}"])
+    mine = {name for name in FILES if kind(name) == role.capitalize()}
+    assert mine <= {row.name for row in rows}
