@@ -35,6 +35,7 @@ attempt_here: ContextVar[ClaimedTask | None] = ContextVar("attempt", default=Non
 """The attempt whose handler called us."""
 
 Open = Mapping[int, tuple[ClaimedTask, float]]
+"""Attempts without an outcome, and when each was claimed, by the address of its task."""
 
 
 class Past(NamedTuple):

@@ -55,6 +55,8 @@ class Claims:
         self._notify = notify
         self._wake = wake
         self._left_out = set[str]()
+        self.answered = trio.Event()
+        """Whether a claim was ever answered."""
         self._pauses: dict[str, float] = {}
         """Of those that could not be claimed, and were not since then."""
         self._report, self._reports = trio.open_memory_channel[tuple[str, Exception]](
@@ -76,6 +78,7 @@ class Claims:
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             log.warning("cannot claim, trying flow by flow: %s", reason(error))
             return await self._claim_apart(slugs, qty, max_bytes)
+        self.answered.set()
         for slug in slugs if self._pauses else ():
             self._pauses.pop(slug, None)
         return claim
@@ -89,6 +92,7 @@ class Claims:
             except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
                 self._leave_out(slug, error)
             else:
+                self.answered.set()
                 self._pauses.pop(slug, None)
                 qty -= len(claim.tasks)
                 max_bytes -= sum(task.input_bytes for task in claim.tasks)

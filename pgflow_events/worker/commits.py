@@ -13,7 +13,7 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import reason
 from pgflow_events.postgres.pool import Pool
-from pgflow_events.worker.ledger import Tally
+from pgflow_events.worker.ledger import Ledger
 
 REHEARSAL = 5.0  # seconds the server has for what it is not to do
 
@@ -26,7 +26,7 @@ class Commits:
     Args:
         calls: Makes the calls.
         blobs: Saves the outputs that are blobs.
-        tally: Is told what was settled.
+        ledger: Is told what was settled.
         worker_id: The worker that settles and claims.
         slugs_in_turn: The flows to claim.
     """
@@ -35,11 +35,11 @@ class Commits:
         self,
         calls: Calls,
         blobs: Blobs,
-        tally: Tally,
+        ledger: Ledger,
         worker_id: UUID,
         slugs_in_turn: Callable[[], list[str]],
     ) -> None:
-        self._calls, self._blobs, self._tally = calls, blobs, tally
+        self._calls, self._blobs, self._ledger = calls, blobs, ledger
         self._worker_id = worker_id
         self._slugs_in_turn = slugs_in_turn
 
@@ -72,7 +72,7 @@ class Commits:
             return await queries.read_claim(answer)
 
         claim = await self._calls.make_once(complete, patience)
-        self._tally.count(outcomes, claim.refused)
+        self._ledger.count(outcomes, claim.refused)
         return claim
 
     async def rehearse(self, outcomes: Sequence[Outcome]) -> bool:

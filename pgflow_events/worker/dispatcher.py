@@ -62,6 +62,8 @@ class Dispatcher:
         # A notification is a hint: any number of them while busy make one claim.
         self._ring, self._bell = trio.open_memory_channel[None](1)
         self._poll_interval = inf
+        self._report_lapse, self.lapses = trio.open_memory_channel[None](1)
+        """Tells whoever fails lapsed tasks that a call came upon some."""
 
     async def run(self) -> None:
         """Claim and start tasks, until closed and no call that claims is under way."""
@@ -171,6 +173,9 @@ class Dispatcher:
         self._free_bytes -= sum(task.input_bytes for task in claim.tasks)
         if claim.tasks:
             self._start(claim.tasks)
+        if claim.lapsed:
+            with suppress(trio.WouldBlock):  # they are about to be failed anyway
+                self._report_lapse.send_nowait(None)
         due = trio.current_time() + claim.next_due if claim.next_due else inf
         waiting = claim.next_bytes or 0
         if call.alone:

@@ -11,7 +11,7 @@ from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.passing import reason
 from pgflow_events.postgres.pool import Pool
-from pgflow_events.worker.ledger import Tally
+from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 
 # Seconds each may take. What its cancellation takes then comes on top.
@@ -27,29 +27,29 @@ class Leaving:
     Args:
         worker_id: Of the worker.
         pool: Its connections.
-        tally: What it has at hand.
+        ledger: What it has at hand.
         liveness: What has its seat.
     """
 
-    def __init__(self, worker_id: UUID, pool: Pool, tally: Tally, liveness: Liveness) -> None:
+    def __init__(self, worker_id: UUID, pool: Pool, ledger: Ledger, liveness: Liveness) -> None:
         self._worker_id, self._pool = worker_id, pool
-        self._tally, self._liveness = tally, liveness
+        self._ledger, self._liveness = ledger, liveness
 
     async def leave(self) -> bool:
         """Give back, take leave, sum up; whether nothing was left behind.
 
         What is left behind is freed by the peers or by its timeouts, and its attempts count.
         """
-        tasks = self._tally.at_hand
-        if cut_off := self._tally.uncommitted:
+        tasks = self._ledger.at_hand
+        if cut_off := self._ledger.uncommitted:
             log.warning("%d outcomes were not committed in time: giving them back", cut_off)
         with trio.move_on_after(GIVE_BACK) as limit:
             await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
-        if left := self._tally.at_hand:
+        if left := self._ledger.at_hand:
             why = ": the database does not answer" if limit.cancelled_caught else ""
             log.error("%d of %d tasks could not be given back%s", len(left), len(tasks), why)
         await self._liveness.leave(Calls(self._pool, TRY * TAKE_LEAVE), TAKE_LEAVE)
-        if done := str(self._tally):
+        if done := str(self._ledger):
             log.info("done: %s", done)
         return not left
 
@@ -68,4 +68,4 @@ class Leaving:
             else:
                 log.warning("cannot give back %s: %s", tasks[0], reason(error))
         else:
-            self._tally.give_back(tasks, released)
+            self._ledger.give_back(tasks, released)

@@ -1,28 +1,30 @@
-"""What a worker has at hand, and what became of the rest."""
+"""The ledger: every task that a worker has at hand, once, and what became of the rest."""
 
 from collections.abc import Collection, Iterable, Sequence
-from uuid import UUID
 
 import trio
 
 from pgflow_events.core.tasks import ClaimedTask, Outcome
+from pgflow_events.handlers.blocking import Open
 
-Lease = tuple[UUID, str, int, int]
 
-
-class Tally:
+class Ledger:
     """Owns the list of the tasks that were claimed and have no outcome that is committed.
 
+    A task is entered when it is claimed. It is closed when its attempt has an outcome. It is struck
+    out when that outcome is committed, or when the task is given back. Tasks are told apart by
+    their addresses: an outcome names the very task that was claimed.
+
     Attributes:
-        running: How many tasks have no outcome at all.
         completed: Attempts whose output was committed, so far.
-        failed: Attempts whose error was.
+        failed: Attempts whose error was committed.
         released: Tasks given back.
     """
 
     def __init__(self) -> None:
-        self.running = self.completed = self.failed = self.released = 0
-        self._at_hand: dict[Lease, ClaimedTask] = {}
+        self.completed = self.failed = self.released = 0
+        self._at_hand: dict[int, ClaimedTask] = {}
+        self._open: dict[int, tuple[ClaimedTask, float]] = {}
         self._changed = trio.Event()
 
     @property
@@ -31,24 +33,36 @@ class Tally:
         return list(self._at_hand.values())
 
     @property
+    def open(self) -> Open:
+        """Those of them that have no outcome yet; it changes with the ledger."""
+        return self._open
+
+    @property
     def uncommitted(self) -> int:
-        """How many of these have an outcome."""
-        return len(self._at_hand) - self.running
+        """How many of them have an outcome."""
+        return len(self._at_hand) - len(self._open)
 
-    def take(self, tasks: Sequence[ClaimedTask]) -> None:
-        """Note tasks that were claimed."""
-        self._at_hand.update((lease(task), task) for task in tasks)
-        self.running += len(tasks)
+    def enter(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Note tasks that were claimed just now."""
+        now = trio.current_time()
+        for task in tasks:
+            self._at_hand[id(task)] = task
+            self._open[id(task)] = task, now
         self._changed.set()
 
-    def put_down(self) -> None:
-        """Note that a task has an outcome, which is still to be committed."""
-        self.running -= 1
+    def close(self, task: ClaimedTask) -> float | None:
+        """Note that an attempt has an outcome, which is still to be committed.
+
+        Returns:
+            When it was claimed; None if it had an outcome before.
+        """
+        entry = self._open.pop(id(task), None)
         self._changed.set()
+        return entry[1] if entry else None
 
     def count(self, outcomes: Sequence[Outcome], refused: Collection[int]) -> None:
-        """Note outcomes that were committed, but for those at the places that were refused."""
-        self._forget(outcome.task for outcome in outcomes)
+        """Strike out outcomes that were committed; those at the places `refused` do not count."""
+        self._strike(outcome.task for outcome in outcomes)
         accepted = [outcome for n, outcome in enumerate(outcomes) if n not in refused]
         failed = sum(outcome.error is not None for outcome in accepted)
         self.failed += failed
@@ -56,13 +70,14 @@ class Tally:
         self._changed.set()
 
     def give_back(self, tasks: Sequence[ClaimedTask], released: int) -> None:
-        """Note that these were given back; some may have been settled, and were not released."""
-        self._forget(tasks)
+        """Strike out tasks given back; `released` of them had not been settled meanwhile."""
+        self._strike(tasks)
         self.released += released
 
-    def _forget(self, tasks: Iterable[ClaimedTask]) -> None:
+    def _strike(self, tasks: Iterable[ClaimedTask]) -> None:
         for task in tasks:
-            self._at_hand.pop(lease(task), None)
+            self._at_hand.pop(id(task), None)
+            self._open.pop(id(task), None)
 
     async def change(self) -> None:
         """Wait for the next change. For one task at a time."""
@@ -77,8 +92,3 @@ class Tally:
             "given back": self.released,
         }
         return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-
-
-def lease(task: ClaimedTask) -> Lease:
-    """What tells this attempt from all others."""
-    return task.run_id, task.step_slug, task.task_index, task.attempt

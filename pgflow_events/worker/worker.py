@@ -11,33 +11,31 @@ from uuid import uuid4
 import trio
 
 from blobstore import Blobs
-from pgflow_events.core import tasks as queries
-from pgflow_events.core import workers as seats
 from pgflow_events.core.notices import Notices
-from pgflow_events.core.tasks import Claim, ClaimedTask, Outcome
-from pgflow_events.errors import DefinitionError, FlowMismatch, Misuse
+from pgflow_events.core.tasks import ClaimedTask
+from pgflow_events.errors import DefinitionError, Misuse
 from pgflow_events.flow.flow import Flow
 from pgflow_events.handlers.processes import check_installed
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.postgres.listener import Listener
 from pgflow_events.postgres.pool import Pool
-from pgflow_events.schema.migrations import check_schema
 from pgflow_events.service.malloc import map_large_blocks
 from pgflow_events.service.shutdown import Shutdown, Signals
 from pgflow_events.service.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import Hook, about, log_task
-from pgflow_events.worker.claims import NOTHING, Claims
+from pgflow_events.worker.claims import Claims
 from pgflow_events.worker.commits import Commits, wake_others
 from pgflow_events.worker.completer import Completer
 from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.entering import Entering
 from pgflow_events.worker.executor import Executor
+from pgflow_events.worker.health import Health
 from pgflow_events.worker.housekeeping import SelfCheck, keep_house
 from pgflow_events.worker.lapses import Lapses
 from pgflow_events.worker.leaving import Leaving
-from pgflow_events.worker.ledger import Tally
+from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 from pgflow_events.worker.persisting import persist, persist_once_started
 
@@ -87,43 +85,53 @@ class Worker:
         self._settings = Settings.of(settings)
         self._resources = resources
         self._hooks = hooks
-        self._liveness = Liveness(self.id, self._slugs, dsn, self._settings)
-        self._notices = Notices()
-        self._pool = Pool(
-            dsn, max_size=self._settings.connections, on_connect=self._introduce_session
-        )
-        self._calls = Calls(self._pool, self._settings.call_timeout)
-        self._blobs = self._new_blobs()
-        self._tally = Tally()
-        self._leaving = Leaving(self.id, self._pool, self._tally, self._liveness)
-        self._has_claimed = trio.Event()
-        self._service = self._new_service()
-        self._shutdown = self._new_shutdown()
         self.is_stopping = self.has_left_tasks = self._has_run = False
         self._beginning = trio.CancelScope()
         """Of what comes before the work, and is given up if the worker is stopped meanwhile."""
         self._committing = trio.CancelScope()
         self._tasks: trio.Nursery | None = None
-        self._dispatcher = Dispatcher(
-            self._claim, self._start, self._settings.slots, self._settings.input_budget
+        self._ledger = Ledger()
+        self._notices = Notices()
+        self._connect()
+        self._share_out()
+
+    def _connect(self) -> None:
+        """Make what talks to the database: nothing is said yet."""
+        settings = self._settings
+        self._liveness = Liveness(self.id, self._slugs, self._dsn, settings)
+        self._pool = Pool(
+            self._dsn, max_size=settings.connections, on_connect=self._introduce_session
         )
-        wake = partial(wake_others, self._pool, self._settings.call_timeout)
+        self._calls = Calls(self._pool, settings.call_timeout)
+        self._blobs = self._new_blobs()
+        self._leaving = Leaving(self.id, self._pool, self._ledger, self._liveness)
+
+    def _share_out(self) -> None:
+        """Make the roles, and tell each of the others whom it needs."""
+        settings, calls = self._settings, self._calls
+        wake = partial(wake_others, self._pool, settings.call_timeout)
         self._claims = Claims(
-            self._calls,
+            calls,
             self._slugs,
             self.id,
-            self._settings.slots,
+            settings.slots,
             notify=wake,
-            wake=self._dispatcher.wake,
+            wake=lambda: self._dispatcher.wake(),  # noqa: PLW0108 - it is made next
+        )
+        self._dispatcher = Dispatcher(
+            self._claims.claim, self._start, settings.slots, settings.input_budget
         )
         self._lapses = Lapses(self._claims, self._dispatcher)
         self._commits = Commits(
-            self._calls, self._blobs, self._tally, self.id, self._claims.slugs_in_turn
+            calls, self._blobs, self._ledger, self.id, self._claims.slugs_in_turn
         )
         self._completer = Completer(
-            self._dispatcher, self._settings.slots, self._complete, self._commits.rehearse, wake
+            self._dispatcher, settings.slots, self._commits.complete, self._commits.rehearse, wake
         )
-        self._check = SelfCheck(self._calls, self._dispatcher, self._settings)
+        self._check = SelfCheck(calls, self._dispatcher, settings)
+        self._entering = Entering(calls, self._flows, self._dispatcher, self._liveness)
+        self._service = self._new_service()
+        self._shutdown = self._new_shutdown()
 
     def _new_blobs(self) -> Blobs:
         return Blobs(
@@ -137,13 +145,14 @@ class Worker:
         )
 
     def _new_service(self) -> Service:
+        health = Health(self._ledger, self._settings.slots, self._calls, self._check)
         return Service(
             NotifySocket.of(),
             watchdog_time(),
-            ready=self._has_claimed.wait,
-            status=self._status,
-            change=self._tally.change,
-            complaint=self._complaint,
+            ready=self._claims.answered.wait,
+            status=health.status,
+            change=self._ledger.change,
+            complaint=health.complaint,
         )
 
     def _new_shutdown(self) -> Shutdown:
@@ -198,7 +207,7 @@ class Worker:
         async with self._shutdown.heeding(signals):
             with trio.CancelScope() as self._beginning:
                 async with self._pool, self._resources() as resources:
-                    if await self._begin(self._calls.make, self._define):
+                    if await self._begin(self._entering.define):
                         await self._run(resources, task_status, is_service=bool(signals))
         if not self._tasks:
             task_status.started()
@@ -215,7 +224,8 @@ class Worker:
         self._executor = Executor(
             self._flows,
             self._blobs,
-            self._settle,
+            self._ledger,
+            self._completer.settle,
             resources=resources,
             hooks=self._hooks,
             hold=self._dispatcher.hold,
@@ -266,50 +276,10 @@ class Worker:
         connection.add_notice_handler(self._notices.hear)
         await self._liveness.show_life(connection)
 
-    async def _define(self, connection: Connection) -> None:
-        await check_schema(connection)
-        for flow in self._flows:
-            if differences := await queries.define_flow(connection, flow.definition()):
-                raise FlowMismatch(
-                    f"flow {flow.slug!r} is stored with another shape: {'; '.join(differences)}."
-                    " Give the new shape a slug of its own"
-                )
-
     async def _listen(self, presence: trio.Nursery, upkeep: trio.Nursery) -> None:
-        channels = await self._calls.make(
-            lambda connection: queries.task_channels(connection, self._slugs)
-        )
-        peers = await self._calls.make(seats.workers_channel)
-
-        def hear(channel: str) -> None:
-            (self._liveness.look if channel == peers else self._dispatcher.wake)()
-
-        def hear_all() -> None:
-            self._liveness.look()
-            self._dispatcher.wake()
-
-        listener = Listener(
-            self._settings.listen_dsn or self._dsn,
-            [*channels, peers],
-            hear,
-            hear_all,
-            on_listen=self._liveness.take_seat,
-        )
+        listener = await self._entering.listener(self._settings.listen_dsn or self._dsn)
         await presence.start(persist_once_started, listener.run, "listen")
         upkeep.start_soon(persist, partial(self._check.run, listener), "check notifications")
-
-    def _status(self) -> str:
-        """What systemd shows."""
-        figures = f"{self._tally.running} of {self._settings.slots} slots in use"
-        done = str(self._tally)
-        return f"{figures}; {done}" if done else figures
-
-    def _complaint(self, patience: float) -> str | None:
-        """What has been wrong for longer than so many seconds. Idle, a self-check finds it out."""
-        late = trio.current_time() - patience
-        if self._calls.silent_since < late:
-            return "the database does not answer"
-        return "the self-check is late" if self._check.due < late else None
 
     def _leave(self) -> None:
         self.stop()
@@ -334,23 +304,7 @@ class Worker:
         self.has_left_tasks = not await self._leaving.leave()
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
-        self._tally.take(tasks)
+        self._ledger.enter(tasks)
         # A commit may outlast the tasks that were cancelled: what it claimed is given back.
         if self._tasks and not self._tasks.cancel_scope.cancel_called:
             self._tasks.start_soon(self._executor.execute_all, tasks)
-
-    async def _claim(self, qty: int, max_bytes: int) -> Claim:
-        claim = await self._claims.claim(qty, max_bytes)
-        if claim is not NOTHING:
-            self._has_claimed.set()
-        return self._lapses.heeded(claim)
-
-    async def _settle(self, outcome: Outcome) -> None:
-        await self._completer.settle(outcome)
-        self._tally.put_down()
-
-    async def _complete(
-        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
-    ) -> Claim:
-        claim = await self._commits.complete(outcomes, qty, max_bytes, patience)
-        return self._lapses.heeded(claim)

@@ -6,7 +6,6 @@ did before. What its calls are is not taken for granted: one that is not in the 
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +18,6 @@ from pgflow_events import Client, Flow, RunFailed, Settings, Worker
 from pgflow_events.postgres.passing import passes
 from pgflow_events.worker import claims, leaving
 from pgflow_events.worker import persisting as roles
-from pgflow_events.worker.claims import NOTHING
 
 from ..parts.liveness_scenes import whole
 from ..parts.observing import execute, until
@@ -192,7 +190,7 @@ class Victim:
         return ""
 
     async def do_all_else(self) -> None:
-        self.worker._lapses.heeded(replace(NOTHING, lapsed=True))
+        self.worker._dispatcher._report_lapse.send_nowait(None)
         await execute(
             self.database,
             "insert into pgflow.blob_dictionaries (flow_slug, step_slug, content, samples)"

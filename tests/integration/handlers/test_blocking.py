@@ -80,7 +80,7 @@ async def test_a_handler_that_blocks_is_named_with_the_line_and_once(run, caplog
     assert "plain function" in text
     assert "time.sleep(0.3)  # this line" in text
     assert "in go" in text
-    for ours in ("executor.py", "pgflow_events/handlers/blocking.py", "trio/"):
+    for ours in ("worker/executor.py", "pgflow_events/handlers/blocking.py", "trio/"):
         assert ours not in text
 
 

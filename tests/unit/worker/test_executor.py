@@ -3,7 +3,7 @@
 import _thread
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any
@@ -32,6 +32,7 @@ from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEve
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.handlers.failures import LONGEST_ERROR, Failure, describe, failure_of
 from pgflow_events.worker.executor import Executor
+from pgflow_events.worker.ledger import Ledger
 
 PAGE_ID = UUID(int=1)
 RUN_ID = UUID(int=2)
@@ -77,13 +78,20 @@ class Rig:
         self.events: list[TaskEvent] = []
         self.blobs = PageBlobs()
         self.resources = {"client": object()}
+        self.ledger = Ledger()
         self.executor = Executor(
             [self.flow],
             self.blobs,
+            self.ledger,
             self._settle,
             resources=self.resources,
             hooks=[*hooks, self.events.append],
         )
+
+    async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Have them executed as they are once they are claimed."""
+        self.ledger.enter(tasks)
+        await self.executor.execute_all(tasks)
 
     async def _settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -97,7 +105,7 @@ class Rig:
     async def run(self, handler: Callable[..., Any], seconds: int = 60) -> Outcome:
         """The outcome of a handler that takes a context."""
         self.flow.step(self.flow.context, slug="step")(handler)
-        await self.executor.execute_all([self.task(timeout=seconds)])
+        await self.execute_all([self.task(timeout=seconds)])
         (outcome,) = self.outcomes
         return outcome
 
@@ -158,7 +166,7 @@ async def test_a_handler_gets_what_its_nodes_give_in_their_order(rig):
         given.extend(arguments)
 
     task = rig.task(refs={"page": str(PAGE_ID)})
-    await rig.executor.execute_all([task])
+    await rig.execute_all([task])
     context, *values = given
     assert values == ["page", 1]
     assert (context.run_id, context.step, context.attempt) == (task.run_id, "step", 2)
@@ -172,7 +180,7 @@ async def test_a_missing_blob_fails_its_task_for_good_and_no_other(rig):
 
     missing = str(uuid4())
     tasks = [rig.task(), rig.task(refs={"run": missing}), rig.task()]
-    await rig.executor.execute_all(tasks)
+    await rig.execute_all(tasks)
     assert {outcome.error for outcome in rig.outcomes} == {
         None,
         f"BlobMissing: blob {missing} is missing",
@@ -189,7 +197,7 @@ async def test_a_handler_gets_handles_of_blobs_and_of_what_is_inline_too(rig):
     async def step(page, run):
         return [page.kind, await page.text(), run.kind, await run.value(), run.size]
 
-    await rig.executor.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
+    await rig.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
     assert rig.outcomes[0].output.json == b'["text","page","json",1,1]'
     assert rig.blobs.asked == [([], [PAGE_ID])]
 
@@ -203,13 +211,13 @@ async def test_a_handle_that_is_returned_stores_nothing(rig):
     def step(page: Blob[str]) -> Blob[str]:
         return page
 
-    await rig.executor.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
+    await rig.execute_all([rig.task(refs={"page": str(PAGE_ID)})])
     assert rig.outcomes[0].output == Stored(PAGE_ID)
 
 
 async def test_blobs_that_no_handler_asks_for_are_not_loaded(rig):
     rig.flow.step(slug="step")(lambda: 1)
-    await rig.executor.execute_all([rig.task(refs={"run": str(PAGE_ID)})])
+    await rig.execute_all([rig.task(refs={"run": str(PAGE_ID)})])
     assert rig.outcomes[0].output.json == b"1"
     assert rig.blobs.asked == []
 
@@ -223,7 +231,7 @@ async def test_tasks_without_blobs_start_before_those_of_others_are_loaded(rig, 
     rig.flow.step(rig.flow.input, slug="of_run")(lambda run: run)
     rig.blobs.open = trio.Event()
     tasks = [rig.task("of_page", refs={"page": str(PAGE_ID)}), rig.task("of_run")]
-    nursery.start_soon(rig.executor.execute_all, tasks)
+    nursery.start_soon(rig.execute_all, tasks)
     while not rig.outcomes:
         await trio.testing.wait_all_tasks_blocked()
     assert [outcome.task.step_slug for outcome in rig.outcomes] == ["of_run"]
@@ -239,13 +247,13 @@ async def test_an_input_that_is_no_json_to_python_fails_its_task_for_good(rig):
         return None
 
     task = ClaimedTask("flow", uuid4(), "step", 0, 1, 60, '{"run": 1e400}', {})
-    await rig.executor.execute_all([task])
+    await rig.execute_all([task])
     assert rig.outcomes[0].permanent
     assert "the input cannot be read: number is infinity" in rig.outcomes[0].error
 
 
 async def test_a_step_that_the_worker_does_not_know_fails_its_attempt(rig):
-    await rig.executor.execute_all([rig.task("other")])
+    await rig.execute_all([rig.task("other")])
     assert "knows no step 'other' of flow 'flow'" in rig.outcomes[0].error
     assert not rig.outcomes[0].permanent
 
@@ -310,7 +318,7 @@ async def test_what_a_handler_yields_is_settled_as_bytes(rig):
         yield bytearray(b"two")
 
     rig.flow.step(rig.flow.context, slug="step", media_type="text/csv")(handler)
-    await rig.executor.execute_all([rig.task()])
+    await rig.execute_all([rig.task()])
     (row,) = rig.outcomes[0].output.rows
     assert (row.kind, row.content, row.media_type) == ("bytes", b"one two", "text/csv")
     assert (row.run_id, row.step_slug, row.task_index) == (RUN_ID, "step", 0)
@@ -350,7 +358,7 @@ async def test_a_stream_is_cancelled_at_the_timeout_of_its_step(rig, autojump_cl
 async def test_a_step_says_how_its_output_is_stored(rig):
     step = rig.flow.step(slug="step", by_element=True, blob_threshold=3, media_type="text/html")
     step(lambda: ["<a>", 1, "<b>", "<a>"])
-    await rig.executor.execute_all([rig.task()])
+    await rig.execute_all([rig.task()])
     head, one, other = rig.outcomes[0].output.rows
     assert head.elements == [one.id, None, other.id, one.id]
     assert (one.content, other.content) == (b"<a>", b"<b>")
@@ -411,11 +419,11 @@ async def test_plain_handlers_that_hang_are_given_up_and_keep_no_others_from_a_t
     rig.flow.step(slug="hang")(enough.wait)
     rig.flow.step(slug="go_on")(enough.is_set)
     try:
-        await rig.executor.execute_all([rig.task("hang", timeout=0) for _ in range(50)])
+        await rig.execute_all([rig.task("hang", timeout=0) for _ in range(50)])
         assert {outcome.error for outcome in rig.outcomes} == {
             "HandlerTimeout: the handler took longer than its timeout of 0 s"
         }
-        await rig.executor.execute_all([rig.task("go_on")])
+        await rig.execute_all([rig.task("go_on")])
         assert rig.outcomes[-1].output.json == b"false"
     finally:
         enough.set()
@@ -446,7 +454,7 @@ async def test_a_handler_that_does_not_heed_its_timeout_is_given_up(nursery, has
     rig.flow.step(rig.flow.context, slug="step")(handler)
     nursery.start_soon(rig.executor.give_up_late)
     began = trio.current_time()
-    nursery.start_soon(rig.executor.execute_all, [rig.task(timeout=7)])
+    nursery.start_soon(rig.execute_all, [rig.task(timeout=7)])
     await given_up.wait()
     await trio.testing.wait_all_tasks_blocked()
     assert 7 < trio.current_time() - began < 9  # while the lease lasts
@@ -476,7 +484,7 @@ async def test_a_task_whose_input_does_not_come_is_given_up_and_never_called(nur
 
     rig.blobs.open = trio.Event()
     nursery.start_soon(rig.executor.give_up_late)
-    nursery.start_soon(rig.executor.execute_all, [rig.task(refs={"page": str(PAGE_ID)}, timeout=7)])
+    nursery.start_soon(rig.execute_all, [rig.task(refs={"page": str(PAGE_ID)}, timeout=7)])
     await given_up.wait()
     rig.blobs.open.set()
     await trio.testing.wait_all_tasks_blocked()
@@ -492,7 +500,7 @@ async def test_who_cancels_the_nursery_of_the_tasks_leaves_none_without_an_outco
         trio.lowlevel.current_task().parent_nursery.cancel_scope.cancel()
 
     rig.flow.step(slug="sleeps")(trio.sleep_forever)
-    await rig.executor.execute_all([rig.task("cancels"), rig.task("sleeps")])
+    await rig.execute_all([rig.task("cancels"), rig.task("sleeps")])
     assert {outcome.error for outcome in rig.outcomes} == {
         "PgflowError: a handler cancelled the nursery it ran in"
     }
@@ -515,7 +523,7 @@ async def test_cancelled_it_settles_nothing(rig, autojump_clock):
 
     rig.flow.step(rig.flow.context, slug="step")(handler)
     with trio.move_on_after(1) as scope:
-        await rig.executor.execute_all([rig.task()])
+        await rig.execute_all([rig.task()])
     assert scope.cancelled_caught
     assert (rig.outcomes, rig.events) == ([], [])
 
@@ -533,7 +541,7 @@ async def test_what_handlers_raise_when_they_are_cancelled_with_the_worker_does_
 
     rig.flow.step(rig.flow.context, slug="step")(handler)
     with trio.move_on_after(1) as scope:
-        await rig.executor.execute_all([rig.task()])
+        await rig.execute_all([rig.task()])
     assert scope.cancelled_caught
     assert rig.outcomes == []
 
@@ -651,7 +659,7 @@ async def test_a_blob_that_cannot_be_loaded_fails_its_task_and_no_other(
     rig, autojump_clock, error, said, permanent
 ):
     blobs = BrokenBlobs(error)
-    rig.executor = Executor([rig.flow], blobs, rig._settle, resources={}, hooks=[])
+    rig.executor = Executor([rig.flow], blobs, rig.ledger, rig._settle, resources={}, hooks=[])
 
     @rig.flow.step(rig.flow.input, slug="step")
     async def step(page):
@@ -660,7 +668,7 @@ async def test_a_blob_that_cannot_be_loaded_fails_its_task_and_no_other(
     sound = [rig.task(refs={"run": str(PAGE_ID)}) for _ in range(3)]
     broken = rig.task(refs={"run": str(BROKEN_ID)}, timeout=7)
     with trio.fail_after(60):
-        await rig.executor.execute_all([sound[0], broken, *sound[1:]])
+        await rig.execute_all([sound[0], broken, *sound[1:]])
     failed = [outcome for outcome in rig.outcomes if outcome.error]
     assert [outcome.task for outcome in failed] == [broken]
     assert said in failed[0].error

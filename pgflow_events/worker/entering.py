@@ -1,0 +1,71 @@
+"""The first words of a worker to the database: what its flows are, and what it listens to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pgflow_events.core import tasks as queries
+from pgflow_events.core import workers as seats
+from pgflow_events.errors import FlowMismatch
+from pgflow_events.flow.flow import Flow
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.listener import Listener
+from pgflow_events.schema.migrations import check_schema
+from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.liveness import Liveness
+
+
+class Entering:
+    """Defines the flows, and listens to what is queued for them and to the peers.
+
+    Args:
+        calls: Makes the calls.
+        flows: Of the worker.
+        dispatcher: Is woken when tasks of theirs are queued.
+        liveness: Looks when peers come or go, and takes the seat.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        flows: Sequence[Flow[Any]],
+        dispatcher: Dispatcher,
+        liveness: Liveness,
+    ) -> None:
+        self._calls, self._flows = calls, flows
+        self._dispatcher, self._liveness = dispatcher, liveness
+
+    async def define(self) -> None:
+        """Define the flows in the database, or compare them with what is stored there.
+
+        Raises:
+            MigrationError: The database is not at the release of this package.
+            FlowMismatch: A flow is stored with another shape.
+        """
+        await self._calls.make(self._define)
+
+    async def _define(self, connection: Connection) -> None:
+        await check_schema(connection)
+        for flow in self._flows:
+            if differences := await queries.define_flow(connection, flow.definition()):
+                raise FlowMismatch(
+                    f"flow {flow.slug!r} is stored with another shape: {'; '.join(differences)}."
+                    " Give the new shape a slug of its own"
+                )
+
+    async def listener(self, dsn: str) -> Listener:
+        """What listens there, once it is run."""
+        slugs = [flow.slug for flow in self._flows]
+        channels = await self._calls.make(
+            lambda connection: queries.task_channels(connection, slugs)
+        )
+        peers = await self._calls.make(seats.workers_channel)
+
+        def hear(channel: str) -> None:
+            (self._liveness.look if channel == peers else self._dispatcher.wake)()
+
+        def hear_all() -> None:
+            self._liveness.look()
+            self._dispatcher.wake()
+
+        return Listener(dsn, [*channels, peers], hear, hear_all, on_listen=self._liveness.take_seat)

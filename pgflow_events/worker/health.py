@@ -1,0 +1,35 @@
+"""How a worker is, in words: for systemd, and whoever asks it."""
+
+import trio
+
+from pgflow_events.postgres.calls import Calls
+from pgflow_events.worker.housekeeping import SelfCheck
+from pgflow_events.worker.ledger import Ledger
+
+
+class Health:
+    """What a worker does, and what has been wrong with it for too long.
+
+    Args:
+        ledger: What it has at hand.
+        slots: How many tasks run at a time.
+        calls: Its calls to the database.
+        check: Its proof that notifications arrive.
+    """
+
+    def __init__(self, ledger: Ledger, slots: int, calls: Calls, check: SelfCheck) -> None:
+        self._ledger, self._slots = ledger, slots
+        self._calls, self._check = calls, check
+
+    def status(self) -> str:
+        """What systemd shows."""
+        figures = f"{len(self._ledger.open)} of {self._slots} slots in use"
+        done = str(self._ledger)
+        return f"{figures}; {done}" if done else figures
+
+    def complaint(self, limit: float) -> str | None:
+        """What has been wrong for longer than `limit` seconds. Idle, a self-check finds it out."""
+        late = trio.current_time() - limit
+        if self._calls.silent_since < late:
+            return "the database does not answer"
+        return "the self-check is late" if self._check.due < late else None

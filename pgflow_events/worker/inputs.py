@@ -1,0 +1,101 @@
+"""What handlers are called with: loads blobs, and reads what stands in the task itself."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+import trio
+
+from blobstore import Blob, Blobs, Loaded, Place
+from pgflow_events.core.tasks import ClaimedTask
+from pgflow_events.errors import PermanentError, PgflowError
+from pgflow_events.flow.flow import Context, Node, Step
+from pgflow_events.postgres.passing import Verdict, reason, verdict_of
+from pgflow_events.texts import counted
+
+Refs = Sequence[tuple[UUID, Node[Any]]]
+
+log = logging.getLogger("pgflow_events.handlers")
+
+
+class Inputs:
+    """Resolves the nodes of steps to values.
+
+    Args:
+        blobs: Loads the blobs among them.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def load_together(self, wanted: Collection[Refs], deadline: float) -> Loaded | None:
+        """All blobs of some tasks, by one query; None if one cannot be had, or not in time."""
+        with trio.move_on_at(deadline):
+            try:
+                return await self._load([ref for refs in wanted for ref in refs])
+            except Exception as error:  # noqa: BLE001 - each task loads its own, and is told
+                what = counted(len(wanted), "task")
+                log.warning("cannot load the inputs of %s: %s", what, reason(error))
+        return None
+
+    async def load(self, refs: Refs) -> Loaded:
+        """The blobs of one task.
+
+        Raises:
+            PermanentError: The database will never give them.
+            PgflowError: It does not give them now.
+        """
+        try:
+            return await self._load(refs)
+        except psycopg.Error as error:
+            failure = PermanentError if verdict_of(error) is Verdict.NEVER else PgflowError
+            raise failure(f"the input cannot be loaded: {reason(error)}") from error
+
+    async def _load(self, refs: Refs) -> Loaded:
+        return await self._blobs.load(
+            [ref for ref, node in refs if not node.takes_handle],
+            [ref for ref, node in refs if node.takes_handle],
+        )
+
+    async def arguments(
+        self, step: Step[Any], task: ClaimedTask, loaded: Loaded | None, context: Context
+    ) -> list[Any]:
+        """What the handler of a step is called with, in the order of its nodes."""
+        inline = inline_inputs(task)
+        return [
+            context if node is node.flow.context else await self._value(node, task, inline, loaded)
+            for node in step.nodes
+        ]
+
+    async def _value(
+        self, node: Node[Any], task: ClaimedTask, inline: Mapping[str, Any], loaded: Loaded | None
+    ) -> Any:
+        ref = task.refs.get(node.slug)
+        if ref is None or loaded is None:
+            value = inline[node.slug]
+            self._blobs.admit_inline(task.run_id)
+            return Blob.of(task.run_id, value) if node.takes_handle else value
+        place = Place(task.run_id, node.slug)
+        return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
+
+
+def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:
+    """The blobs that the handler of a step asks for, and the nodes that ask."""
+    refs = task.refs
+    return [
+        (refs[node.slug], node)
+        for node in (step.nodes if step else ())
+        if node.slug in refs and node is not node.flow.context
+    ]
+
+
+def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
+    """The inputs that are no blobs. Whoever writes SQL can store JSON that no Python can read."""
+    try:
+        inputs: dict[str, Any] = orjson.loads(task.input)
+    except orjson.JSONDecodeError as error:
+        raise PermanentError(f"the input cannot be read: {error}") from None
+    return inputs
