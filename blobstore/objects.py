@@ -28,6 +28,7 @@ import trio
 from blobstore import object_urls
 from blobstore.errors import BlobMissing, BlobUnavailable
 from blobstore.together import together
+from blobstore.trio_only import need_trio
 
 if TYPE_CHECKING:  # an optional package, which takes its time to be imported
     from obstore.store import ObjectStore as Store
@@ -185,6 +186,7 @@ class ObjectStore:
         Raises:
             ObjectStoreError: It is not known to be written.
         """
+        need_trio("ObjectStore.put()")
         await self._call("write", partial(self._put, _key(blob_id, seq), content))
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
@@ -194,6 +196,7 @@ class ObjectStore:
             BlobMissing: One of them is not there.
             ObjectStoreError: They cannot be read now.
         """
+        need_trio("ObjectStore.get()")
         return await together(
             partial(self._call, "read", partial(self._get, blob_id, seq)) for seq in seqs
         )
@@ -208,6 +211,7 @@ class ObjectStore:
         Raises:
             ObjectStoreError: Some may be left; calling again deletes them.
         """
+        need_trio("ObjectStore.discard()")
         await together(
             partial(self._call, "delete", partial(self._delete, blob_id, before))
             for blob_id in set(blob_ids)

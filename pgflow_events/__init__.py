@@ -2,14 +2,28 @@
 
     from pgflow_events import Flow, Worker, connect
 
-Flows are defined in :mod:`pgflow_events.flow.flow`, run by :class:`Worker`, and started and
-awaited through :func:`connect`. Errors are a tree in :mod:`pgflow_events.errors`.
+A :class:`Flow` is defined in a module, run by a :class:`Worker`, and started and awaited through
+:func:`connect`. Errors are a tree in :mod:`pgflow_events.errors`.
 """
 
-from blobstore import Blob
-from pgflow_events.client.client import Client, connect
-from pgflow_events.client.run import Run
-from pgflow_events.embedded.server import EmbeddedServer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from blobstore import (
+    Blob,
+    BlobDamaged,
+    BlobError,
+    BlobForgotten,
+    BlobMissing,
+    BlobMisuse,
+    BlobUnavailable,
+    KeyMissing,
+    NotSealed,
+    ValueRefused,
+    ValueTooLarge,
+)
+from pgflow_events.client import Client, Run, connect
+from pgflow_events.embedded import EmbeddedServer
 from pgflow_events.errors import (
     DatabaseTooNew,
     DefinitionError,
@@ -27,14 +41,38 @@ from pgflow_events.errors import (
     UnknownRun,
     UnknownStep,
 )
-from pgflow_events.flow.flow import Context, Flow, Node, Step
-from pgflow_events.schema.migrations import migrate_now
+from pgflow_events.flow import Context, Flow, Node, Step, StepOptions
+from pgflow_events.schema.migrations import migrate, migrate_now
 from pgflow_events.settings import Settings
-from pgflow_events.telemetry import TaskEvent, log_task
-from pgflow_events.worker.worker import Worker
+from pgflow_events.telemetry import Hook, TaskEvent, log_task
+from pgflow_events.worker import Worker
+
+if TYPE_CHECKING:
+    from blobstore.keys import KeyRing, KeyRingError
+    from blobstore.objects import ObjectStore
+
+# What needs a library of its own, which not everybody has.
+ELSEWHERE = {
+    "KeyRing": "blobstore.keys",
+    "KeyRingError": "blobstore.keys",
+    "ObjectStore": "blobstore.objects",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ELSEWHERE:
+        return getattr(import_module(ELSEWHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Blob",
+    "BlobDamaged",
+    "BlobError",
+    "BlobForgotten",
+    "BlobMissing",
+    "BlobMisuse",
+    "BlobUnavailable",
     "Client",
     "Context",
     "DatabaseTooNew",
@@ -45,9 +83,15 @@ __all__ = [
     "FlowMismatch",
     "HandlerCrashed",
     "HandlerTimeout",
+    "Hook",
+    "KeyMissing",
+    "KeyRing",
+    "KeyRingError",
     "MigrationError",
     "Misuse",
     "Node",
+    "NotSealed",
+    "ObjectStore",
     "PermanentError",
     "PgflowError",
     "Run",
@@ -55,12 +99,16 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Step",
+    "StepOptions",
     "TaskEvent",
     "UnknownFlow",
     "UnknownRun",
     "UnknownStep",
+    "ValueRefused",
+    "ValueTooLarge",
     "Worker",
     "connect",
     "log_task",
+    "migrate",
     "migrate_now",
 ]

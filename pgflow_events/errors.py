@@ -20,6 +20,9 @@ Errors about values (what a handler returned, a damaged blob) are
 :class:`blobstore.BlobError` and its subclasses.
 """
 
+from collections.abc import Mapping
+from uuid import UUID
+
 
 class PgflowError(Exception):
     """Any error this package raises on purpose."""
@@ -62,7 +65,21 @@ class UnknownStep(PgflowError):
 
 
 class RunFailed(PgflowError):
-    """The awaited run has failed; the message says where and why."""
+    """The awaited run has failed; the message says where and why.
+
+    Attributes:
+        run_id: The run; None where the error is about several.
+        step: The slug of the first step that failed; None if no step says why.
+        errors: What is stored of each failed step, by its slug.
+    """
+
+    def __init__(
+        self, message: str, run_id: UUID | None = None, errors: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.errors = dict(errors or {})
+        self.step = next(iter(self.errors), None)
 
 
 class Misuse(PgflowError, RuntimeError, TypeError):

@@ -30,7 +30,7 @@ COUNTED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a worker.
+    """The settings of a worker. A client takes those that it shares with workers.
 
     Raises:
         SettingsError: A number is out of its range.

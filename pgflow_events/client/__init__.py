@@ -1,5 +1,6 @@
 """The client: it starts runs, waits for them and reads what they gave."""
 
 from pgflow_events.client.client import Client, connect
+from pgflow_events.client.run import Run
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "Run", "connect"]

@@ -1,8 +1,9 @@
 """Starts runs and waits for them."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
@@ -24,7 +25,7 @@ from pgflow_events.misuse import AsyncOnly, need_trio
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.passing import passes, reason
 from pgflow_events.postgres.pool import Pool
-from pgflow_events.settings import OBJECT_THRESHOLD, VALUE_CAP, check_sealed_only
+from pgflow_events.settings import Settings
 from pgflow_events.texts import enumeration
 
 log = logging.getLogger("pgflow_events.client")
@@ -32,18 +33,18 @@ log = logging.getLogger("pgflow_events.client")
 In = TypeVar("In")
 
 QUEUE_IS_FULL = "54000"  # that of notifications; there is no code of its own
-CALL_TIMEOUT = 30.0  # seconds for an answer, before the connection is given up
 
 
 def connect(
     dsn: str = "",
     *,
+    settings: Settings | None = None,
     listen_dsn: str | None = None,
-    connections: int = 4,
-    value_cap: int = VALUE_CAP,
+    connections: int | None = None,
+    value_cap: int | None = None,
     keys: Keys | None = None,
     objects: BlobStore | None = None,
-    object_threshold: int = OBJECT_THRESHOLD,
+    object_threshold: int | None = None,
     sealed_only: datetime | None = None,
 ) -> "Connecting":
     """Open a client, for ``async with``.
@@ -54,6 +55,8 @@ def connect(
 
     Args:
         dsn: Where the database is, as libpq takes it.
+        settings: Those of the workers, so that both agree on keys and storage. What only a worker
+            needs is ignored. Each of the arguments below takes the place of one of them.
         listen_dsn: Where to LISTEN if not at the DSN: a pooler in between swallows notifications,
             and without this runs are looked at each second.
         connections: How many it opens at most, besides the one that listens while runs are awaited.
@@ -63,16 +66,21 @@ def connect(
         objects: Where large values are kept; that of the workers.
         object_threshold: Bytes from which on an input goes there.
         sealed_only: From when on no run has outputs in clear, as for :class:`Settings`.
+
+    Raises:
+        SettingsError: A number is out of its range, or ``sealed_only`` comes without keys.
     """
-    check_sealed_only(sealed_only, keys)
-    options = {
-        "cap": value_cap,
+    given = {
+        "listen_dsn": listen_dsn,
+        "connections": connections,
+        "value_cap": value_cap,
         "keys": keys,
         "objects": objects,
         "object_threshold": object_threshold,
         "sealed_only": sealed_only,
     }
-    return Connecting(opened(dsn, listen_dsn or dsn, connections, options))
+    own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Connecting(opened(dsn, replace(Settings.of(settings), **own)))
 
 
 class Connecting(AsyncOnly, AbstractAsyncContextManager["Client"]):
@@ -102,14 +110,19 @@ class Connecting(AsyncOnly, AbstractAsyncContextManager["Client"]):
 
 
 @asynccontextmanager
-async def opened(
-    dsn: str, listen_dsn: str, connections: int, options: Mapping[str, Any]
-) -> AsyncIterator["Client"]:
-    """Open a client, with these options of its blobs."""
-    async with Pool(dsn, max_size=connections) as pool:
-        calls = Calls(pool, CALL_TIMEOUT)
-        blobs = Blobs(calls.make, **options)
-        watch = Watch(listen_dsn, calls)
+async def opened(dsn: str, settings: Settings) -> AsyncIterator["Client"]:
+    """Open a client with these settings."""
+    async with Pool(dsn, max_size=settings.connections) as pool:
+        calls = Calls(pool, settings.call_timeout)
+        blobs = Blobs(
+            calls.make,
+            cap=settings.value_cap,
+            keys=settings.keys,
+            objects=settings.objects,
+            object_threshold=settings.object_threshold,
+            sealed_only=settings.sealed_only,
+        )
+        watch = Watch(settings.listen_dsn or dsn, calls)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch.run)

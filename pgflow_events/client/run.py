@@ -9,7 +9,7 @@ import orjson
 from blobstore import Blob, Blobs, Place
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
-from pgflow_events.core.runs import RunRow, TaskRow
+from pgflow_events.core.runs import RunRow, RunStatus, TaskRow
 from pgflow_events.errors import PgflowError, RunFailed, UnknownRun, UnknownStep
 from pgflow_events.flow.flow import Step
 from pgflow_events.flow.step import BlobNode
@@ -103,8 +103,8 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.id} of {self.flow_slug}>"
 
-    async def status(self) -> str:
-        """``started``, ``completed`` or ``failed``."""
+    async def status(self) -> RunStatus:
+        """What has become of the run so far."""
         need_trio("Run.status()")
         return (await self._reader.row(self.id)).status
 
@@ -162,15 +162,16 @@ class Run:
         return UnknownStep(f"{self._name} has no step {step}; its steps: {enumeration(steps)}")
 
     async def _failure(self) -> RunFailed:
-        failed = [
-            f"step {task.step_slug!r}: {task.error_message or NO_REASON}"
+        errors = {
+            task.step_slug: task.error_message or NO_REASON
             for task in await self._reader.tasks(self.id)
             if task.status == "failed"
-        ]
-        if failed:
-            return RunFailed(f"{self._name} failed in {'; '.join(failed)}")
+        }
+        if errors:
+            failed = "; ".join(f"step {slug!r}: {error}" for slug, error in errors.items())
+            return RunFailed(f"{self._name} failed in {failed}", self.id, errors)
         status = (await self._reader.row(self.id)).status
-        return RunFailed(f"{self._name} is {status}, and no step says why")
+        return RunFailed(f"{self._name} is {status}, and no step says why", self.id)
 
     @property
     def _name(self) -> str:

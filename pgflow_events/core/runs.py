@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from psycopg import sql
@@ -11,6 +12,8 @@ from blobstore import Inline, Stored
 from pgflow_events.core.tasks import blob_id, inline_json
 from pgflow_events.postgres.connection import Connection
 
+RunStatus = Literal["started", "completed", "failed"]
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -18,7 +21,7 @@ class RunRow:
 
     run_id: UUID
     flow_slug: str
-    status: str
+    status: RunStatus
     output: str | None
     """The JSON of ``{leaf step: its output}``, without what is a blob; None unless completed."""
     output_blobs_refs: dict[str, str] | None

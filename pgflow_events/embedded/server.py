@@ -110,6 +110,11 @@ class EmbeddedServer(SyncOnly):
 
     @property
     def conninfo(self) -> str:
+        """The same as :attr:`dsn`."""
+        return self.dsn
+
+    @property
+    def dsn(self) -> str:
         """The connection string, as libpq writes it, of the database ``pgflow``.
 
         It names all that libpq would else take from its environment variables and ``~/.pgpass``.
@@ -227,14 +232,14 @@ class EmbeddedServer(SyncOnly):
     def _connects(self) -> bool:
         timeout = math.ceil(self._patience)
         try:
-            psycopg.connect(self.conninfo, connect_timeout=timeout).close()
+            psycopg.connect(self.dsn, connect_timeout=timeout).close()
         except psycopg.OperationalError as error:
             self._refusal = str(error)
             if BLAMED_ON_US.search(self._refusal):
                 raise
         else:
             return True
-        admin = make_conninfo(self.conninfo, dbname="postgres", connect_timeout=timeout)
+        admin = make_conninfo(self.dsn, dbname="postgres", connect_timeout=timeout)
         with suppress(psycopg.Error), psycopg.connect(admin, autocommit=True) as connection:
             connection.execute("create database pgflow")
         return False  # whoever asks comes again

@@ -5,6 +5,7 @@ migrate at once and a failure leaves the database as it was.
 """
 
 import logging
+from functools import partial
 
 import psycopg
 import trio
@@ -99,11 +100,11 @@ select pgflow.restore_queue(f.flow_slug) from pgflow.flows f
 """
 
 
-async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
-    """Bring the database to this release, and back what queues have lost.
+async def migrate(database: str | Connection = "", *, roles: bool = False) -> list[str]:
+    """Bring a database to this release, and back what its queues have lost.
 
     Args:
-        connection: One of who owns the schema, or shall own it.
+        database: Its DSN, or a connection: of the role that owns the schema, or is to own it.
         roles: Whether to make the roles ``pgflow_worker``, ``pgflow_client`` and
             ``pgflow_observer`` too. From then on, each call brings their rights up to date.
 
@@ -115,17 +116,20 @@ async def migrate(connection: Connection, *, roles: bool = False) -> list[str]:
         MigrationError: The database cannot hold any text, pgmq cannot be had or used, the roles
             cannot be made, or an applied migration was edited.
     """
+    if isinstance(database, str):
+        async with await Connection.connect(database) as connection:
+            return await migrate(connection, roles=roles)
     left = TRIES
     while True:
         try:
-            new = await migrate_once(connection, roles=roles)
+            new = await migrate_once(database, roles=roles)
             break
         except psycopg.errors.DeadlockDetected:
             # Workers take the same tables in another order: by now they have got them.
             if not (left := left - 1):
                 raise
             log.warning("workers were in the way: trying again")
-    for slug, count in (await requeue_lost_tasks(connection)).items():
+    for slug, count in (await requeue_lost_tasks(database)).items():
         log.warning("flow %s: sent the lost messages of %s again", slug, counted(count, "task"))
     return new
 
@@ -173,14 +177,14 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
     return [file.path for file in new]
 
 
-def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
+def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
     """Bring the database at a DSN to this release: what ``pgflow-events migrate`` does.
 
     Blocks until it is done, and calls ``trio.run()``: call it before yours. Where the database is
     at this release already, it changes nothing.
 
     Args:
-        conninfo: The DSN of who owns the schema, or shall own it.
+        dsn: That of the role that owns the schema, or is to own it.
         roles: Whether to make the three roles of few rights too.
 
     Returns:
@@ -190,12 +194,7 @@ def migrate_now(conninfo: str, *, roles: bool = False) -> list[str]:
         MigrationError: See :func:`migrate`.
         psycopg.OperationalError: The database cannot be reached.
     """
-
-    async def run() -> list[str]:
-        async with await Connection.connect(conninfo) as connection:
-            return await migrate(connection, roles=roles)
-
-    return trio.run(run)
+    return trio.run(partial(migrate, dsn, roles=roles))
 
 
 async def find_missing(connection: Connection) -> list[Thing]:

@@ -256,6 +256,8 @@ async def test_a_failed_run_says_where_and_why_and_gives_what_was_done_before(cl
         with pytest.raises(RunFailed) as failure:
             await what
         assert str(failure.value) == message
+        assert (failure.value.run_id, failure.value.step) == (run.id, "fails")
+        assert failure.value.errors == {"fails": "PermanentError: no such thing"}
     assert await run.output(page) == PAGE
     assert await run.status() == "failed"
 
