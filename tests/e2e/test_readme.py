@@ -91,6 +91,42 @@ def test_the_commands_run_the_example(address, environment, tmp_path):
     assert saved == [(address, "Example", round(100_000 / len(PAGE), 4))]
 
 
+def pasted() -> str:
+    """The block of commands in the README, without what needs a registry of packages."""
+    (found,) = re.findall(r"(?m)(?:^    .*pgflow-events.*\n)+", (ROOT / "README.md").read_text())
+    return "".join(line[4:] for line in found.splitlines(keepends=True))
+
+
+@pytest.mark.timeout(150)  # the commands start a Python each, and a server of their own
+@pytest.mark.parametrize("whose", ["of the user", "embedded"])
+def test_the_commands_run_as_they_are_pasted(address, environment, base, tmp_path, whose):
+    """Nobody waits for the worker to be ready: it and `start` begin at the same moment."""
+    if whose == "embedded":
+        del environment["PGFLOW_DSN"]
+        environment["PGFLOW_PG_FOLDER"] = str(base / "server")
+    program = tmp_path / "bin" / "pgflow-events"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pgflow_events "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    script = pasted().replace("https://example.com", address)
+    shell = subprocess.run(
+        ["bash"],
+        input=f"{script}kill $!\nwait $!\necho the worker left with $?\n",
+        cwd=tmp_path,
+        env=environment | {"PATH": f"{program.parent}:{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=140,
+        check=False,
+    )
+    said = f"{shell.stdout}\n{shell.stderr}"
+    assert "error: " not in shell.stderr, said
+    assert '"saveToDb": null' in shell.stdout, said
+    assert re.search(r"analyze_website +completed", shell.stdout), said
+    assert "the worker left with 0" in shell.stdout, said
+
+
 def blocks(page: str) -> list[str]:
     """The Python that a page shows, in its order."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
