@@ -1,6 +1,7 @@
 """The demo, with fewer pages: its figures, its failures, and the example that is made after it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,7 +25,12 @@ from pgflow_events.demo import tables as queries
 from pgflow_events.demo.site import Handler
 from pgflow_events.postgres.connection import Connection
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "scrape_site.py"
+from ..integration.conftest import base
+
+__all__ = ["base"]  # a fixture
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "scrape_site.py"
 PAGE = b'<title>A &amp; B</title><p>one two <a href="/next">three</a></p>'
 
 RUN_A_SITE = """
@@ -91,6 +97,44 @@ async def test_the_figures_are_those_of_what_was_done(database, console, site):
         "Look at it with `.venv/bin/pgflow-events runs` and"
         f" `.venv/bin/pgflow-events show {run_id}`, which start the embedded PostgreSQL again."
     )
+
+
+# The command, as a program in a virtual environment that is not on the PATH; with fewer pages.
+PROGRAM = """#!{python}
+from functools import partial
+from importlib import import_module
+module = import_module("pgflow_events.cli.demo")
+module.run = partial(module.run, pages=2, starts=2, idle=0.1)
+from pgflow_events.cli import main
+main()
+"""
+
+
+@pytest.mark.timeout(150)  # with a server of its own, which is made and started again
+@pytest.mark.parametrize("whose", ["of the user", "embedded"])
+def test_the_commands_that_its_last_words_name_can_be_typed(environment, base, tmp_path, whose):
+    if whose == "embedded":
+        del environment["PGFLOW_DSN"]
+        environment["PGFLOW_PG_FOLDER"] = str(base / "server")
+    program = tmp_path / "venv" / "bin" / "pgflow-events"
+    program.parent.mkdir(parents=True)
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    shell = partial(
+        subprocess.run,
+        cwd=tmp_path,
+        env=environment | {"PATH": os.defpath, "COLUMNS": "80", "PYTHONPATH": str(ROOT)},
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    printed = shell("venv/bin/pgflow-events demo", check=True).stdout
+    _, _, words = " ".join(printed.split()).partition("Look at it with ")
+    named = re.findall("`(.*?)`", words)
+    assert len(named) == 2
+    for command in named:
+        answer = shell(command, check=False)
+        assert (answer.returncode, "pgflow_scrape" in answer.stdout) == (0, True), answer
 
 
 async def test_a_failed_run_is_told_and_the_next_demo_succeeds(database, console, site):
