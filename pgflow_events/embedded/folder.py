@@ -77,12 +77,21 @@ class ServerFolder:
         return f"{self.path} is in use by pid {self.pid_file().get('pid', 'unknown')}"
 
     def pid_file(self) -> dict[str, str]:
-        """What the server wrote down; nothing, if there is no file."""
+        """What the server wrote down; nothing, if there is no file, or it came with a copy."""
         with suppress(FileNotFoundError):
             lines = os.fsdecode((self.data / "postmaster.pid").read_bytes()).split("\n")
             entries = dict(zip(ENTRIES, lines, strict=False))
-            return entries | {"state": entries.get("state", "").strip()}
+            entries["state"] = entries.get("state", "").strip()
+            data, sockets = entries.get("data", ""), entries.get("sockets", "")
+            if sockets == data:  # a folder is moved, mounted and copied with the socket in it
+                return entries | {"sockets": str(self.data)}
+            return entries if self._is_data(data) else {}
         return {}
+
+    def _is_data(self, path: str) -> bool:
+        with suppress(OSError, ValueError):
+            return self.data.samefile(path)
+        return False
 
     def end_of_log(self) -> str:
         """The last lines that the server wrote."""

@@ -177,3 +177,27 @@ def test_the_data_folder_of_a_user_is_an_absolute_path(monkeypatch):
     monkeypatch.setenv("HOME", "/home/jane@corp")
     assert default_folder(18).is_absolute()
     assert Path("/home/jane@corp") in default_folder(18).parents
+
+
+@pytest.mark.parametrize("moved", ["a b", "long" * 30], indirect=True, ids=["short", "long"])
+def test_a_copy_of_a_folder_in_use_has_a_server_of_its_own(moved, fresh):
+    with EmbeddedServer(moved) as server:
+        query(server, "create table mine ()")
+        query(server, "checkpoint")
+        subprocess.run(["cp", "-a", moved, fresh], check=True)
+        with EmbeddedServer(fresh) as other:
+            assert (other.attached, other.pid != server.pid) == (False, True)
+            query(other, "drop table mine")
+        assert query(server, "select to_regclass('mine')") == "mine"
+        query(server, "drop table mine")
+
+
+def test_a_folder_that_is_moved_while_it_is_used_keeps_its_server(made, fresh):
+    with EmbeddedServer(made) as server:
+        made.rename(fresh)
+        try:
+            with EmbeddedServer(fresh) as second:
+                assert (second.attached, second.pid) == (True, server.pid)
+                assert query(second, "select 1") == 1
+        finally:
+            fresh.rename(made)
