@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -97,7 +98,13 @@ class Programs:
             extra_groups=[] if root else None,
             preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
         ) as child:
-            output, _ = child.communicate()
+            try:
+                output, _ = child.communicate()
+            except BaseException:  # Ctrl-C, for one: it shall write nothing any more
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
+                raise
         if child.returncode:
             user = self.account.pw_name
             raise EmbeddedError(f"{self.binaries / program} failed for user {user}:\n{output}")
