@@ -48,7 +48,7 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
     Args:
         users: The file of which each user holds a shared lock.
         lock: The descriptor that all of the server's processes hold.
-        patience: Seconds for each way of stopping the server.
+        patience: Seconds in which the server should be stopped, in one of three ways.
         account: The number of the user and of the group that the server runs as, with a colon
             between them; or nothing, to run as we do.
         litter: A folder to remove at the end, or nothing.
@@ -71,7 +71,7 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.send_signal(signal.SIGINT))
     threading.Thread(
-        target=stop_when_unused, args=(server, users, float(patience)), daemon=True
+        target=stop_when_unused, args=(server, users, float(patience) / 3), daemon=True
     ).start()
     server.wait()
     if litter:
@@ -79,7 +79,10 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
 
 
 def stop_when_unused(server: "subprocess.Popen[bytes]", users: str, patience: float) -> None:
-    """Stop the server once nobody uses it; who comes meanwhile waits until we have ended."""
+    """Stop the server once nobody uses it; who comes meanwhile waits until we have ended.
+
+    PostgreSQL does not end by SIGINT while it recovers after the crash of one of its processes.
+    """
     fcntl.flock(os.open(users, os.O_RDONLY), fcntl.LOCK_EX)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(number)

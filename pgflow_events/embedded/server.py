@@ -63,7 +63,8 @@ class EmbeddedServer(SyncOnly):
         binaries: The folder of ``postgres`` and ``initdb``. Default: :func:`find_binaries`.
         settings: Server settings, such as ``{"max_connections": "200"}``. Unused while a
             server is running in the folder.
-        patience: Seconds to wait for the start, and for each way of stopping.
+        patience: Seconds to wait until a server has started, and until one has stopped. To make
+            the data may take longer.
 
     Attributes:
         folder: Where the server lives.
@@ -143,7 +144,7 @@ class EmbeddedServer(SyncOnly):
         with self._turn:
             try:
                 self._prepare()
-                self._serve(time.monotonic() + self._patience)
+                self._serve()
             except BaseException as error:
                 self._leave("fast")
                 if isinstance(error, FAULTS):
@@ -155,7 +156,8 @@ class EmbeddedServer(SyncOnly):
 
         Args:
             mode: ``fast`` ends the sessions and writes everything down; ``immediate`` leaves
-                the next start to recover. Past the patience, the next harder way is taken.
+                the next start to recover. Past a third of the patience, the next harder way is
+                taken.
         """
         with self._turn:
             self._leave(mode)
@@ -175,7 +177,7 @@ class EmbeddedServer(SyncOnly):
             if self._cluster.ping() != Ping.OK:
                 log.warning("the embedded PostgreSQL in %s has ended: starting it", self.folder)
                 try:
-                    self._serve(time.monotonic() + self._patience)
+                    self._serve()
                 except (EmbeddedError, *FAULTS) as error:
                     said = str(error).partition("\n")[0].rstrip(":")
                     text = f"{said}: see {self._place.log}"
@@ -193,22 +195,26 @@ class EmbeddedServer(SyncOnly):
         if self._place.data.exists():
             self._cluster.adopt()
 
-    def _serve(self, deadline: float) -> None:
-        if self._share is None:
-            self._share = self._place.open_users()
-            _entered.append(self)
-        share = self._share
-        self._wait_until(lambda: takes(share, "share"), deadline)  # a server is being stopped
+    def _serve(self) -> None:
+        share = self._join()
+        self._wait_until(lambda: takes(share, "share"))  # a server is being stopped
         with opened(os.open(self.folder, os.O_RDONLY)) as lock:
-            self._wait_until(lambda: self._attaches() or takes(lock, "whole"), deadline)
+            self._wait_until(lambda: self._attaches() or takes(lock, "whole"))
             if not self.attached:
                 self._cluster.clear_remains()
                 if not self._place.data.exists():
                     self._cluster.create(lock)
                 self._cluster.launch(lock, self._settings, self._patience)
         if not self.attached:
-            self._wait_until(self._has_started, deadline)
+            self._wait_until(self._has_started)
         self._places.add(self._sockets)
+
+    def _join(self) -> int:
+        """What we hold our share of."""
+        if self._share is None:
+            self._share = self._place.open_users()
+            _entered.append(self)
+        return self._share
 
     def _attaches(self) -> bool:
         self.attached = self._is_ready()
@@ -259,8 +265,11 @@ class EmbeddedServer(SyncOnly):
             with suppress(FileNotFoundError):
                 self._place.await_end()
 
-    def _wait_until(self, done: Callable[[], bool], deadline: float) -> None:
+    def _wait_until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._patience
         while not done():  # asked again and again: a file is all that tells of the readiness
+            if not self._place.data.exists():  # another makes it, on a disk that may be slow
+                deadline = time.monotonic() + self._patience
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"{self._place.in_use()}, a server that is not ready after {self._patience} s. "

@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from pgflow_events.embedded.folder import ServerFolder
+from pgflow_events.embedded.folder import ServerFolder, opened, takes
 from pgflow_events.embedded.programs import find_binaries
+from pgflow_events.embedded.server import EmbeddedServer
 
-from ...parts.embedding import RUN_A_SERVER, needs_linux
+from ...parts.embedding import RUN_A_SERVER, eventually, needs_linux, query
 
 pytestmark = needs_linux  # it is /proc that tells of them
 
@@ -34,6 +36,55 @@ def with_initdb(folder: Path, script: str) -> Path:
     (binaries / "initdb").write_text(f"#!/bin/sh\n{script}\n")
     (binaries / "initdb").chmod(0o755)
     return binaries
+
+
+def is_being_stopped(folder: Path) -> bool:
+    """Whether its keeper has seen that nobody uses the server."""
+    with opened(ServerFolder(folder).open_users()) as users:
+        return not takes(users, "share")
+
+
+def children_of(process: int) -> dict[str, int]:
+    """The processes of a server, by what they say that they are."""
+    pids = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return {Path(f"/proc/{pid}/cmdline").read_text().strip(" \0"): int(pid) for pid in pids}
+
+
+@pytest.mark.parametrize("mishap", ["it is stopped", "a process of it has crashed"])
+def test_who_comes_while_a_server_does_not_end_waits_for_that(made, mishap):
+    first = EmbeddedServer(made, patience=9)
+    first.start()
+    if mishap == "it is stopped":
+        os.kill(first.pid, signal.SIGSTOP)
+    else:
+        (writer,) = [pid for name, pid in children_of(first.pid).items() if "walwriter" in name]
+        os.kill(writer, signal.SIGKILL)
+        eventually(lambda: "reinitializing" in (made / "server.log").read_text())
+    leaving = threading.Thread(target=first.stop)
+    leaving.start()
+    eventually(lambda: is_being_stopped(made))
+    with EmbeddedServer(made, patience=9) as server:
+        assert (server.attached, query(server, "select 1")) == (False, 1)
+    leaving.join()
+
+
+def test_to_make_the_data_may_take_longer_than_the_patience(fresh, door):
+    patience = 3
+    binaries = with_initdb(fresh, f'read line < {door}; exec {find_binaries()}/initdb "$@"')
+    servers = [EmbeddedServer(fresh / "pg", binaries=binaries, patience=patience) for _ in "ab"]
+    threads = [threading.Thread(target=server.start) for server in servers]
+    for thread in threads:
+        thread.start()
+    with door.open("w") as waiting:
+        threads[0].join(patience + 1)
+        waiting.write("go on\n")
+    for thread in threads:
+        thread.join()
+    try:
+        assert [query(server, "select 1") for server in servers] == [1, 1]
+    finally:
+        for server in servers:
+            server.stop()
 
 
 def test_an_interrupted_initdb_is_ended_and_leaves_nothing(fresh, door):
