@@ -76,6 +76,11 @@ class ServerFolder:
         """The beginning of an error."""
         return f"{self.path} is in use by pid {self.pid_file().get('pid', 'unknown')}"
 
+    def way_to_end(self) -> str:
+        """How one ends a server that nobody reaches, such as one that has lost its socket."""
+        pid = self.pid_file().get("pid")
+        return f": try again later, or after `kill -INT {pid}`" if pid else ""
+
     def pid_file(self) -> dict[str, str]:
         """What the server wrote down; nothing, if there is no file, or it came with a copy."""
         with suppress(FileNotFoundError):

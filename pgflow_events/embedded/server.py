@@ -98,6 +98,7 @@ class EmbeddedServer(SyncOnly):
         self._settings = settings
         self._patience = patience
         self._share: int | None = None
+        self._is_left = False
         self._refusal = ""
         self._places: set[str] = set()
         self._turn = threading.Lock()
@@ -142,6 +143,7 @@ class EmbeddedServer(SyncOnly):
             EmbeddedError: It cannot be started.
         """
         with self._turn:
+            self._is_left = False
             try:
                 self._prepare()
                 self._serve()
@@ -152,13 +154,14 @@ class EmbeddedServer(SyncOnly):
                 raise
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop the server, unless another context uses it.
+        """Stop the server, unless another context uses it. A start that is under way gives up.
 
         Args:
             mode: ``fast`` ends the sessions and writes everything down; ``immediate`` leaves
                 the next start to recover. Past a third of the patience, the next harder way is
                 taken.
         """
+        self._is_left = True
         with self._turn:
             self._leave(mode)
 
@@ -268,12 +271,14 @@ class EmbeddedServer(SyncOnly):
     def _wait_until(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._patience
         while not done():  # asked again and again: a file is all that tells of the readiness
+            if self._is_left:
+                raise EmbeddedError(f"the server in {self.folder} was left while it was started")
             if not self._place.data.exists():  # another makes it, on a disk that may be slow
                 deadline = time.monotonic() + self._patience
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{self._place.in_use()}, a server that is not ready after {self._patience} s. "
-                    f"{self._refusal}\n{self._place.end_of_log()}"
+                    f"{self._place.in_use()}, a server that is not ready after {self._patience} s"
+                    f"{self._place.way_to_end()}. {self._refusal}\n{self._place.end_of_log()}"
                 )
             time.sleep(0.005)
 

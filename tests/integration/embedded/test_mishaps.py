@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pgflow_events.embedded.folder import ServerFolder, opened, takes
 from pgflow_events.embedded.programs import find_binaries
 from pgflow_events.embedded.server import EmbeddedServer
+from pgflow_events.errors import EmbeddedError
 
-from ...parts.embedding import RUN_A_SERVER, eventually, needs_linux, query
+from ...parts.embedding import RUN_A_SERVER, await_end, eventually, needs_linux, query
 
 pytestmark = needs_linux  # it is /proc that tells of them
 
@@ -96,3 +99,33 @@ def test_an_interrupted_initdb_is_ended_and_leaves_nothing(fresh, door):
         owner.send_signal(signal.SIGINT)
     assert ServerFolder(fresh / "pg").is_free()
     assert {path.name for path in (fresh / "pg").iterdir()} == {"users"}
+
+
+def test_to_leave_does_not_wait_for_a_server_that_nobody_reaches(made, caplog):
+    server = EmbeddedServer(made)
+    server.start()
+    (made / "data/.s.PGSQL.5432").unlink()
+    refusals = []
+
+    def connect() -> None:
+        try:
+            server.start_again()
+        except psycopg.OperationalError as refusal:
+            refusals.append(str(refusal))
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    eventually(lambda: "starting it" in caplog.text)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 10
+    thread.join()
+    assert "was left while it was started" in refusals[0]
+    await_end(server.pid)
+
+
+def test_the_error_says_how_to_end_a_server_that_nobody_reaches(made):
+    with EmbeddedServer(made) as server:
+        (made / "data/.s.PGSQL.5432").unlink()
+        with pytest.raises(EmbeddedError, match=f"after `kill -INT {server.pid}`.*No such file"):
+            EmbeddedServer(made, patience=0.5).start()
