@@ -45,6 +45,12 @@ class ServerFolder:
         """A descriptor of the file that users lock."""
         return os.open(self.users, os.O_RDONLY | os.O_CREAT, 0o600)
 
+    def has_users(self, descriptor: int) -> bool:
+        """Whether that file is still there, and not another by its name."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), self.users.stat())
+        return False
+
     def is_free(self) -> bool:
         """Whether no process of a server is left."""
         lock = os.open(self.path, os.O_RDONLY)

@@ -56,6 +56,7 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
     """
     if os.fork():
         os._exit(0)  # who started us need not wait for our end
+    used = os.open(users, os.O_RDONLY)  # first of all: without it nothing would stop the server
     user, group = map(int, account.split(":")) if account else (None, None)
     server = subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
         command,
@@ -71,19 +72,19 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.send_signal(signal.SIGINT))
     threading.Thread(
-        target=stop_when_unused, args=(server, users, float(patience) / 3), daemon=True
+        target=stop_when_unused, args=(server, used, float(patience) / 3), daemon=True
     ).start()
     server.wait()
     if litter:
         shutil.rmtree(litter, ignore_errors=True)
 
 
-def stop_when_unused(server: "subprocess.Popen[bytes]", users: str, patience: float) -> None:
+def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, patience: float) -> None:
     """Stop the server once nobody uses it; who comes meanwhile waits until we have ended.
 
     PostgreSQL does not end by SIGINT while it recovers after the crash of one of its processes.
     """
-    fcntl.flock(os.open(users, os.O_RDONLY), fcntl.LOCK_EX)
+    fcntl.flock(used, fcntl.LOCK_EX)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(number)
         with suppress(subprocess.TimeoutExpired):

@@ -213,10 +213,13 @@ class EmbeddedServer(SyncOnly):
         self._places.add(self._sockets)
 
     def _join(self) -> int:
-        """What we hold our share of."""
+        """What we hold our share of: the file that is there, not one that was deleted."""
         if self._share is None:
             self._share = self._place.open_users()
             _entered.append(self)
+        elif not self._place.has_users(self._share):
+            with opened(self._place.open_users()) as users:
+                os.dup2(users, self._share, inheritable=False)
         return self._share
 
     def _attaches(self) -> bool:

@@ -17,6 +17,7 @@ from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 
 from ...parts.embedding import RUN_A_SERVER, await_end, eventually, needs_linux, query
+from ...parts.postmasters import keeper_of
 
 pytestmark = needs_linux  # it is /proc that tells of them
 
@@ -129,3 +130,16 @@ def test_the_error_says_how_to_end_a_server_that_nobody_reaches(made):
         (made / "data/.s.PGSQL.5432").unlink()
         with pytest.raises(EmbeddedError, match=f"after `kill -INT {server.pid}`.*No such file"):
             EmbeddedServer(made, patience=0.5).start()
+
+
+def test_a_server_is_kept_by_its_user_also_after_the_file_of_users_was_deleted(made):
+    with EmbeddedServer(made) as server:
+        (made / "users").unlink()
+        keeper = keeper_of(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        await_end(keeper)
+        assert server.start_again()
+        with opened(ServerFolder(made).open_users()) as users:
+            assert not takes(users, "whole")
+        assert query(server, "select 1") == 1
+    await_end(server.pid)
