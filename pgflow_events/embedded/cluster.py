@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -11,7 +12,7 @@ from psycopg.pq import PGconn, Ping
 
 from pgflow_events.embedded.environment import own_parameters
 from pgflow_events.embedded.folder import HALF_MADE, ServerFolder, closed_parent, opened
-from pgflow_events.embedded.programs import Programs, user_of
+from pgflow_events.embedded.programs import ANOTHER, Programs, make_folder, user_of
 from pgflow_events.errors import EmbeddedError
 
 INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-instructions"
@@ -29,19 +30,36 @@ class Cluster:
         self._folder = folder
         self._programs = programs
 
-    def adopt(self) -> None:
+    def prepare(self) -> None:
+        """Make the folder, or see that it can be used."""
+        try:
+            make_folder(self._folder.path)
+            os.close(self._folder.open_users())
+        except OSError as error:
+            raise EmbeddedError(f"cannot start PostgreSQL: {error}: {ANOTHER}") from error
+        if self._folder.data.exists():
+            self._adopt()
+
+    def _adopt(self) -> None:
         """Let the programs run as whoever made the data, which must be of their version."""
         data, programs = self._folder.data, self._programs
         owner = data.stat().st_uid
         if os.geteuid() not in (0, owner):
-            raise EmbeddedError(f"{data} belongs to another user")
+            raise EmbeddedError(f"{data} belongs to another user: {ANOTHER}")
         programs.account = user_of(owner)
-        made_by = int((data / "PG_VERSION").read_text())
-        if made_by != programs.version:
+        if (made_by := self._made_by()) != str(programs.version):
             raise EmbeddedError(
-                f"{data} was made by PostgreSQL {made_by}, "
-                f"but {programs.binaries} is PostgreSQL {programs.version}"
+                f"{data} was made by PostgreSQL {made_by}, but {programs.binaries} is PostgreSQL"
+                f" {programs.version}: name the programs of PostgreSQL {made_by} by PGFLOW_PG_BIN,"
+                f" or {ANOTHER}"
             )
+
+    def _made_by(self) -> str:
+        """The major version, such as 18, or 9.6."""
+        with suppress(OSError, UnicodeDecodeError):
+            if version := (self._folder.data / "PG_VERSION").read_text().strip():
+                return version
+        raise EmbeddedError(f"{self._folder.data} is no data of PostgreSQL's: {ANOTHER}")
 
     def ping(self) -> Ping:
         """Ask the server that the data names whether it is there."""

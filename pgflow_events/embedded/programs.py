@@ -21,6 +21,8 @@ if sys.platform != "win32":
     import pwd
 
 PROGRAMS = ("postgres", "initdb")
+ACCOUNTS = ("postgres", "nobody")  # for root, the first of these that is there
+ANOTHER = "name another folder by PGFLOW_PG_FOLDER"
 CACHE = Path("/var/cache/pgflow_events")
 
 
@@ -134,16 +136,23 @@ def user_of(uid: int) -> "pwd.struct_passwd":
     try:
         return pwd.getpwuid(uid)
     except KeyError:
-        raise EmbeddedError(f"user id {uid} has no name, and PostgreSQL needs one") from None
+        raise EmbeddedError(
+            f"user id {uid} has no name, and PostgreSQL needs one: give it a line in /etc/passwd,"
+            " or name a database by --dsn or PGFLOW_DSN"
+        ) from None
 
 
 def server_account() -> "pwd.struct_passwd":
     """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
     if os.geteuid():
         return user_of(os.geteuid())
-    with suppress(KeyError):
-        return pwd.getpwnam("postgres")
-    return pwd.getpwnam("nobody")
+    for name in ACCOUNTS:
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise EmbeddedError(
+        f"PostgreSQL does not run as root, and there is no user {' or '.join(ACCOUNTS)} that it"
+        " could run as: add one, or name a database by --dsn or PGFLOW_DSN"
+    )
 
 
 def make_folder(folder: Path) -> None:
@@ -155,11 +164,11 @@ def make_folder(folder: Path) -> None:
             path.chmod(mode)
     found, foreign = folder.stat(), stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
     if found.st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to another user")
+        raise EmbeddedError(f"{folder} belongs to another user: {ANOTHER}")
     if found.st_mode & foreign:
         raise EmbeddedError(
             f"others may write to {folder}, and could put a server of their own there:"
-            " run `chmod go-w` on it, or choose another folder"
+            f" run `chmod go-w` on it, or {ANOTHER}"
         )
     if not os.geteuid() and not any(folder.iterdir()):
         folder.chmod(mode)

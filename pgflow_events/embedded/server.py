@@ -26,7 +26,7 @@ from psycopg.pq import Ping
 from pgflow_events.embedded.cluster import Cluster
 from pgflow_events.embedded.environment import own_parameters
 from pgflow_events.embedded.folder import ServerFolder, default_folder, opened, takes
-from pgflow_events.embedded.programs import Programs, find_binaries, make_folder, user_of
+from pgflow_events.embedded.programs import Programs, find_binaries, user_of
 from pgflow_events.errors import EmbeddedError
 from pgflow_events.misuse import SyncOnly
 
@@ -193,10 +193,8 @@ class EmbeddedServer(SyncOnly):
         # PostgreSQL takes ".." for the text before it, even after a link.
         self.folder = Path(self._given_folder or default_folder(self.version)).resolve()
         self._place = ServerFolder(self.folder)
-        make_folder(self.folder)
         self._cluster = Cluster(self._place, self._programs)
-        if self._place.data.exists():
-            self._cluster.adopt()
+        self._cluster.prepare()
 
     def _serve(self) -> None:
         share = self._join()

@@ -378,6 +378,14 @@ def test_a_user_without_a_name_is_told_so(base):
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run_as(54321, RUN_A_SERVER, str(home))
     assert "user id 54321 has no name" in failed.value.stderr
+    assert "or name a database by --dsn or PGFLOW_DSN" in failed.value.stderr
+
+
+@needs_root
+def test_for_root_a_system_without_an_account_for_the_server_is_told_so(monkeypatch, fresh):
+    monkeypatch.setattr(programs, "ACCOUNTS", ("nobody-of-that-name",))
+    with pytest.raises(EmbeddedError, match=r"no user nobody-of-that-name .*name a database"):
+        EmbeddedServer(fresh).start()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o757, *([0o770] if ROOT else [])])
@@ -397,7 +405,7 @@ def test_a_folder_of_somebody_else_is_refused(base):
         shutil.chown(folder, "nobody")
     else:
         folder = Path("/")
-    with pytest.raises(EmbeddedError, match="belongs to another user"):
+    with pytest.raises(EmbeddedError, match="belongs to another user: name another folder"):
         EmbeddedServer(folder).start()
 
 

@@ -130,8 +130,10 @@ def test_a_folder_that_one_may_not_write_to_is_named(base, fresh, there):
     fresh.chmod(0o555)
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run_as(nobody, RUN_A_SERVER, str(folder))
-    assert f"Permission denied: '{folder}" in failed.value.stderr.splitlines()[-1]
-    assert "EmbeddedError" in failed.value.stderr.splitlines()[-1]
+    said = failed.value.stderr.splitlines()[-1]
+    assert f"Permission denied: '{folder}" in said
+    assert "EmbeddedError" in said
+    assert said.endswith("name another folder by PGFLOW_PG_FOLDER")
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "XDG_RUNTIME_DIR"])
@@ -201,3 +203,21 @@ def test_a_folder_that_is_moved_while_it_is_used_keeps_its_server(made, fresh):
                 assert query(second, "select 1") == 1
         finally:
             fresh.rename(made)
+
+
+@pytest.mark.parametrize(
+    ("mark", "refusal"),
+    [
+        ("9.6\n", "was made by PostgreSQL 9.6, but .*by PGFLOW_PG_BIN, or name another folder"),
+        ("", "is no data of PostgreSQL's: name another folder by PGFLOW_PG_FOLDER"),
+        (None, "is no data of PostgreSQL's: name another folder by PGFLOW_PG_FOLDER"),
+    ],
+)
+def test_data_that_is_not_ours_is_refused_and_left_alone(fresh, mark, refusal):
+    (fresh / "data").mkdir(parents=True)
+    if mark is not None:
+        (fresh / "data/PG_VERSION").write_text(mark)
+    before = sorted((fresh / "data").iterdir())
+    with pytest.raises(EmbeddedError, match=f"{fresh}/data {refusal}"):
+        EmbeddedServer(fresh).start()
+    assert sorted((fresh / "data").iterdir()) == before
