@@ -51,13 +51,15 @@ class ServerFolder:
             return os.path.samestat(os.fstat(descriptor), self.users.stat())
         return False
 
+    def open_lock(self) -> int:
+        """A descriptor of the folder, which no program that gets it takes for its own output."""
+        with opened(os.open(self.path, os.O_RDONLY)) as found:  # 0 to 2, where these are closed
+            return fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 3)
+
     def is_free(self) -> bool:
         """Whether no process of a server is left."""
-        lock = os.open(self.path, os.O_RDONLY)
-        try:
+        with opened(self.open_lock()) as lock:
             return takes(lock, "whole")
-        finally:
-            os.close(lock)
 
     def await_end(self) -> None:
         """Wait until the server has ended, unless it is used."""

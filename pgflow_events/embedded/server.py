@@ -199,7 +199,7 @@ class EmbeddedServer(SyncOnly):
     def _serve(self) -> None:
         share = self._join()
         self._wait_until(lambda: takes(share, "share"))  # a server is being stopped
-        with opened(os.open(self.folder, os.O_RDONLY)) as lock:
+        with opened(self._place.open_lock()) as lock:
             self._wait_until(lambda: self._attaches() or takes(lock, "whole"))
             if not self.attached:
                 self._cluster.clear_remains()

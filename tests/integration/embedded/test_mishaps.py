@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import psycopg
@@ -16,10 +17,17 @@ from pgflow_events.embedded.programs import find_binaries
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 
-from ...parts.embedding import RUN_A_SERVER, await_end, eventually, needs_linux, query
+from ...parts.embedding import await_end, eventually, needs_linux, query
 from ...parts.postmasters import keeper_of
 
 pytestmark = needs_linux  # it is /proc that tells of them
+
+USE_A_SERVER = """
+import sys, psycopg
+from pgflow_events import EmbeddedServer
+with EmbeddedServer(sys.argv[1]) as server, psycopg.connect(server.conninfo):
+    pass
+"""
 
 
 @pytest.fixture
@@ -40,6 +48,12 @@ def with_initdb(folder: Path, script: str) -> Path:
     (binaries / "initdb").write_text(f"#!/bin/sh\n{script}\n")
     (binaries / "initdb").chmod(0o755)
     return binaries
+
+
+def what_runs_in(thread: threading.Thread) -> set[str]:
+    """The names of the functions that it is in."""
+    frames = traceback.walk_stack(sys._current_frames()[thread.ident])
+    return {frame.f_code.co_name for frame, _ in frames}
 
 
 def is_being_stopped(folder: Path) -> bool:
@@ -91,13 +105,25 @@ def test_to_make_the_data_may_take_longer_than_the_patience(fresh, door):
             server.stop()
 
 
+def test_a_program_whose_standard_streams_are_closed_has_a_server(made):
+    command = [sys.executable, "-c", USE_A_SERVER, str(made)]
+    closed = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    assert subprocess.run(closed, check=False).returncode == 0
+
+
 def test_an_interrupted_initdb_is_ended_and_leaves_nothing(fresh, door):
     binaries = with_initdb(fresh, f"trap '' INT; echo begun > {door}; read line < {door}")
-    command = [sys.executable, "-c", RUN_A_SERVER, str(fresh / "pg")]
-    environment = os.environ | {"PGFLOW_PG_BIN": str(binaries)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as owner:
+
+    def interrupt() -> None:
         assert door.read_text() == "begun\n"
-        owner.send_signal(signal.SIGINT)
+        eventually(lambda: "communicate" in what_runs_in(threading.main_thread()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedServer(fresh / "pg", binaries=binaries).start()
+    thread.join()
     assert ServerFolder(fresh / "pg").is_free()
     assert {path.name for path in (fresh / "pg").iterdir()} == {"users"}
 
