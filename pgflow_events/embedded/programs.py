@@ -104,7 +104,8 @@ class Programs:
                 output, _ = child.communicate()
             except BaseException:  # Ctrl-C, for one: it shall write nothing any more
                 if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGKILL)
+                    with suppress(PermissionError):  # what macOS says of one that has just ended
+                        os.killpg(child.pid, signal.SIGKILL)
                     child.wait()
                 raise
         if child.returncode:
