@@ -35,6 +35,8 @@ def end_with_parent() -> Callable[[], None] | None:
     def before_exec() -> None:  # after a fork: nothing here may import or take a lock
         # The interpreter's own handler would swallow what comes before the exec.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Where it is ignored, as below some daemons, initdb does not see its programs succeed.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

@@ -111,6 +111,12 @@ def test_a_program_whose_standard_streams_are_closed_has_a_server(made):
     assert subprocess.run(closed, check=False).returncode == 0
 
 
+def test_a_program_that_was_told_to_ignore_the_ends_of_its_children_makes_a_server(fresh):
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    command = [sys.executable, "-c", ignore + USE_A_SERVER, str(fresh)]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 def test_an_interrupted_initdb_is_ended_and_leaves_nothing(fresh, door):
     binaries = with_initdb(fresh, f"trap '' INT; echo begun > {door}; read line < {door}")
 
