@@ -99,6 +99,8 @@ async def test_a_server_that_was_ended_is_started_again_by_the_next_connection(
         assert [record.message for record in caplog.records] == [
             f"the embedded PostgreSQL in {made} has ended: starting it"
         ]
+        assert server.start_again()
+        assert "FATAL" not in (made / "server.log").read_text()
     await_end(server.pid)
 
 
