@@ -47,6 +47,11 @@ def faults(queue: Queue) -> list[str]:
             f"the messages of {counted(queue.lost_tasks, 'task')} are lost, so that no worker finds"
             f" these: {MIGRATE}, which sends them again"
         )
+    if queue.lost_steps:
+        said.append(
+            "its steps or their dependencies are lost, since a table was emptied by hand: restart a"
+            " worker that has this flow, which defines them again, or restore a backup"
+        )
     if queue.stuck_runs:
         said.append(
             f"{counted(queue.stuck_runs, 'run')} cannot go on, since a table was emptied by hand:"

@@ -10,7 +10,9 @@ from pgflow_events.postgres.connection import Connection
 # Of migrations, in the order in which they change what there is.
 CHANGE = re.compile(
     r"""
-    ^create\ (?:table|view|sequence|type)\ pgflow\.(?P<made>\w+)(?P<body>\ \(.*?\n\))?
+    ^create\ (?:table|type)\ pgflow\.(?P<made>\w+)
+    (?:\ partition\ of\ pgflow\.(?P<whole>\w+)\ default | (?P<body>\ \(.*?\n\)))?
+    | ^create\ (?:view|sequence)\ pgflow\.(?P<again>\w+)[^;]*
     | ^create\ (?:unique\ )?index\ (?P<index>\w+)\ on\ pgflow\.(?P<indexed>\w+)[^;]*
     | ^alter\ table\ pgflow\.(?P<old>\w+)\ rename\ to\ (?P<new>\w+)
     | ^drop\ table\ (?:if\ exists\ )?pgflow\.(?P<dropped>\w+)
@@ -33,6 +35,9 @@ THERE = """
 select 'relation', c.relname from pg_class c
 where c.relnamespace = to_regnamespace('pgflow') and c.relkind in ('r', 'p', 'v', 'S', 'c')
 union all
+select 'partition', c.relname from pg_class c
+where c.relnamespace = to_regnamespace('pgflow') and c.relispartition
+union all
 select 'key', 'pgflow.' || r.relname
 from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class r on r.oid = i.indrelid
 where c.relnamespace = to_regnamespace('pgflow') and i.indisvalid and i.indisprimary
@@ -54,13 +59,16 @@ class Thing:
     """Something that a file makes in the schema ``pgflow``."""
 
     kind: str
-    """``relation`` (table, view, sequence, type), ``key``, ``index``, ``function``, ``trigger``."""
+    """``relation`` (table, view, sequence, type, column), ``partition``, ``key``, ``index``,
+    ``function``, ``trigger``; see `shape.py` for the others."""
     name: str
     """As the catalogue of the database is asked for it."""
     table: str = ""
     """Whose key or index it is."""
     remedy: str = MIGRATE
     """What brings it back."""
+    statement: str = ""
+    """What a migration runs to make it again, if it is not there."""
 
     def __str__(self) -> str:
         """What is wrong if it is not there, and what to do."""
@@ -73,6 +81,18 @@ class Thing:
                 lost = f"the primary key of {self.name} is lost"
             case "index":
                 lost = f"the index {self.name} of pgflow.{self.table} is lost or invalid"
+            case "partition":
+                lost = f"pgflow.{self.name} is no partition of pgflow.{self.table} any more"
+            case "constraint":
+                lost = f"the constraint {self.name} of pgflow.{self.table} is lost or was changed"
+            case "type":
+                lost = f"pgflow.{self.name} has another type"
+            case "not null":
+                lost = f"pgflow.{self.name} may be null"
+            case "default":
+                lost = f"pgflow.{self.name} has lost its default, or has another one"
+            case "identity":
+                lost = f"pgflow.{self.name} does not number its rows any more"
             case _:
                 lost = f"pgflow.{self.name} is lost"
         return f"{lost}: {self.remedy}"
@@ -90,7 +110,11 @@ def relations(migrations: Iterable[str]) -> list[Thing]:
 def apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
     """What there is after a change."""
     if name := change["made"]:
-        return [*made, Thing("relation", name, name, BACKUP), *keys(name, change["body"] or "")]
+        table = Thing("relation", name, name, BACKUP)
+        return [*made, table, *keys(name, change["body"] or ""), *default(name, change["whole"])]
+    if name := change["again"]:
+        statement = re.sub("--[^\n]*", "", change[0])
+        return [*made, Thing("relation", name, name, MIGRATE, statement)]
     if name := change["index"]:
         statement = " ".join(change[0].split())
         return [*made, Thing("index", name, change["indexed"], f"`{statement}`")]
@@ -104,6 +128,12 @@ def keys(table: str, body: str) -> list[Thing]:
     found = KEY.search(body)
     add = f"`alter table pgflow.{table} add primary key ({found[1] or found[2]})`" if found else ""
     return [Thing("key", f"pgflow.{table}", table, add)] if found else []
+
+
+def default(name: str, whole: str | None) -> list[Thing]:
+    """That a table is the default partition of another one."""
+    attach = f"`alter table pgflow.{whole} attach partition pgflow.{name} default`"
+    return [Thing("partition", name, whole, attach)] if whole else []
 
 
 def renamed(thing: Thing, old: str, new: str) -> Thing:

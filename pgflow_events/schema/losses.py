@@ -44,7 +44,18 @@ select
   case
     when a.flow_slug is null then 0 else (select count(*) from pgflow.lost_tasks(f.flow_slug))
   end as lost_tasks,
-  coalesce(a.stuck, 0) as stuck_runs
+  coalesce(a.stuck, 0) as stuck_runs,
+  -- An active run has steps; a step says how many it depends on.
+  a.flow_slug is not null
+  and not exists (select from pgflow.steps s where s.flow_slug = f.flow_slug)
+  or exists (
+    select from pgflow.steps s
+    where
+      s.flow_slug = f.flow_slug and s.deps_count <> (
+        select count(*) from pgflow.deps d
+        where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
+      )
+  ) as lost_steps
 from pgflow.flows f
 left join active a using (flow_slug)
 cross join lateral (
@@ -74,6 +85,8 @@ class Queue:
     """Tasks that wait or run and have no message."""
     stuck_runs: int
     """Runs that go on and have no task that could."""
+    lost_steps: bool
+    """Whether steps or dependencies are not there."""
 
     @property
     def delete_stuck(self) -> str:

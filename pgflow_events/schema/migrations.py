@@ -17,6 +17,7 @@ from pgflow_events.schema.catalog import Thing, missing, relations, routines
 from pgflow_events.schema.losses import requeue_lost_tasks
 from pgflow_events.schema.pgmq import install_pgmq
 from pgflow_events.schema.rights import missing_grants, refuse_without_create
+from pgflow_events.schema.shape import find_changed, find_lost_columns
 from pgflow_events.schema.sql_files import Release, SqlFile, needed_by, sql_files, this_release
 from pgflow_events.schema.strangers import (
     refuse_another_pgmq,
@@ -86,6 +87,12 @@ from pgflow.schema_files f
 RECORD_RELEASE = """
 update pgflow.schema_files set release = {0}, version = {1}
 where (release, version) is distinct from ({0}, {1})
+"""
+
+# Living workers have numbers that were given before the sequence was lost.
+COUNT_SEATS = """
+select setval('pgflow.seats', max(seat)) from pgflow.worker_seats
+having max(seat) > (select last_value from pgflow.seats)
 """
 
 # Of a flow that is being defined just now, too.
@@ -164,9 +171,12 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         new = [file for file in files if file.path not in recorded]
         for file in new:
             await apply_migration(connection, file)
+        if lost := await find_lost_columns(connection):
+            raise MigrationError("; ".join(map(str, lost)))
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
             await record(connection, file)
+        await make_again(connection)
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
         if roles and not has_roles(recorded):
             await refuse_foreign_roles(connection)
@@ -204,15 +214,26 @@ async def find_missing(connection: Connection) -> list[Thing]:
         kinds.append("roles")
     texts = [file.text for kind in kinds for file in sql_files(kind)]
     made = relations(file.text for file in sql_files("migrations"))
-    return await missing(connection, [*made, *routines(texts)])
+    lost = await missing(connection, [*made, *routines(texts)])
+    return [*lost, *await find_changed(connection)]
 
 
 async def refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
     """Raise if tables are lost: what migrations made once they do not make again."""
     texts = [file.text for file in sql_files("migrations") if file.path in recorded]
-    tables = [thing for thing in relations(texts) if thing.kind == "relation"]
+    tables = [
+        thing for thing in relations(texts) if thing.kind == "relation" and not thing.statement
+    ]
     if lost := await missing(connection, tables):
         raise MigrationError("; ".join(map(str, lost)))
+
+
+async def make_again(connection: Connection) -> None:
+    """Make lost views and sequences: they hold nothing that would have to be restored."""
+    made = relations(file.text for file in sql_files("migrations"))
+    for thing in await missing(connection, [thing for thing in made if thing.statement]):
+        await connection.execute(thing.statement.encode())
+    await connection.execute(COUNT_SEATS)
 
 
 async def check_schema(connection: Connection) -> None:

@@ -15,16 +15,10 @@ begin
 
   if not exists (select from pgflow.flows f where f.flow_slug = slug) then
     perform pgflow.create_flow(slug);
-    perform pgflow.add_step(
-      slug, s.step ->> 'step_slug', array(select jsonb_array_elements_text(s.step -> 'deps_slugs'))
-    )
-    from (
-      select step from jsonb_array_elements(definition -> 'steps') with ordinality as e (step, n)
-      order by n
-    ) s;
   else
     perform pgflow.refuse_foreign_queue(slug);
   end if;
+  perform pgflow.restore_steps(definition);
 
   differences := pgflow.shape_differences(definition);
   if differences = '{}' then

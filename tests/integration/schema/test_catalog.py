@@ -1,5 +1,6 @@
 """What somebody has dropped, disabled or changed is found, and comes back as it is said."""
 
+import os
 import re
 
 import pytest
@@ -7,10 +8,13 @@ import trio
 
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema import migrations
 from pgflow_events.schema.catalog import relations, routines
 from pgflow_events.schema.migrations import find_missing, migrate_now, migrate_once
-from pgflow_events.schema.sql_files import sql_files
+from pgflow_events.schema.shape import find_shape, whole_shape
+from pgflow_events.schema.sql_files import sql_files, sql_folder
 
+from ...conftest import migrated_database
 from .test_migrations import query
 
 THINGS = [
@@ -19,8 +23,13 @@ THINGS = [
 ]
 BY_KIND = {
     kind: [thing for thing in THINGS if thing.kind == kind]
-    for kind in ("relation", "key", "index", "function", "trigger")
+    for kind in ("relation", "partition", "key", "index", "function", "trigger")
 }
+SHAPE = sql_folder() / "SHAPE"
+UPDATE = "PGFLOW_UPDATE_RELEASE=1 .venv/bin/pytest tests/integration/schema/test_catalog.py"
+COLUMNS = [part for part in whole_shape() if part.kind == "column"]
+PARTITIONED = {("output_blobs", "id"), ("blob_chunks", "blob_id")}  # cannot be dropped
+CONSTRAINTS = [part for part in whole_shape() if part.kind == "constraint"]
 # All that is there, but what belongs to the tables of days.
 THERE = """
 select c.relname from pg_class c
@@ -98,17 +107,16 @@ def test_indexes_and_keys_come_back_by_the_statements_that_are_told(database):
             thing.name,
         )
         query(database, f"alter table {thing.name} drop constraint {row.name} cascade")
-    lost = found(database)
-    assert len(lost) == len(BY_KIND["index"]) + len(BY_KIND["key"])
-    for line in lost:
-        (statement,) = re.findall(r": `(.*)`$", line)
-        query(database, statement)
-    assert found(database) == []
+    # What refers to a key goes with it.
+    references = [part for part in CONSTRAINTS if part.definition.startswith("FOREIGN")]
+    mend_as_told(database, len(BY_KIND["index"]) + len(BY_KIND["key"]) + len(references))
 
 
 async def test_whatever_table_is_lost_is_named_by_the_doctor_and_by_a_migration(database):
     async with await Connection.connect(database) as connection:
         for thing in BY_KIND["relation"]:
+            if thing.statement:
+                continue
             said = f"pgflow.{thing.name} is lost: restore it from a backup"
             await connection.execute("begin")
             await connection.execute(f"drop {await kind(connection, thing)} cascade")
@@ -125,3 +133,118 @@ async def kind(connection, thing):
     ((relkind,),) = await cursor.fetchall()
     kinds = {"S": "sequence", "v": "view", "c": "type"}
     return f"{kinds.get(relkind, 'table')} pgflow.{thing.name}"
+
+
+@pytest.mark.parametrize("name", ["workers", "blobs", "seats"])
+def test_a_view_or_a_sequence_that_is_dropped_comes_back_by_a_migration(database, name):
+    query(database, "insert into pgflow.worker_seats values (gen_random_uuid(), 7, '{}', 'h', 1)")
+    query(database, f"drop {'sequence' if name == 'seats' else 'view'} pgflow.{name}")
+    assert found(database) == [f"pgflow.{name} is lost: run `pgflow-events migrate`"]
+    migrate_now(database)
+    assert found(database) == []
+    ((seat,),) = query(database, "select nextval('pgflow.seats')")
+    assert seat == 8  # beyond those that are taken
+
+
+def test_a_partition_that_is_detached_comes_back_by_the_statement_that_is_told(database):
+    for thing in BY_KIND["partition"]:
+        query(database, f"alter table pgflow.{thing.table} detach partition pgflow.{thing.name}")
+    mend_as_told(database, len(BY_KIND["partition"]))
+
+
+# Columns and constraints
+
+
+@pytest.fixture
+def any_shaped(any_server, monkeypatch):
+    """A migrated database on each server, whatever the file says."""
+    if "PGFLOW_UPDATE_RELEASE" in os.environ:
+        monkeypatch.setattr(migrations, "find_lost_columns", nothing)
+    with migrated_database(any_server.conninfo) as made:
+        yield made
+
+
+async def nothing(_):
+    return []
+
+
+async def test_what_columns_and_constraints_there_are_stands_in_a_file(any_shaped):
+    async with await Connection.connect(any_shaped) as connection:
+        shape = await find_shape(connection)
+    if "PGFLOW_UPDATE_RELEASE" in os.environ:
+        SHAPE.write_text("".join(f"{part}\n" for part in shape))
+    assert shape == whole_shape(), f"tables have changed: run `{UPDATE}`, and commit sql/SHAPE"
+
+
+def mend_as_told(database, count):
+    lost = found(database)
+    assert len(lost) == count
+    for line in lost:
+        (statements,) = re.findall(r": `(.*)`$", line)
+        for statement in statements.split("; "):
+            query(database, statement)
+    assert found(database) == []
+
+
+async def test_whatever_column_is_lost_is_named_by_the_doctor_and_by_a_migration(database):
+    async with await Connection.connect(database) as connection:
+        for part in whole_shape():
+            unsaid = (part.relation, part.name) in PARTITIONED or part.relation == "schema_files"
+            if part.kind == "constraint" or unsaid:
+                continue
+            said = f"pgflow.{part.relation}.{part.name} is lost: restore it from a backup"
+            what = "table" if part.kind == "column" else "type"
+            await connection.execute("begin")
+            await connection.execute(
+                f"alter {what} pgflow.{part.relation} drop {part.kind} {part.name} cascade"
+            )
+            assert any(said in str(lost) for lost in await find_missing(connection))
+            await connection.execute("rollback")
+        await connection.execute("alter table pgflow.runs drop column has_blobs")
+        with pytest.raises(MigrationError, match="has_blobs is lost: restore"):
+            await migrate_once(connection, roles=False)
+
+
+def test_defaults_and_what_may_not_be_null_come_back_by_the_statements_that_are_told(database):
+    defaults = [part for part in COLUMNS if part.default]
+    for part in defaults:
+        query(database, f"alter table pgflow.{part.relation} alter {part.name} drop default")
+    mend_as_told(database, len(defaults))
+    # Of a key, no column can be null.
+    needed = [part for part in COLUMNS if part.is_needed and not is_in_key(database, part)]
+    for part in needed:
+        query(database, f"alter table pgflow.{part.relation} alter {part.name} drop not null")
+    mend_as_told(database, len(needed))
+
+
+def is_in_key(database, part):
+    return query(
+        database,
+        "select 1 from pg_index i join pg_attribute a on a.attrelid = i.indrelid"
+        " and a.attnum = any(i.indkey) where i.indisprimary and i.indrelid = %s::regclass"
+        " and a.attname = %s",
+        f"pgflow.{part.relation}",
+        part.name,
+    )
+
+
+def test_constraints_come_back_by_the_statements_that_are_told(database):
+    for part in CONSTRAINTS:
+        query(database, f"alter table pgflow.{part.relation} drop constraint {part.name} cascade")
+    mend_as_told(database, len(CONSTRAINTS))
+
+
+def test_a_type_that_was_changed_comes_back_by_the_statement_that_is_told(database):
+    query(database, "alter table pgflow.step_tasks alter error_message type varchar(20)")
+    mend_as_told(database, 1)
+
+
+def test_numbers_that_are_lost_go_on_by_the_statement_that_is_told(database):
+    query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
+    insert = "insert into pgflow.blob_dictionaries (flow_slug, step_slug, content, samples)"
+    query(database, f"{insert} values ('f', 'a', '', 1), ('f', 'a', '', 1)")
+    query(database, "alter table pgflow.blob_dictionaries alter id drop identity")
+    mend_as_told(database, 1)
+    assert [
+        row.id for row in query(database, f"{insert} values ('f', 'a', '', 1) returning id")
+    ] == [3]

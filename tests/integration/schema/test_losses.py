@@ -6,7 +6,7 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events import Flow
+from pgflow_events import Flow, Worker
 from pgflow_events.cli.doctor_losses import queue_losses
 from pgflow_events.core.summaries import queue_depths
 from pgflow_events.postgres.connection import Connection
@@ -229,6 +229,37 @@ async def test_the_doctor_finds_runs_that_cannot_go_on_and_how_to_be_rid_of_them
     await execute(two_tasks, advice)
     assert await doctor(two_tasks) == []
     assert len(await rows(two_tasks, "select from pgflow.runs")) == 1
+
+
+EMPTIED = {"steps": "truncate pgflow.steps cascade", "dependencies": "truncate pgflow.deps"}
+
+
+@pytest.mark.parametrize("loss", EMPTIED.values(), ids=EMPTIED)
+async def test_a_worker_that_starts_defines_steps_again_that_are_lost(
+    database, client, work, nursery, loss
+):
+    flow = flow_of("f")
+    first = trio.CancelScope()
+    await nursery.start(run_within, first, Worker([flow], database))
+    assert await (await client.start(flow, 1)).result() == {"again": 4}
+    first.cancel()
+    waiting = await client.start(flow, 2)
+    await execute(database, loss)
+    ((status, found),) = await doctor(database)
+    assert status == "failed"
+    assert found.startswith(
+        "f: its steps or their dependencies are lost, since a table was emptied"
+    )
+    await work(flow)
+    assert await waiting.result() == {"again": 8}
+    assert await doctor(database) == []
+
+
+async def run_within(
+    scope: trio.CancelScope, worker: Worker, *, task_status: trio.TaskStatus[None]
+) -> None:
+    with scope:
+        await worker.run(task_status=task_status)
 
 
 async def test_a_migration_brings_all_queues_back_where_pgmq_is_lost(two_tasks):
