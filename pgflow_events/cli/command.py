@@ -15,6 +15,7 @@ import psycopg
 
 from blobstore import BlobError
 from pgflow_events.errors import PgflowError
+from pgflow_events.postgres.passing import STANDBY, is_read_only
 from pgflow_events.texts import LONGEST, plain_json, printable
 
 INTERRUPTED = 130  # what shells make of SIGINT
@@ -27,6 +28,10 @@ OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
 )
 
+
+NAME_ANOTHER = (
+    "name the one that takes writes (`target_session_attrs=read-write` finds it among several)"
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -127,6 +132,8 @@ def one_reason(error: BaseException) -> str | None:
     line = printable(" ".join(text.split())) or type(error).__name__
     if isinstance(error, OTHER_SCHEMA):
         return f"the database is not at this release ({line}): run `pgflow-events migrate`"
+    if is_read_only(error):
+        return f"{line}: {STANDBY}; {NAME_ANOTHER}"
     return line
 
 

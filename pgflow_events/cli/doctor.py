@@ -17,6 +17,7 @@ from pgflow_events.core import summaries
 from pgflow_events.core import tasks as queries
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
+from pgflow_events.postgres.passing import STANDBY
 from pgflow_events.postgres.session import Fixed
 from pgflow_events.schema.migrations import check_schema
 from pgflow_events.schema.pgmq import pgmq_state
@@ -127,6 +128,8 @@ async def server(connection: Connection) -> Verdicts:
     found = f"PostgreSQL {number}, database {info.dbname}, role {info.user}"
     if version < OLDEST_SERVER:
         return [("failed", f"{found}: {OLDEST_SERVER} or newer is needed")]
+    if await summaries.is_read_only(connection):
+        return [("warning", f"{found}: {STANDBY}, and workers wait until it takes writes")]
     return [("ok", found)]
 
 
@@ -166,6 +169,8 @@ def advice(fixed: Fixed, place: str) -> str:
 
 async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
     """Whether a notification arrives, from one connection to another."""
+    if await summaries.is_standby(connection):
+        return [("warning", "a standby passes none on: clients look each second")]
     # The listener would not give up where nobody answers.
     await (await Connection.connect(listen_dsn)).close()
     listener = Listener(listen_dsn, [], lambda _: None, lambda: None)

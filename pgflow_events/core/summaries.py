@@ -265,6 +265,18 @@ async def notification_queue_usage(connection: Connection) -> float:
     return float(usage)
 
 
+async def is_standby(connection: Connection) -> bool:
+    """Whether the server follows another one."""
+    cursor = await connection.execute("select pg_is_in_recovery()")
+    return await cursor.fetchone() == (True,)
+
+
+async def is_read_only(connection: Connection) -> bool:
+    """Whether it takes no writes from us: a standby, or one on which an operator said so."""
+    cursor = await connection.execute("select current_setting('transaction_read_only') = 'on'")
+    return await cursor.fetchone() == (True,)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
     """A session's transaction from whose start on vacuum can remove nothing."""

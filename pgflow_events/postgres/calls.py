@@ -15,8 +15,8 @@ from pgflow_events.postgres.passing import (
     Verdict,
     is_answer,
     needs_another_session,
-    one_line,
     passes,
+    reason,
     verdict_of,
 )
 from pgflow_events.postgres.pool import Pool
@@ -141,4 +141,4 @@ class Calls:
 def complain(error: Exception) -> None:
     """Log that a call failed for a reason that passes, and is made again."""
     what = "refuses a call" if is_answer(error) else "does not answer"
-    log.warning("the database %s, trying again: %s", what, one_line(error))
+    log.warning("the database %s, trying again: %s", what, reason(error))

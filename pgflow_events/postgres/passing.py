@@ -96,6 +96,9 @@ CLASSES: tuple[tuple[type[Exception], Verdict, str], ...] = (
     (Exception, LATER, "maybe a bug in this package: it costs an attempt, and no run"),
 )
 
+READ_ONLY = "25006"
+STANDBY = "the server is a standby, or was made read-only"
+
 PASSING = {AGAIN, ELSEWHERE, DOUBTFUL}
 DAMAGED = ("58", "XX")
 
@@ -156,7 +159,13 @@ def reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is no memory"
     told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return one_line(told or str(error) or type(error).__name__)
+    line = one_line(told or str(error) or type(error).__name__)
+    return f"{line}: {STANDBY}" if is_read_only(error) else line
+
+
+def is_read_only(error: Exception) -> bool:
+    """Whether the server takes no writes from us."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == READ_ONLY
 
 
 def one_line(error: object) -> str:

@@ -1,11 +1,15 @@
 """A primary that crashes, and a standby that is promoted by hand."""
 
+import json
+
 import psycopg
 import pytest
 import trio
+from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Flow, Worker, connect
+from pgflow_events.cli import commands
 from pgflow_events.schema.migrations import migrate_now
 
 from ..parts.load import Load
@@ -78,6 +82,22 @@ async def test_workers_and_clients_go_on_where_the_standby_stood(primary, standb
         await load.complete(client, here, fail_over)
     assert load.attempts.total() >= 3 * RUNS
     await assert_sound(here)
+
+
+def test_commands_say_that_a_standby_takes_no_writes(primary, standby):
+    there, here = (make_conninfo(server.conninfo, dbname="flows") for server in (primary, standby))
+    trio.run(execute, there, DEFINE)
+    trio.run(replayed, there, here)
+    for command in (["migrate"], ["start", "flow"], ["prune", "--older-than", "1d"]):
+        refused = CliRunner().invoke(commands, [*command, "--dsn", here])
+        assert refused.exit_code == 1
+        assert "the server is a standby, or was made read-only; name the one" in refused.output
+    asked = CliRunner().invoke(commands, ["doctor", "--json", "--dsn", here])
+    assert asked.exit_code == 0
+    found = {check["check"]: check for check in json.loads(asked.stdout)["checks"]}
+    assert found["server"]["status"] == "warning"
+    assert "the server is a standby" in found["server"]["found"]
+    assert found["notifications"]["found"].startswith("a standby passes none on")
 
 
 async def completed(dsn: str) -> set[tuple[object, ...]]:
