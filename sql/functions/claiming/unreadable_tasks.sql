@@ -27,8 +27,9 @@ begin
   ) using pgflow.queue_floor(queue), qty
   loop
     begin
-      -- As text, as it is sent: that may be longer than jsonb.
-      perform octet_length(t.input::text)
+      -- As text, as it is sent: that may be longer than jsonb. A database without an encoding (SQL_ASCII)
+      -- may hold bytes that are no UTF-8, which the server refuses to send.
+      perform octet_length(convert_from(convert_to(t.input::text, 'SQL_ASCII'), 'UTF8'))
       from pgflow.task_records(unreadable_tasks.flow_slug, array[visible_id]) t;
     exception when others then
       return query

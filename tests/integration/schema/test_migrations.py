@@ -487,3 +487,23 @@ async def test_a_database_without_an_encoding_holds_any_text(encoded_database):
         run = await client.start(flow, text)
         assert await run.result() == {"a": f"{text}!"}
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("encoded_database", ["SQL_ASCII"], indirect=True)
+async def test_a_task_whose_input_is_no_utf_8_fails_and_keeps_no_other_waiting(encoded_database):
+    await trio.to_thread.run_sync(migrate_now, encoded_database)
+    flow = Flow("f", input=str)
+    flow.step(flow.input, slug="a")(lambda given: given)
+    async with trio.open_nursery() as nursery, connect(encoded_database) as client:
+        await nursery.start(Worker([flow], encoded_database).run)
+        # As a client that speaks another encoding puts it there.
+        with psycopg.connect(encoded_database, autocommit=True) as latin:
+            latin.pgconn.exec_(b"select pgflow.start_flow('f', '\"\xe9\"')")
+        run = await client.start(flow, "what comes after it")
+        with trio.fail_after(10):
+            assert await run.result() == {"a": "what comes after it"}
+        nursery.cancel_scope.cancel()
+    (task,) = query(
+        encoded_database, "select error_message from pgflow.step_tasks where status = 'failed'"
+    )
+    assert 'invalid byte sequence for encoding "UTF8"' in str(task.error_message)
