@@ -31,6 +31,11 @@ TRIGGER = re.compile(
 MIGRATE = "run `pgflow-events migrate`"
 BACKUP = "restore it from a backup; no command makes it again"
 
+# Living workers have numbers that were given before the sequence was lost.
+COUNT_SEATS = """
+select setval('pgflow.seats', max(seat)) from pgflow.worker_seats having max(seat) is not null
+"""
+
 THERE = """
 select 'relation', c.relname from pg_class c
 where c.relnamespace = to_regnamespace('pgflow') and c.relkind in ('r', 'p', 'v', 'S', 'c')
@@ -166,3 +171,11 @@ async def missing(connection: Connection, things: Iterable[Thing]) -> list[Thing
         # A table that is lost is enough to say.
         and (thing.kind == "relation" or not thing.table or ("relation", thing.table) in there)
     ]
+
+
+async def make_again(connection: Connection, things: Iterable[Thing]) -> None:
+    """Make lost views and sequences: they hold nothing that would have to be restored."""
+    for thing in await missing(connection, [thing for thing in things if thing.statement]):
+        await connection.execute(thing.statement.encode())
+        if thing.name == "seats":
+            await connection.execute(COUNT_SEATS)

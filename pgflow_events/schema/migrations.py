@@ -13,7 +13,8 @@ from psycopg.sql import SQL, Literal
 
 from pgflow_events.errors import DatabaseTooNew, MigrationError
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.schema.catalog import Thing, missing, relations, routines
+from pgflow_events.postgres.passing import reason
+from pgflow_events.schema.catalog import Thing, make_again, missing, relations, routines
 from pgflow_events.schema.losses import requeue_lost_tasks
 from pgflow_events.schema.pgmq import install_pgmq
 from pgflow_events.schema.rights import missing_grants, refuse_without_create
@@ -39,6 +40,9 @@ UNRECORDED = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
 )
+
+# What an applied migration or pgmq made once.
+LOST = (*UNRECORDED, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedObject)
 
 log = logging.getLogger("pgflow_events.migrations")
 
@@ -89,12 +93,6 @@ update pgflow.schema_files set release = {0}, version = {1}
 where (release, version) is distinct from ({0}, {1})
 """
 
-# Living workers have numbers that were given before the sequence was lost.
-COUNT_SEATS = """
-select setval('pgflow.seats', max(seat)) from pgflow.worker_seats
-having max(seat) > (select last_value from pgflow.seats)
-"""
-
 # Of a flow that is being defined just now, too.
 WRITE_QUEUE_FUNCTIONS = """
 do $$ begin
@@ -136,6 +134,10 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
             if not (left := left - 1):
                 raise
             log.warning("workers were in the way: trying again")
+        except LOST as error:
+            raise MigrationError(
+                f"{reason(error)}, and migrations do not make it again: restore it from a backup"
+            ) from error
     for slug, count in (await requeue_lost_tasks(database)).items():
         log.warning("flow %s: sent the lost messages of %s again", slug, counted(count, "task"))
     return new
@@ -171,12 +173,13 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         new = [file for file in files if file.path not in recorded]
         for file in new:
             await apply_migration(connection, file)
-        if lost := await find_lost_columns(connection):
-            raise MigrationError("; ".join(map(str, lost)))
+        if not new:
+            refuse_lost(await find_lost_columns(connection))
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
             await record(connection, file)
-        await make_again(connection)
+        made = relations(file.text for file in sql_files("migrations"))
+        await make_again(connection, made)
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
         if roles and not has_roles(recorded):
             await refuse_foreign_roles(connection)
@@ -224,16 +227,13 @@ async def refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -
     tables = [
         thing for thing in relations(texts) if thing.kind == "relation" and not thing.statement
     ]
-    if lost := await missing(connection, tables):
+    refuse_lost(await missing(connection, tables))
+
+
+def refuse_lost(lost: list[Thing]) -> None:
+    """Raise if something is lost."""
+    if lost:
         raise MigrationError("; ".join(map(str, lost)))
-
-
-async def make_again(connection: Connection) -> None:
-    """Make lost views and sequences: they hold nothing that would have to be restored."""
-    made = relations(file.text for file in sql_files("migrations"))
-    for thing in await missing(connection, [thing for thing in made if thing.statement]):
-        await connection.execute(thing.statement.encode())
-    await connection.execute(COUNT_SEATS)
 
 
 async def check_schema(connection: Connection) -> None:

@@ -15,13 +15,15 @@ from pgflow_events.schema.catalog import BACKUP, Thing
 from pgflow_events.schema.sql_files import sql_folder
 
 # What PostgreSQL 18 calls a constraint and older ones do not (not null) is a column's.
+# Where names are looked for decides how they are written: not in our schema, and as in a migration.
 SHAPE = """
+with path as materialized (select set_config('search_path', 'pg_catalog, pg_temp', true))
 select
   case c.relkind when 'c' then 'attribute' else 'column' end as kind, c.relname as relation,
   a.attname as name, format_type(a.atttypid, a.atttypmod) as definition,
   a.attnotnull as is_needed, coalesce(pg_get_expr(d.adbin, d.adrelid), '') as default,
   a.attidentity <> '' as counts
-from pg_class c
+from path cross join pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where
@@ -29,14 +31,12 @@ where
   and not c.relispartition
 union all
 select 'constraint', r.relname, k.conname, pg_get_constraintdef(k.oid), false, '', false
-from pg_constraint k join pg_class r on r.oid = k.conrelid
+from path cross join pg_constraint k join pg_class r on r.oid = k.conrelid
 where
   r.relnamespace = to_regnamespace('pgflow') and not r.relispartition
   and k.contype in ('c', 'f', 'u')
 order by relation, kind, name
 """
-# Where names are looked for decides how they are written.
-NOWHERE = "select set_config('search_path', '', true)"
 
 COUNT_ON = "select setval(pg_get_serial_sequence('pgflow.{0}', '{1}'), max({1})) from pgflow.{0}"
 
@@ -82,11 +82,9 @@ def whole_shape() -> list[Part]:
 
 async def find_shape(connection: Connection) -> list[Part]:
     """Those that the database has."""
-    async with connection.transaction(force_rollback=True):  # which takes the path back, too
-        await connection.execute(NOWHERE)
-        cursor = connection.cursor(row_factory=class_row(Part))
-        await cursor.execute(SHAPE)
-        return await cursor.fetchall()
+    cursor = connection.cursor(row_factory=class_row(Part))
+    await cursor.execute(SHAPE)
+    return await cursor.fetchall()
 
 
 async def find_changed(connection: Connection) -> list[Thing]:

@@ -8,7 +8,6 @@ import trio
 
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.schema import migrations
 from pgflow_events.schema.catalog import relations, routines
 from pgflow_events.schema.migrations import find_missing, migrate_now, migrate_once
 from pgflow_events.schema.shape import find_shape, whole_shape
@@ -126,6 +125,13 @@ async def test_whatever_table_is_lost_is_named_by_the_doctor_and_by_a_migration(
             await connection.execute("rollback")
 
 
+def test_what_a_migration_comes_upon_and_cannot_make_again_is_not_asked_of_it(database):
+    query(database, "select pgflow.create_flow('f')")
+    query(database, "drop function pgmq.format_table_name")
+    with pytest.raises(MigrationError, match="does not exist, and migrations do not make it again"):
+        migrate_now(database)
+
+
 async def kind(connection, thing):
     """What it is called where it is dropped."""
     query = "select relkind::text from pg_class where oid = %s::regclass"
@@ -135,11 +141,14 @@ async def kind(connection, thing):
     return f"{kinds.get(relkind, 'table')} pgflow.{thing.name}"
 
 
-@pytest.mark.parametrize("name", ["workers", "blobs", "seats"])
-def test_a_view_or_a_sequence_that_is_dropped_comes_back_by_a_migration(database, name):
+def test_a_view_or_a_sequence_that_is_dropped_comes_back_by_a_migration(database):
     query(database, "insert into pgflow.worker_seats values (gen_random_uuid(), 7, '{}', 'h', 1)")
-    query(database, f"drop {'sequence' if name == 'seats' else 'view'} pgflow.{name}")
-    assert found(database) == [f"pgflow.{name} is lost: run `pgflow-events migrate`"]
+    query(database, "drop view pgflow.workers, pgflow.blobs")
+    query(database, "drop sequence pgflow.seats")
+    assert found(database) == [
+        f"pgflow.{name} is lost: run `pgflow-events migrate`"
+        for name in ("blobs", "seats", "workers")
+    ]
     migrate_now(database)
     assert found(database) == []
     ((seat,),) = query(database, "select nextval('pgflow.seats')")
@@ -156,16 +165,10 @@ def test_a_partition_that_is_detached_comes_back_by_the_statement_that_is_told(d
 
 
 @pytest.fixture
-def any_shaped(any_server, monkeypatch):
-    """A migrated database on each server, whatever the file says."""
-    if "PGFLOW_UPDATE_RELEASE" in os.environ:
-        monkeypatch.setattr(migrations, "find_lost_columns", nothing)
+def any_shaped(any_server):
+    """A migrated database on each server, of its own."""
     with migrated_database(any_server.conninfo) as made:
         yield made
-
-
-async def nothing(_):
-    return []
 
 
 async def test_what_columns_and_constraints_there_are_stands_in_a_file(any_shaped):
