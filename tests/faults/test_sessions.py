@@ -8,7 +8,8 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgflow_events import Worker, connect
+from pgflow_events import Flow, RunFailed, Settings, Worker, connect
+from pgflow_events.postgres.connection import Connection
 
 from ..conftest import migrated_database
 from ..parts.load import Load
@@ -152,6 +153,43 @@ async def test_where_the_answer_to_a_claim_is_lost_it_costs_an_attempt_and_its_t
     assert await run.result() == {"length": len(PAGE)}
     assert worker.begun == ["page 2", "length 1"]
     await assert_sound(database)
+
+
+@pytest.mark.parametrize(
+    ("call_timeout", "said"),
+    [(30, "attempt 1 gave no answer within its 1 seconds"), (0.5, None)],
+    ids=["longer than the attempt", "shorter"],
+)
+async def test_a_commit_that_is_swallowed_is_made_again_in_time_or_the_attempt_is_lost(
+    client, database, nursery, call_timeout, said
+):
+    point = Breakpoint(database, "pgflow.complete_tasks", "asked")
+    await nursery.start(point.run)
+    flow = Flow("flow", timeout=1, max_attempts=1)
+    flow.step(slug="step")(lambda: "done")
+    settings = Settings(call_timeout=call_timeout)
+    await nursery.start(Worker([flow], point.conninfo, settings=settings).run)
+    run = await client.start(flow, None)
+    await point.reached.wait()  # and never goes on
+    with trio.fail_after(20):
+        if said:
+            with pytest.raises(RunFailed, match=said):
+                await run.result()
+        else:
+            assert await run.result() == {"step": "done"}
+
+
+async def test_attempts_lapse_while_the_table_of_their_outputs_is_locked(client, database, nursery):
+    flow = Flow("flow", timeout=1, max_attempts=50)
+    flow.step(slug="step")(lambda: PAGE)
+    await nursery.start(Worker([flow], database).run)
+    async with await Connection.connect(database) as other, other.transaction():
+        await other.execute("lock table pgflow.output_blobs in exclusive mode")
+        run = await client.start(flow, None)
+        await until(
+            lambda: rows(database, "select from pgflow.step_tasks where attempts_count > 1")
+        )
+    assert await run.result() == {"step": PAGE}
 
 
 @pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
