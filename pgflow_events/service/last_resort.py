@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -45,6 +48,42 @@ class LastResort:
             except Empty:
                 self._last_words()
                 end_now()
+
+
+@contextmanager
+def overhearing(
+    numbers: Collection[int], tell: Callable[[int], None], count: int = 0
+) -> Iterator[None]:
+    """Tell how many of these signals have come, also while the main thread is in C code.
+
+    There its handlers wait for the call to return, which a regular expression or a computation may
+    never do. Only code that keeps the interpreter for itself keeps this thread from it, too.
+
+    Args:
+        numbers: Signals that have a handler.
+        tell: Called in a thread, besides the handler.
+        count: How many have come before.
+    """
+    inlet, outlet = socket.socketpair()
+    inlet.setblocking(False)
+    loop = signal.set_wakeup_fd(inlet.fileno(), warn_on_full_buffer=False)
+
+    def overhear(count: int) -> None:
+        with outlet:
+            while data := outlet.recv(4096):
+                with suppress(OSError):  # it is full, and wakes the loop as it is
+                    os.write(loop, data)
+                for _ in filter(numbers.__contains__, data):
+                    tell(count := count + 1)
+
+    thread = threading.Thread(target=overhear, args=[count], name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(loop)
+        inlet.close()
+        thread.join()
 
 
 def seconds_until(deadline: float) -> float | None:

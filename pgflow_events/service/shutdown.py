@@ -10,7 +10,7 @@ from typing import Self
 
 import trio
 
-from pgflow_events.service.last_resort import LastResort, end_now
+from pgflow_events.service.last_resort import LastResort, end_now, overhearing
 
 GRACE = 5.0  # seconds handlers that were cancelled have to end
 LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
@@ -28,7 +28,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._names: deque[str] = deque()
-        self._count = 0
+        self.count = 0
+        """How many have come."""
         self._tell: Callable[[int], None] = lambda _: None
         self._come = trio.Event()
         self._trio: trio.lowlevel.TrioToken | None = None
@@ -53,8 +54,8 @@ class Signals:
     def _heed(self, number: int, _: FrameType | None) -> None:
         # It runs between any two instructions of the main thread, and may call no more than this.
         self._names.append(signal.Signals(number).name)
-        self._count += 1
-        self._tell(self._count)
+        self.count += 1
+        self._tell(self.count)
         if self._trio:
             with suppress(trio.RunFinishedError):
                 self._trio.run_sync_soon(self._wake)
@@ -69,7 +70,7 @@ class Signals:
             count: Called within the handler of a signal: it may take no lock.
         """
         self._tell = count
-        for number in range(self._count):
+        for number in range(self.count):
             count(number + 1)
 
     async def next(self) -> str:
@@ -128,6 +129,7 @@ class Shutdown:
         with (
             Signals() if signals is True else nullcontext(signals) as received,
             self._last_resort,
+            overhearing(NUMBERS, self._be_gone_soon, received.count),
         ):
             received.tell(self._be_gone_soon)
             try:

@@ -204,6 +204,21 @@ def test_what_hangs_when_all_is_done_does_not_keep_the_process(environment, reso
     assert "something does not end: leaving without it" in errors
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_handler_that_never_comes_back_from_c_code_does_not_keep_the_process(
+    environment, door, db, times
+):
+    with impatient(environment) as process:
+        run_of("computes", door, db)
+        with door.accept()[0] as knocking:
+            assert knocking.recv(1) == b""  # it begins
+        for _ in range(times - 1):
+            process.send_signal(signal.SIGTERM)
+        code, errors = end(process)
+    assert code == 1
+    assert "attempt 1 does not heed its cancellation, and ends with the process" in errors
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_handler_that_blocks_the_loop_does_not_keep_the_process(environment, door, db, times):
     with impatient(environment) as process:
