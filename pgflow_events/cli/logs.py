@@ -7,13 +7,16 @@ each once; handlers that the module has installed get them too, unless they writ
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 import orjson
 
+from pgflow_events.handlers.failures import headline
 from pgflow_events.texts import plain_json, unambiguous
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -22,6 +25,7 @@ BOUND = ("flow", "run_id", "step", "attempt")  # what is said of the attempt a r
 OURS = "pgflow_events"
 INDENT = "    "
 LARGE = 2**63
+MOST_SHOWN = 1000  # characters of what cannot be formatted
 
 
 class TextFormatter(logging.Formatter):
@@ -79,6 +83,40 @@ class JournalFormatter(JsonFormatter):
 FORMATS = {"text": TextFormatter, "json": JsonFormatter, "journal": JournalFormatter}
 
 
+class Stderr(logging.StreamHandler[TextIO]):
+    """Writes each record as its formatter says.
+
+    A message that does not fit its arguments is told in its place. logging itself would print a
+    traceback, whose lines look like records and are no JSON.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, or why there is none."""
+        try:
+            return super().format(record)
+        except Exception as fault:  # noqa: BLE001 - what is logged is the user's
+            return super().format(unformatted(record, fault))
+
+
+def unformatted(record: logging.LogRecord, fault: Exception) -> logging.LogRecord:
+    """A record that says why the message of another one cannot be made, and of what."""
+    told = copy(record)
+    place = f"{record.pathname}:{record.lineno}"
+    parts = f"{shown(record.msg)} {shown(record.args)}"
+    told.msg = f"{place}: this message cannot be formatted: {headline(fault)}: {parts}"
+    told.args = ()
+    return told
+
+
+def shown(part: object) -> str:
+    """A part of a message as Python writes it, or else what it is."""
+    try:
+        return repr(part)[:MOST_SHOWN]
+    except Exception:  # noqa: BLE001 - it is the user's
+        name = type(part).__name__
+        return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
 class EngineLogger(logging.Logger):
     """A logger of the engine: nobody disables it, and it writes with a handler of its own.
 
@@ -101,17 +139,17 @@ class EngineLogger(logging.Logger):
         """The record, by the user's factory unless that fails."""
         if logging.getLogRecordFactory() is logging.LogRecord:
             return super().makeRecord(*args, **kwargs)
-        with suppress(Exception):
+        with suppress(BaseException):
             record: object = super().makeRecord(*args, **kwargs)
             if isinstance(record, logging.LogRecord):
                 return record
-        return plain_record(*args, *kwargs.values())
+        return plain_record(*args, **kwargs)
 
     def filter(self, record: logging.LogRecord) -> Any:
         """What the user's filters say; one that fails lets the record pass."""
         try:
             return super().filter(record)
-        except Exception:  # noqa: BLE001 - it is the user's
+        except BaseException:  # noqa: BLE001 - it is the user's
             return True
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's
@@ -141,19 +179,32 @@ def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
 
 
 def hand_over(record: logging.LogRecord, handler: logging.Handler) -> None:
-    """Let a handler have a record. Its fault, or a closed stderr, ends no worker."""
+    """Let a handler have a record. Its fault, or a closed stderr, ends no worker.
+
+    Nor does one that calls `sys.exit()`.
+    """
     try:
         handler.handle(record)
-    except Exception:  # noqa: BLE001 - as logging's own handlers do
-        with suppress(Exception):
+    except BaseException:  # noqa: BLE001 - as logging's own handlers do
+        with suppress(BaseException):
             handler.handleError(record)
 
 
-def plain_record(*args: Any) -> logging.LogRecord:
+def plain_record(  # noqa: PLR0917 - logging's
+    name: str,
+    level: int,
+    path: str,
+    line: int,
+    message: object,
+    args: Any,
+    exc_info: Any,
+    func: str | None = None,
+    extra: Mapping[str, object] | None = None,
+    sinfo: str | None = None,
+) -> logging.LogRecord:
     """A record of what `Logger.makeRecord` is given, made without the user's factory."""
-    *given, extra, stack = args
-    record = logging.LogRecord(*given)
-    vars(record).update((extra or {}) | vars(record) | {"stack_info": stack})
+    record = logging.LogRecord(name, level, path, line, message, args, exc_info, func, sinfo)
+    vars(record).update({**(extra or {}), **vars(record)})
     return record
 
 
@@ -173,7 +224,7 @@ def storable(value: Any) -> Any:
 
 def log_to_stderr(level: str, form: str) -> None:
     """Write the records of all loggers, and Python's warnings, to stderr."""
-    for_all, for_engine = logging.StreamHandler(), logging.StreamHandler()
+    for_all, for_engine = Stderr(), Stderr()
     for handler in (for_all, for_engine):  # modules may change that of the root logger
         handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[for_all])

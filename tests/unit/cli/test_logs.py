@@ -11,10 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from pgflow_events.cli.logs import JsonFormatter, TextFormatter
+from pgflow_events.cli.logs import FORMATS, JsonFormatter, Stderr, TextFormatter
 from pgflow_events.telemetry import TaskEvent, about, log_task
 
 ROOT = Path(__file__).parents[3]
+FAILED = "flow.step of run 1 failed in 0.500 s (attempt 2)"
 RUN = UUID(int=1)
 EVENT = TaskEvent("flow", "step", RUN, 0, 2, "failed", 0.5, traceback="Traceback\nValueError: x")
 
@@ -89,6 +90,15 @@ MISCHIEF = {
     ),
     "a factory of records that fails": "logging.setLogRecordFactory(lambda *_, **__: 1 / 0)",
     "a factory of records that makes none": "logging.setLogRecordFactory(lambda *_, **__: None)",
+    "a handler that leaves": (
+        "class Bad(logging.Handler):\n  def handle(self, record): sys.exit()\n"
+        "logging.raiseExceptions = False\nlogging.root.addHandler(Bad())"
+    ),
+    "filters that leave": (
+        "for name in [*logging.root.manager.loggerDict]:\n"
+        "  logging.getLogger(name).addFilter(lambda record: sys.exit())"
+    ),
+    "a factory of records that leaves": "logging.setLogRecordFactory(lambda *_, **__: sys.exit())",
     "a stderr of its own": "sys.stderr = io.StringIO()",
 }
 
@@ -109,6 +119,7 @@ PROGRAM = """
 import io, json, logging, logging.config, os, sys
 from pgflow_events import telemetry
 from pgflow_events.cli.logs import log_to_stderr
+event = telemetry.TaskEvent("flow", "step", 1, 0, 2, "failed", 0.5, traceback="Traceback")
 for number, act in enumerate(json.load(sys.stdin)):
     if os.fork() == 0:
         os.mkdir(str(number))
@@ -121,6 +132,7 @@ for number, act in enumerate(json.load(sys.stdin)):
         log.debug("too fine")
         log.info("coarse")
         log.warning("coarser")
+        telemetry.log_task(event)
         sys.stdout.flush()
         os._exit(0)
     assert os.wait()[1] == 0, act
@@ -143,13 +155,14 @@ def lines_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("mischief", MISCHIEF)
 def test_the_engines_lines_are_written_once_whatever_the_module_does(folders, mischief):
-    assert lines_in(folders[mischief]) == ["coarse", "coarser"]
+    assert lines_in(folders[mischief]) == ["coarse", "coarser", FAILED]
     assert (folders[mischief] / "stdout").read_text() == ""
 
 
 def test_handlers_of_the_module_get_the_engines_lines_too(folders):
-    assert lines_in(folders[FILE_HANDLER]) == ["coarse", "coarser"]
-    assert (folders[FILE_HANDLER] / "log").read_text() == "coarse\ncoarser\n"
+    assert lines_in(folders[FILE_HANDLER]) == ["coarse", "coarser", FAILED]
+    logged = f"coarse\ncoarser\n{FAILED}\nTraceback\n"
+    assert (folders[FILE_HANDLER] / "log").read_text() == logged
 
 
 def test_a_closed_stderr_ends_nothing(folders):
@@ -157,11 +170,11 @@ def test_a_closed_stderr_ends_nothing(folders):
 
 
 def test_the_level_that_a_module_sets_for_one_of_our_loggers_holds(folders):
-    assert lines_in(folders[ONE_LEVEL]) == ["coarser"]
+    assert lines_in(folders[ONE_LEVEL]) == ["coarser", FAILED]
 
 
 def test_the_modules_own_lines_go_where_it_says(folders):
-    assert lines_in(folders[OWN_LINES]) == ["coarse", "coarser"]
+    assert lines_in(folders[OWN_LINES]) == ["coarse", "coarser", FAILED]
     assert (folders[OWN_LINES] / "stdout").read_text() == "INFO:mine:mine\n"
 
 
@@ -197,6 +210,35 @@ def test_the_default_formatter_of_logging_prints_the_traceback_too(caplog):
 def test_a_text_that_no_json_can_hold_does_not_lose_the_line():
     line = JsonFormatter().format(logging.makeLogRecord({"msg": "a \udcff b"}))
     assert json.loads(line)["message"] == "a ? b"
+
+
+class Unsayable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no\ntext")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "said"),
+    [
+        ("%d pages\n", ("x\n",), r"'%d pages\n' ('x\n',)"),
+        ("%s of %s", (1,), "'%s of %s' (1,)"),
+        (Unsayable(), (), "an Unsayable ()"),
+        ("%s", (Unsayable(),), "'%s' a tuple"),
+    ],
+    ids=["kind", "number", "message", "argument"],
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_message_that_cannot_be_made_is_told_in_its_place(form, message, arguments, said, capfd):
+    record = logging.LogRecord("mine", 20, "flows.py", 7, message, arguments, None)
+    vars(record).update(about(EVENT))
+    handler = Stderr(sys.stderr)
+    handler.setFormatter(FORMATS[form]())
+    handler.handle(record)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(RUN) in line
+    told = line if form == "text" else json.loads(line[line.index("{") :])["message"]
+    assert "flows.py:7: this message cannot be formatted: " in told
+    assert f": {said}" in told
 
 
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical", "log"}
