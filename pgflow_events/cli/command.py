@@ -1,10 +1,12 @@
 """What all commands have in common: their help, how they print, and how they fail."""
 
+import errno
 import os
 import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,8 @@ from pgflow_events.postgres.passing import STANDBY, is_read_only
 from pgflow_events.texts import LONGEST, plain_json, printable
 
 INTERRUPTED = 130  # what shells make of SIGINT
+# What becomes of a file that a command prints to. It has no name here.
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 # Raised by statements of ours, they say that the schema is not the one of this release.
 OTHER_SCHEMA = (
@@ -124,6 +128,8 @@ def one_reason(error: BaseException) -> str | None:
         return f"{ascii(error.object)[:LONGEST]} is no text in UTF-8"
     if isinstance(error, OSError) and error.filename:
         return printable(f"{str(error.filename)[:LONGEST]}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in UNWRITTEN:
+        return f"the output could not be written: {error.strerror}"
     if not isinstance(error, PgflowError | BlobError | psycopg.Error):
         return None
     text = str(error)
@@ -138,8 +144,12 @@ def one_reason(error: BaseException) -> str | None:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a text, on stderr if that is said, with nothing in it that a terminal would obey."""
-    click.echo(printable(text, keep="\n"), err=err)
+    """Print a text, on stderr if that is said, with nothing in it that a terminal would obey.
+
+    A notice on stderr that cannot be written is no reason to fail.
+    """
+    with suppress(OSError, ValueError) if err else nullcontext():
+        click.echo(printable(text, keep="\n"), err=err)
 
 
 def print_json(document: Any) -> None:

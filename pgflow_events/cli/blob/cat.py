@@ -115,6 +115,8 @@ async def copy(
 
 async def print_bytes(pieces: AsyncGenerator[bytes, None], *, force: bool) -> None:
     """Write to the standard output."""
+    if sys.stdout is None:  # type checkers do not know of `>&-`
+        raise Failure("there is no standard output: name a file by --output")
     if sys.stdout.isatty() and not force:
         await print_text(pieces)
         return
