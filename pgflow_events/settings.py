@@ -80,6 +80,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_sealed_only(self.sealed_only, self.keys)
+        for name in (*COUNTED, "value_cap", "cache_budget"):
+            if not isinstance(getattr(self, name), int | float):
+                raise SettingsError(f"{name} must be a number, not {getattr(self, name)!r}")
         for name in COUNTED:
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be more than 0, not {getattr(self, name)!r}")

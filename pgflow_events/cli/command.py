@@ -97,6 +97,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's function."""
         debug = ctx.params.pop("debug")
+        if ctx.find_root().params.get("dsn") and not any(p.name == "dsn" for p in self.params):
+            raise click.UsageError(f"{self.name} uses no database: leave out --dsn", ctx)
         try:
             return super().invoke(ctx)
         except BaseException as error:

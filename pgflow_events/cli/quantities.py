@@ -1,7 +1,8 @@
-"""Durations and sizes on the command line: 7d, 90m, 16MB, 16MiB."""
+"""Durations and sizes on the command line: 7d, 90m, 2.5, 16MB, 16MiB."""
 
 import re
 from datetime import timedelta
+from math import nan
 
 import click
 
@@ -28,6 +29,24 @@ def age(text: str) -> timedelta:
     if seconds >= LONGEST.total_seconds():
         raise click.BadParameter(f"{text!r} is too long: use less than {LONGEST.days}d")
     return timedelta(seconds=seconds)
+
+
+def seconds(text: str | float) -> float:
+    """A number of seconds, 0 or more; inf is for ever. For `type=` of an option."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not number >= 0:  # nor nan
+        raise click.BadParameter(f"{text!r} is no number of seconds: use one such as 30 or 0.5")
+    return number
+
+
+def some_seconds(text: str | float) -> float:
+    """The same, more than 0."""
+    if not (number := seconds(text)):
+        raise click.BadParameter(f"{text!r} is too short: use more than 0 seconds")
+    return number
 
 
 def size(text: str) -> int:

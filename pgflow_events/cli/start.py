@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 import psycopg
 import trio
 
+from blobstore.refusal import MAX_DEPTH
 from pgflow_events.cli.command import (
     Command,
     Failure,
@@ -23,6 +25,7 @@ from pgflow_events.cli.command import (
     say,
 )
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
+from pgflow_events.cli.quantities import seconds
 from pgflow_events.cli.stores import (
     key_ring,
     keys_option,
@@ -41,6 +44,7 @@ NUMBER = re.compile(r"-(\d|Infinity).*")
 MOST_SHOWN = 100_000  # bytes of a result that go to a terminal
 PATIENCE = 10.0  # seconds: a worker of many modules has defined its flows by then
 PAUSE = 0.2  # seconds between two tries: nothing is notified when a flow is defined
+LIKE = "like this"
 SEATING = 0.5  # seconds from there until the worker shows that it is alive
 
 
@@ -55,19 +59,38 @@ class Start(Command):
 def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     """The value of a JSON text, of that on the standard input if it is -, or of that in @FILE."""
     try:
-        # Not orjson, which makes floats of long integers without a word.
-        return json.loads(text_of(value))
+        text = text_of(value)
     except OSError as error:
         raise click.BadParameter(f"{error.filename}: {error.strerror}", ctx, param) from error
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"this is no text in UTF-8: {error}", ctx, param) from error
+    try:
+        # Not orjson, which makes floats of long integers without a word.
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"this is no JSON: {error}", ctx, param) from error
+        raise click.BadParameter(f"this is no JSON: {fault_of(text, error)}", ctx, param) from error
 
 
 def text_of(value: str) -> str:
-    """The JSON text."""
+    """The JSON text. A file may begin with a mark of its encoding, as on Windows."""
     if value == "-":
-        return sys.stdin.read()
-    return Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
+        if sys.stdin is None:  # type checkers do not know of `<&-`
+            raise click.BadParameter("there is no standard input: give the JSON, or @FILE")
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    return Path(value[1:]).read_text("utf-8-sig") if value.startswith("@") else value
+
+
+def fault_of(text: str, error: Exception) -> str:
+    """What is wrong with a JSON text, and what to do."""
+    if not text.strip():
+        return "it is empty; null is the JSON of nothing"
+    if isinstance(error, RecursionError):
+        return f"it is nested too deep; {MAX_DEPTH} levels can be stored"
+    if not isinstance(error, json.JSONDecodeError):
+        return "it has a number of thousands of digits; write that as a text, in double quotes"
+    if text[0] not in '{["-0123456789':
+        return f"{error}; a text has double quotes of its own: '\"{LIKE}\"'"
+    return str(error)
 
 
 @click.command(
@@ -87,7 +110,7 @@ def text_of(value: str) -> str:
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0),
+    type=seconds,
     default=PATIENCE,
     show_default=True,
     metavar="SECONDS",
@@ -184,7 +207,8 @@ async def start_patiently(
             if trio.current_time() >= late:
                 raise
             if not said:
-                say(f"{reason(error)} (waiting {patience:g} s for one that does)", err=True)
+                limit = f" {patience:,g} s" if isfinite(patience) else ""
+                say(f"{reason(error)} (waiting{limit} for one that does)", err=True)
             said = True
         await trio.sleep(PAUSE)
 

@@ -14,7 +14,7 @@ from pgflow_events.cli.command import Command, say
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.loading import load_factory, load_flows
 from pgflow_events.cli.logs import FORMATS, LEVELS, log_to_stderr
-from pgflow_events.cli.quantities import age, size, size_text
+from pgflow_events.cli.quantities import age, size, size_text, some_seconds
 from pgflow_events.cli.stores import (
     key_ring,
     keys_option,
@@ -106,7 +106,7 @@ log = logging.getLogger("pgflow_events.worker")
 )
 @click.option(
     "--stop-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=some_seconds,
     default=DEFAULTS.stop_timeout,
     show_default=True,
     metavar="SECONDS",

@@ -66,6 +66,57 @@ def test_a_file_that_holds_no_json_is_refused(given, tmp_path, name):
     assert answer.stderr.splitlines()[-1].startswith("Error: Invalid value for '[JSON|-|@FILE]': ")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty; null is the JSON of nothing"),
+        ("example.com", "a text has double quotes of its own: '\"like this\"'"),
+        ("9" * 5000, "it has a number of thousands of digits; write that as a text"),
+        ("[" * 100_000, "it is nested too deep; 254 levels can be stored"),
+        ('{"a": 1', "Expecting ',' delimiter: line 1 column 8 (char 7)"),
+    ],
+    ids=["empty", "bare", "number", "deep", "open"],
+)
+def test_what_is_no_json_is_told_with_what_to_do(given, text, told):
+    for answer in (call("f", text), call("f", "-", input=text)):
+        assert answer.exit_code == 2
+        line = answer.stderr.splitlines()[-1]
+        assert line.startswith("Error: Invalid value for '[JSON|-|@FILE]': this is no JSON: ")
+        assert told in line
+        assert "sys." not in line
+    assert not given
+
+
+def test_an_input_may_begin_with_the_mark_of_its_encoding(given, tmp_path):
+    (tmp_path / "input.json").write_text("[1]", "utf-8-sig")
+    assert call("f", f"@{tmp_path}/input.json").exit_code == 0
+    assert call("f", "-", input=b"\xef\xbb\xbf[1]").exit_code == 0
+    assert given == [[1], [1]]
+
+
+def test_an_input_that_is_no_utf_8_is_refused_on_stdin_too(given):
+    answer = call("f", "-", input=b'"\xe9"')
+    assert answer.exit_code == 2
+    assert "this is no text in UTF-8: " in answer.stderr
+    assert not given
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "", "1e", "-inf"])
+def test_what_is_no_number_of_seconds_is_refused(given, text):
+    answer = call("f", f"--patience={text}")
+    assert answer.exit_code == 2
+    assert f"{text!r} is no number of seconds: use one such as 30 or 0.5" in answer.stderr
+    assert not given
+    assert call("f", "--patience=inf").exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["blob", "key", "new"], ["systemd-unit", "f.py", "--user"]])
+def test_a_database_is_refused_by_a_command_that_uses_none(arguments):
+    answer = CliRunner().invoke(commands, ["--dsn", "host=a", *arguments])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert " uses no database: leave out --dsn\n" in answer.stderr
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_terminal_gets_no_result_that_would_fill_it(given, monkeypatch, terminal):
     large = "x" * 1_000_000
