@@ -6,10 +6,12 @@ so that none of their modules need be imported.
 
 import dataclasses
 import enum
+import sys
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any
 
 KEPT = frozenset({type(None), bool, int, float, str, list, dict})
+METHODS = ("to_dict", "tolist")  # what classes that are not known here call it
 MOST_NODES = 1000  # that are looked at for an advice
 
 # The first name in the type's MRO holds, of the topmost module: pandas.core.frame is pandas.
@@ -93,7 +95,7 @@ BYTES: Mapping[str, str] = {
     "_io.BytesIO": "value.getvalue()",
     "_io._IOBase": "value.read()",
     "builtins.bytearray": "bytes(value)",
-    "builtins.bytes": "value",
+    "builtins.bytes": "bytes(value)",
     "builtins.memoryview": "bytes(value)",
     "mmap.mmap": "bytes(value)",
     "tempfile._TemporaryFileWrapper": "pathlib.Path(value.name).read_bytes()",
@@ -118,7 +120,7 @@ def _advice(value: object, kind: type, *, whole: bool) -> str | None:
     found = _shaped(value, kind) or _named(kind, INSTEAD)
     if found:
         return found
-    if content := _named(kind, BYTES):
+    if content := "value" if kind is bytes else _named(kind, BYTES):
         return content if whole else f"base64.b64encode({content}).decode()"
     return _abstract(kind)
 
@@ -168,4 +170,16 @@ def _abstract(kind: type) -> str | None:
         return "[item async for item in value]"
     if hasattr(kind, "__fspath__"):
         return "os.fspath(value)"
-    return None
+    return next((f"value.{name}()" for name in METHODS if hasattr(kind, name)), None) or _own(kind)
+
+
+def _own(kind: type) -> str | None:
+    """Of an object whose class is no part of Python: its items, or else its attributes."""
+    if (
+        kind.__module__.partition(".")[0] in sys.stdlib_module_names
+        or kind.__module__ == "builtins"
+    ):
+        return None
+    if hasattr(kind, "__iter__"):
+        return "list(value)"
+    return "vars(value)" if hasattr(kind, "__dict__") and kind.__dictoffset__ else None

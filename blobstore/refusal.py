@@ -92,11 +92,9 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
 
 def _instead(expression: str | None) -> str:
     """How a refusal ends."""
-    return (
-        f"; give `{expression}` instead"
-        if expression
-        else "; docs/guide/values.md says what to give"
-    )
+    if expression:
+        return f"; give `{expression}` instead"
+    return "; give a text or JSON made of it instead (docs/guide/values.md says what JSON may hold)"
 
 
 def _lone_surrogate(text: str) -> int | None:

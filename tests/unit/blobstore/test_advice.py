@@ -132,6 +132,34 @@ class Lazy(collections.abc.Mapping):
         return 1
 
 
+class Shop:
+    def __init__(self) -> None:
+        self.name, self.opened = "x", NOW
+
+
+class Shelf:
+    def __iter__(self) -> Iterator[Any]:
+        return iter((1, NOW))
+
+
+class Frame:
+    def to_dict(self) -> dict[str, Any]:
+        return {"a": NOW}
+
+
+class Vector:
+    def tolist(self) -> list[int]:
+        return [1]
+
+
+class Raw(bytes):
+    pass
+
+
+class Bare:
+    __slots__ = ()
+
+
 class Somewhere:
     def __fspath__(self) -> str:
         return "/somewhere"
@@ -243,6 +271,11 @@ STDLIB: dict[str, Callable[[], Any]] = {
     "int subclass": lambda: Count(1),
     "float subclass": lambda: Share(0.5),
     "list subclass": lambda: Items([1]),
+    "bytes subclass": lambda: Raw(b"\xff"),
+    "a class of one's own": Shop,
+    "what can be gone through": Shelf,
+    "what has to_dict": Frame,
+    "what has tolist": Vector,
     "Enum": lambda: Colour.RED,
     "Enum of a tuple": lambda: Colour.BOTH,
     "IntEnum": lambda: Level.LOW,
@@ -386,8 +419,20 @@ async def test_nothing_of_a_value_is_lost_on_the_way() -> None:
 
 
 def test_what_nobody_has_an_advice_for_is_sent_to_the_page_on_values() -> None:
-    for value in (object(), lambda: 1, sys, threading.Lock(), subprocess):
-        assert (refusal_of(value) or "").endswith("; docs/guide/values.md says what to give")
+    for value in (
+        object(),
+        lambda: 1,
+        sys,
+        threading.Lock(),
+        subprocess,
+        threading.Thread(),
+        Bare(),
+    ):
+        told = refusal_of(value) or ""
+        assert f"is of type {type(value).__name__}" in told.replace(
+            f"{type(value).__module__}.", ""
+        )
+        assert "; give a text or JSON made of it instead (docs/guide/values.md" in told
 
 
 def test_a_value_that_fails_when_it_is_looked_at_is_refused_all_the_same() -> None:
@@ -400,7 +445,7 @@ def test_a_value_that_fails_when_it_is_looked_at_is_refused_all_the_same() -> No
     class Value(metaclass=Hostile):
         pass
 
-    assert "Value; docs/guide/values.md" in (refusal_of(Value()) or "")
+    assert "Value; give a text or JSON" in (refusal_of(Value()) or "")
 
 
 OTHERS = [name for name in [*INSTEAD, *BYTES] if not name.startswith(("builtins", "_io"))]
