@@ -160,7 +160,8 @@ def headline(error: BaseException) -> str:
     name = _name_of(type(error))
     try:
         text = f"{error}"[:LONGEST_ERROR]
-        return f"{name}: {text}{advice(error, text)}"[:LONGEST_ERROR]
+        said = f"{name}: {text}" if text.strip() else name
+        return f"{said}{advice(error, text)}"[:LONGEST_ERROR]
     except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
         return f"{name} (its text raised {_name_of(type(fault))})"
 

@@ -22,7 +22,7 @@ async def test_a_handler_that_gets_no_memory_fails_its_attempt_and_its_worker_li
     run = await client.start("pages", None)
     process = victim(database, "grab page")
     assert await run.result() == {"length": len(PAGE)}
-    assert await rows(database, TASKS) == [("page", 2, "MemoryError: "), ("length", 1, None)]
+    assert await rows(database, TASKS) == [("page", 2, "MemoryError"), ("length", 1, None)]
     assert process.poll() is None
     await assert_sound(database)
 

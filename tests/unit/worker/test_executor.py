@@ -592,6 +592,12 @@ def nested(depth: int) -> BaseException:
         (ValueError("x"), "ValueError: x"),
         (ValueError("a\0b"), "ValueError: a\N{REPLACEMENT CHARACTER}b"),
         (ValueError("a\ud800b"), "ValueError: a?b"),
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+        (
+            ExceptionGroup("two", [ValueError()]),
+            "ExceptionGroup: two (1 sub-exception) [ValueError]",
+        ),
         (ValueError("x" * 5_000_000), "ValueError: " + "x" * (LONGEST_ERROR - 12)),
         (Unspeakable(), "Unspeakable (its text raised SystemExit)"),
         (
@@ -603,7 +609,18 @@ def nested(depth: int) -> BaseException:
             "ExceptionGroup: group (1 sub-exception) [ValueError: deep down]",
         ),
     ],
-    ids=["plain", "NUL", "surrogate", "5 MB", "no text", "group", "deep group"],
+    ids=[
+        "plain",
+        "NUL",
+        "surrogate",
+        "no text",
+        "blank",
+        "no text in a group",
+        "5 MB",
+        "refused",
+        "group",
+        "deep group",
+    ],
 )
 def test_an_error_is_stored_as_its_type_and_text(error, text):
     assert describe(error) == text
