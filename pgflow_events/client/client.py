@@ -17,9 +17,11 @@ from blobstore.ids import new_id
 from pgflow_events.client.run import Reader, Run
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
-from pgflow_events.errors import UnknownFlow
+from pgflow_events.errors import Misuse, UnknownFlow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.flow.inline import input_threshold
+from pgflow_events.flow.option_faults import quoted
+from pgflow_events.flow.step_faults import SLUG
 from pgflow_events.handlers.failures import refusals_of
 from pgflow_events.misuse import AsyncOnly, need_trio
 from pgflow_events.postgres.calls import Calls
@@ -134,6 +136,14 @@ async def opened(dsn: str, settings: Settings) -> AsyncIterator["Client"]:
             raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
+def an_id(given: object) -> UUID:
+    """The id of a run; type checkers take no text, but it serves."""
+    try:
+        return given if isinstance(given, UUID) else UUID(str(given))
+    except ValueError:
+        raise Misuse(f"the id of a run is a UUID, not {quoted(given)}") from None
+
+
 class Client:
     """Starts runs and waits for them; :func:`connect` makes it."""
 
@@ -182,11 +192,17 @@ class Client:
     ) -> list[Run]:
         """Start a run for each input, all in one commit; like :meth:`start`."""
         need_trio("Client.start_many()")
+        if not isinstance(flow, Flow | str):
+            raise Misuse(f"a run is started of a flow, or of its slug, not of {quoted(flow)}")
+        if isinstance(inputs, str | bytes | Mapping):
+            raise Misuse("start_many() takes a list of inputs: give [input] for one")
         if isinstance(flow, str):
             slug, threshold = flow, None
         else:
             slug, threshold = flow.slug, input_threshold(flow)
-        ids = [new_id() for _ in inputs] if run_ids is None else list(run_ids)
+        if not SLUG.fullmatch(slug):
+            raise await self._unknown(slug)
+        ids = [new_id() for _ in inputs] if run_ids is None else [*map(an_id, run_ids)]
         if len(ids) != len(inputs):
             raise ValueError(f"{len(inputs)} inputs, but {len(ids)} run_ids")
         # To read a handle takes a connection, and the one below may be the last.
@@ -195,10 +211,12 @@ class Client:
             with refusals_of("the input"):
                 await self._start(slug, ids, inputs, threshold)
         except psycopg.errors.NoDataFound as error:
-            raise UnknownFlow(
-                f'unknown flow "{slug}": no worker has defined it{await self._flows_there_are()}'
-            ) from error
+            raise await self._unknown(slug) from error
         return [Run(self._reader, run_id, slug) for run_id in ids]
+
+    async def _unknown(self, slug: str) -> UnknownFlow:
+        there = await self._flows_there_are()
+        return UnknownFlow(f'unknown flow "{slug}": no worker has defined it{there}')
 
     async def _flows_there_are(self) -> str:
         """The end of a sentence; empty if nobody can tell."""
@@ -262,4 +280,5 @@ class Client:
             UnknownRun: There is none.
         """
         need_trio("Client.find()")
+        run_id = an_id(run_id)
         return Run(self._reader, run_id, (await self._reader.row(run_id)).flow_slug)

@@ -10,8 +10,9 @@ from blobstore import Blob, Blobs, Place
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
 from pgflow_events.core.runs import RunRow, RunStatus, TaskRow
-from pgflow_events.errors import PgflowError, RunFailed, UnknownRun, UnknownStep
-from pgflow_events.flow.flow import Step
+from pgflow_events.errors import Misuse, PgflowError, RunFailed, UnknownRun, UnknownStep
+from pgflow_events.flow.flow import Node, Step
+from pgflow_events.flow.option_faults import quoted
 from pgflow_events.flow.step import BlobNode
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
@@ -145,6 +146,8 @@ class Run:
             UnknownStep: The run has no such step; the message says which it has.
         """
         need_trio("Run.output()")
+        if not isinstance(step, Node):
+            raise Misuse(f"output() takes a step itself, or step.blob, not {quoted(step)}")
         if step.flow.slug != self.flow_slug:
             raise await self._unknown(f"{step.slug!r} of flow {step.flow.slug!r}")
         await self.wait()

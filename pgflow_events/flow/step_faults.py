@@ -13,7 +13,7 @@ from blobstore import Blob
 from pgflow_events.flow.option_faults import quoted
 from pgflow_events.flow.step import Node, Owner, Step, called
 
-_SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -28,7 +28,7 @@ else:
 
 def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ()) -> Iterator[str]:
     """Say why this cannot be a slug of at most so many characters beside those taken."""
-    if type(slug) is not str or not _SLUG.fullmatch(slug):
+    if type(slug) is not str or not SLUG.fullmatch(slug):
         yield "a slug is a plain str of letters A to Z, digits and underscores, no digit first"
     elif slug == "run":
         yield "the slug 'run' is taken by the input"

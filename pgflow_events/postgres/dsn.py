@@ -6,13 +6,16 @@ from psycopg.abc import ConnDict, ConnMapping
 from psycopg.conninfo import conninfo_to_dict
 
 GARBLED = (
-    "the DSN cannot be understood: it is postgresql://user:password@host:port/database"
+    "the DSN cannot be understood: it is a str: postgresql://user:password@host:port/database"
     " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
 )
 
 
-def is_garbled(conninfo: str) -> bool:
+def is_garbled(conninfo: object) -> bool:
     """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
+    # What of the environment is not set is None. libpq would read no further than to U+0000.
+    if not isinstance(conninfo, str) or "\0" in conninfo:
+        return True
     try:
         params = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:

@@ -11,7 +11,7 @@ import psycopg
 import trio
 from psycopg.sql import SQL, Literal
 
-from pgflow_events.errors import DatabaseTooNew, MigrationError
+from pgflow_events.errors import DatabaseTooNew, MigrationError, Misuse
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import reason
 from pgflow_events.schema.catalog import Thing, make_again, missing, relations, routines
@@ -193,8 +193,8 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
 def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
     """Bring the database at a DSN to this release: what ``pgflow-events migrate`` does.
 
-    Blocks until it is done, and calls ``trio.run()``: call it before yours. Where the database is
-    at this release already, it changes nothing.
+    Blocks until it is done, and calls ``trio.run()``: call it before yours, or in a thread. Where
+    the database is at this release already, it changes nothing.
 
     Args:
         dsn: That of the role that owns the schema, or is to own it.
@@ -207,6 +207,10 @@ def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
         MigrationError: See :func:`migrate`.
         psycopg.OperationalError: The database cannot be reached.
     """
+    if trio.lowlevel.in_trio_run():
+        raise Misuse(
+            "migrate_now() blocks: use await migrate(dsn), or call this before trio.run()"
+        )
     return trio.run(partial(migrate, dsn, roles=roles))
 
 

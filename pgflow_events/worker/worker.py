@@ -15,6 +15,7 @@ from pgflow_events.core.notices import Notices
 from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import DefinitionError, Misuse
 from pgflow_events.flow.flow import Flow
+from pgflow_events.flow.option_faults import quoted
 from pgflow_events.handlers.processes import check_installed
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
@@ -75,6 +76,8 @@ class Worker:
         resources: Resources = lambda: nullcontext({}),
         hooks: Sequence[Hook] = (log_task,),
     ) -> None:
+        if isinstance(flows, Flow) or not all(isinstance(flow, Flow) for flow in flows):
+            raise Misuse(f"a worker takes a list of flows, as [flow], and not {quoted(flows)}")
         if twice := [slug for slug, n in Counter(flow.slug for flow in flows).items() if n > 1]:
             raise DefinitionError(f"flow {twice[0]!r} is given twice")
         check_installed(step for flow in flows for step in flow.steps.values())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 
@@ -17,7 +18,15 @@ import blobstore
 import pgflow_events
 from blobstore import Blob, BlobError, BlobMisuse
 from blobstore.ids import new_id
-from pgflow_events import EmbeddedServer, Misuse, PgflowError, Worker, connect
+from pgflow_events import (
+    EmbeddedServer,
+    Flow,
+    Misuse,
+    PgflowError,
+    Worker,
+    connect,
+    migrate_now,
+)
 from pgflow_events.handlers.failures import describe
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
@@ -149,6 +158,35 @@ async def test_what_is_entered_by_with_says_so_otherwise():
     with pytest.raises(Misuse, match=r"^`async with` will not do here: with EmbeddedServer"):
         async with EmbeddedServer():
             pass
+
+
+FLOW = Flow("flow")
+
+
+@pytest.mark.parametrize("flows", [FLOW, ["flow"], "flow", [Flow], {"flow": FLOW}])
+def test_a_worker_of_what_is_no_list_of_flows_says_what_it_takes(flows):
+    with pytest.raises(Misuse, match=r"^a worker takes a list of flows, as \[flow\], and not "):
+        Worker(flows, "")
+
+
+async def test_a_migration_within_trio_says_how_it_is_called_there():
+    with pytest.raises(Misuse, match=r"by await trio\.to_thread\.run_sync\(migrate_now, dsn\)$"):
+        migrate_now("host=/nowhere")
+
+
+@pytest.mark.parametrize("dsn", [None, 5, b"dbname=x", "dbname=x\0 host=y"])
+def test_what_can_be_no_dsn_is_told_as_such(dsn):
+    async def opening() -> None:
+        async with connect(dsn) as client:
+            await client.find(new_id())
+
+    for call in (
+        lambda: trio.run(opening),
+        lambda: trio.run(Worker([FLOW], dsn).run),
+        lambda: migrate_now(dsn),
+    ):
+        with pytest.raises(psycopg.ProgrammingError, match=r"^the DSN cannot be understood: it is"):
+            call()
 
 
 def test_a_client_that_was_not_entered_says_so():

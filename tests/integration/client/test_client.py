@@ -9,6 +9,7 @@ import trio
 
 from pgflow_events import (
     Flow,
+    Misuse,
     PermanentError,
     RunFailed,
     UnknownFlow,
@@ -52,6 +53,42 @@ async def test_a_flow_that_is_not_in_the_database_is_unknown(client, database):
     await execute(database, *[f"select pgflow.create_flow('flow{n:02}')" for n in range(22)])
     with pytest.raises(UnknownFlow, match=f"^{unknown}flows here: flow00, .*flow19 and 2 more$"):
         await client.start("nowhere", None)
+
+
+@pytest.mark.parametrize("slug", ["", "a\0b", "a\ud800b", "日本", "a\n", "a b"])
+async def test_what_can_be_no_slug_is_an_unknown_flow(client, slug):
+    with pytest.raises(UnknownFlow, match=r"^unknown flow"):
+        await client.start(slug, None)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda c, _: c.start(None, 1), "a run is started of a flow, or of its slug, not of None"),
+        (lambda c, _: c.start_many("f", {"a": 1}), "takes a list of inputs: give [input] for one"),
+        (lambda c, _: c.start_many("f", "abc"), "a list of inputs: give [input] for one"),
+        (lambda c, _: c.start("f", 1, run_id="x"), "the id of a run is a UUID, not 'x'"),
+        (lambda c, _: c.start("f", 1, run_id=5), "the id of a run is a UUID, not 5"),
+        (lambda c, _: c.find("nope"), "the id of a run is a UUID, not 'nope'"),
+        (lambda c, _: c.find(None), "the id of a run is a UUID, not None"),
+        (lambda _, r: r.output("step"), "takes a step itself, or step.blob, not 'step'"),
+        (lambda _, r: r.output(None), "takes a step itself, or step.blob, not None"),
+    ],
+)
+async def test_what_is_called_with_the_wrong_thing_says_in_one_line_what_it_takes(
+    client, work, call, told
+):
+    await work(echo())
+    run = await client.start("flow", None)
+    with pytest.raises(Misuse) as error:
+        await call(client, run)
+    assert str(error.value).endswith(told)
+
+
+async def test_a_run_is_found_by_its_id_as_a_text_too(client, work):
+    await work(echo())
+    run = await client.start("flow", None)
+    assert (await client.find(str(run.id))).id == run.id
 
 
 FAILING = """
