@@ -297,7 +297,7 @@ class Flow(Generic[In]):
         name: str = getattr(handler, "__name__", "") if slug is None else slug
         faults = chain(
             faults,
-            slug_faults(name, taken=self._steps),
+            slug_faults(name, taken=self._steps, is_name=slug is None),
             node_faults(nodes, self),
             handler_faults(handler, len(nodes)),
             range_faults(set_options(options)),

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 
 from pgflow_events.flow.step import Node
+from pgflow_events.texts import unambiguous
 
 _LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0, "keep_output": 0}
 # What PostgreSQL's type integer holds.
@@ -82,7 +83,7 @@ def quoted(value: object) -> str:
 
 
 def _clipped(value: object) -> str:
-    text = repr(value)
+    text = unambiguous(repr(value))
     return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 1]}…"
 
 

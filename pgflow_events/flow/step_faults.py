@@ -12,6 +12,7 @@ from typing import Any
 from blobstore import Blob
 from pgflow_events.flow.option_faults import quoted
 from pgflow_events.flow.step import Node, Owner, Step, called
+from pgflow_events.texts import counted
 
 SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -26,10 +27,20 @@ else:
     _signature = inspect.signature
 
 
-def slug_faults(slug: object, *, longest: int = 128, taken: Container[str] = ()) -> Iterator[str]:
-    """Say why this cannot be a slug of at most so many characters beside those taken."""
+def slug_faults(
+    slug: object, *, longest: int = 128, taken: Container[str] = (), is_name: bool = False
+) -> Iterator[str]:
+    """Say why this cannot be a slug.
+
+    Args:
+        slug: Anything.
+        longest: The number of characters that it may have.
+        taken: Other slugs.
+        is_name: Whether it is the name of a handler that was given no slug.
+    """
     if type(slug) is not str or not SLUG.fullmatch(slug):
-        yield "a slug is a plain str of letters A to Z, digits and underscores, no digit first"
+        instead = "; the handler's name is none: give one by slug='...'" if is_name else ""
+        yield f"a slug is a str of letters A to Z, digits and underscores, no digit first{instead}"
     elif slug == "run":
         yield "the slug 'run' is taken by the input"
     elif len(slug) > longest:
@@ -90,11 +101,16 @@ def process_faults(step: Step[Any]) -> Iterator[str]:
 
 def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:
     try:
-        _signature(handler).bind(*range(arguments))
-    except TypeError as error:
-        yield f"the handler cannot take {arguments} positional arguments: {error}"
+        signature = _signature(handler)
     except ValueError:  # Some functions written in C have no signature to be asked for.
         return
+    try:
+        signature.bind(*range(arguments))
+    except TypeError as error:
+        yield (
+            f"the handler's parameters are ({', '.join(signature.parameters)}), and the step names"
+            f" {counted(arguments, 'node')}: name one for each parameter ({error})"
+        )
 
 
 def _is_generator(function: object) -> bool:

@@ -20,6 +20,7 @@ from blobstore import Blob
 from pgflow_events.errors import DefinitionError
 from pgflow_events.flow.flow import Context, Flow, Node, StepOptions
 from pgflow_events.flow.step import StepFunction
+from pgflow_events.texts import counted
 
 ROOT = Path(__file__).parents[3]
 NO_INT = [True, "3", 1.0, [3]]
@@ -596,7 +597,18 @@ def test_a_handler_must_take_as_many_arguments_as_there_are_nodes(
         assert decorate(handler).handler is handler
     else:
         text = refused(lambda: decorate(handler), step="step")
-        assert text.startswith(f"the handler cannot take {nodes} positional arguments: ")
+        assert text.startswith("the handler's parameters are (")
+        assert f"), and the step names {counted(nodes, 'node')}: name one for each parame" in text
+
+
+def test_a_handler_whose_name_is_no_slug_is_told_to_be_given_one() -> None:
+    def named() -> None: ...
+
+    named.__name__ = "größe"
+    for handler in (lambda: 1, named, functools.partial(named)):
+        name = getattr(handler, "__name__", "")
+        text = refused(lambda handler=handler: site()[0].step()(handler), step=name)
+        assert text.endswith("; the handler's name is none: give one by slug='...'")
 
 
 def test_a_function_that_hides_its_signature_is_taken() -> None:
@@ -620,7 +632,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     decorate: Any = flow.step(flow.input, flow.input, slug="a-b", timeout=0)
     text = refused(lambda: decorate(fetch), step="a-b")
     assert text.count("; ") == 3
-    assert [part in text for part in ("slug", "twice", "2 positional", "timeout")] == [True] * 4
+    assert [part in text for part in ("slug", "twice", "2 nodes", "timeout")] == [True] * 4
 
 
 # The page on flows and the example.

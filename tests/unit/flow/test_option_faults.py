@@ -28,6 +28,11 @@ class Mute:
         raise RuntimeError("no text")
 
 
+class Forged:
+    def __repr__(self) -> str:
+        return "a\n2026-01-01 ERROR \x1b[31m\u2028"
+
+
 class Loud:
     def __repr__(self) -> str:
         return "x" * 100_000
@@ -35,8 +40,8 @@ class Loud:
 
 NONSENSE: list[Any] = [
     "", "3", "x" * 100_000, b"3", -1, 2**31, 10**5000, 0.5, float("nan"), [], [3], {}, (), set(),
-    object(), Color.RED, Mute(), Loud(), len, lambda: 1, (n for n in ()), Flow("other").input,
-    StepOptions(), "text/html\n", "\udc80/x", "text/", "/html", "text/html\0",
+    object(), Color.RED, Mute(), Loud(), Forged(), len, lambda: 1, (n for n in ()),
+    Flow("other").input, StepOptions(), "text/html\n", "\udc80/x", "text/", "/html", "text/html\0",
 ]  # fmt: skip
 
 
@@ -58,6 +63,7 @@ def check(refusal: DefinitionError) -> None:
     text = str(refusal)
     assert text.startswith(("flow 'site': ", "flow 'site', step "))
     assert len(text) < 1000
+    assert text.isprintable()
     assert "\n" not in text
 
 
