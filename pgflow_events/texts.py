@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from pgflow_events.lines import joined
+
 LONGEST = 100  # characters of a value or an error
 THOUSAND = 1000
 MOST_NAMES = 20  # in a message
@@ -24,11 +26,14 @@ UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
-def one_line(text: str) -> str:
-    """The first line of a text, shortened, without what a terminal would obey."""
-    first = next(iter(text.strip().splitlines()), "")
-    short = first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
-    return printable(short)
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """All lines of a text as one, shortened, without what a terminal would obey."""
+    return shortened(joined(text), longest)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The beginning of a text, without what a terminal would obey."""
+    return printable(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
 def printable(text: str, *, keep: str = "") -> str:

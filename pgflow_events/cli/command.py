@@ -17,6 +17,7 @@ import psycopg
 
 from blobstore import BlobError
 from pgflow_events.errors import PgflowError
+from pgflow_events.lines import joined
 from pgflow_events.postgres.passing import STANDBY, is_read_only
 from pgflow_events.texts import LONGEST, plain_json, printable
 
@@ -137,7 +138,7 @@ def one_reason(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, psycopg.Error):
         text = error.diag.message_primary or text
-    line = printable(" ".join(text.split())) or type(error).__name__
+    line = printable(joined(text)) or type(error).__name__
     if isinstance(error, OTHER_SCHEMA):
         return f"the database is not at this release ({line}): run `pgflow-events migrate`"
     if is_read_only(error):

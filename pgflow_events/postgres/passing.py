@@ -11,6 +11,8 @@ from enum import Enum
 import psycopg
 import trio
 
+from pgflow_events.lines import joined
+
 
 class Verdict(Enum):
     """What an error says of the call that met it."""
@@ -170,7 +172,7 @@ def is_read_only(error: Exception) -> bool:
 
 def one_line(error: object) -> str:
     """Put what libpq spreads over several lines into one line of a log."""
-    return " ".join(str(error).split())
+    return joined(str(error))
 
 
 def report(

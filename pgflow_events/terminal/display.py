@@ -12,8 +12,9 @@ from rich.tree import Tree
 
 from pgflow_events.core.summaries import BlobSummary, RunSummary, StepSummary
 from pgflow_events.terminal.tables import Column, WholeTable
-from pgflow_events.texts import duration, one_line, printable, short_duration, size
+from pgflow_events.texts import duration, one_line, printable, short_duration, shortened, size
 
+LONGEST_ERROR = 1000  # characters: what to do stands at the end
 STYLES = {
     "completed": "green",
     "running": "cyan",
@@ -89,13 +90,13 @@ def step_details(step: StepSummary, *, values: bool) -> list[RenderableType]:
     """The output of a step, of a blob what it is, or its last error."""
     if step.status == "completed":
         return [value(step.output, step.blob)] if values or step.blob else []
-    return [Text(one_line(step.error), "red")] if step.error else []
+    return [Text(one_line(step.error, LONGEST_ERROR), "red")] if step.error else []
 
 
 def value(inline: str | None, blob: BlobSummary | None) -> Text:
     """A value as JSON, shortened; of a blob only what it is."""
     if blob is None:
-        return Text(one_line(inline or "null"))
+        return Text(shortened(inline or "null"))
     raw, stored = size(blob["raw_size"]), size(blob["stored_size"])
     sizes = raw if raw == stored else f"{raw} as {stored}"
     forgotten = ", forgotten" if blob["forgotten"] else ""

@@ -55,7 +55,7 @@ def call(line: str) -> str:
 
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_the_examples_in_the_help_can_be_called(name, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
     assert examples(name)
     assert {call(line) for line in examples(name)} == {name}
 
@@ -135,13 +135,13 @@ def test_a_run_that_fails_says_why_in_one_line_and_nothing_to_the_terminal(cli, 
     assert (failed.returncode, failed.stdout) == (1, "")
     _, line = failed.stderr.splitlines()
     assert line.startswith("error: run ")
-    assert line.endswith("in step 'check': ValueError: too bad [bold]�[31m and more of it")
+    assert line.endswith("in step 'check': ValueError: too bad [bold]�[31m; and more of it")
 
     (run,) = json.loads(cli("runs", "--status", "failed", "--flow", "pages", "--json").stdout)
     tree = cli("show", run["run_id"]).stdout
     assert "check (after title) failed in " in tree
     assert ", attempt 2 of 2" in tree
-    assert "ValueError: too bad [bold]�[31m\n" in tree
+    assert "ValueError: too bad [bold]�[31m; and more of it\n" in tree
 
 
 def test_json_tells_of_many_runs_and_of_bytes(cli, worker):

@@ -67,9 +67,30 @@ def test_a_duration_has_one_or_two_units(seconds, text):
 
 
 def test_a_text_is_cut_to_a_line_and_cannot_move_the_cursor():
-    assert one_line("\n a\x1b[2Jb\x9bc\nnext") == "a�[2Jb�c"
+    assert one_line("\n a\x1b[2Jb\x9bc\nnext") == "a�[2Jb�c; next"
     assert one_line("x" * 200) == "x" * 99 + "…"
     assert one_line("") == ""
+
+
+def test_what_is_several_lines_becomes_one_and_each_is_told_apart():
+    assert one_line("refused\n\tIs the server running?\n\nAll failed:\n- one") == (
+        "refused; Is the server running? All failed: - one"
+    )
+
+
+def test_of_a_value_all_is_shown_and_not_its_first_line_alone():
+    assert str(value('"a\u2028b  c"', None)) == '"a�b  c"'
+    assert str(value(f'"{"x" * 200}"', None)) == f'"{"x" * 98}…'
+
+
+def test_what_to_do_about_an_error_is_shown_though_it_stands_at_its_end():
+    told = f"ValidationError: 1 error\n{'x' * 200}\n  give `value`"
+    tree = run_tree(a_run("failed"), [a_step("failed", error=told)])
+    told = shown(tree, 400)
+    assert "1 error; xxx" in told
+    assert "xxx; give `value`" in told
+    tree = run_tree(a_run("failed"), [a_step("failed", error="x" * 8000)])
+    assert shown(tree, 2000).count("x") == 999
 
 
 def test_a_blob_is_told_of_by_its_sizes():

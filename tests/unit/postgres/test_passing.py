@@ -137,7 +137,7 @@ def test_only_what_the_server_says_in_a_living_session_is_an_answer():
 
 
 def test_what_is_told_is_one_line_and_never_empty():
-    assert passing.reason(psycopg.OperationalError("two\n  lines")) == "two lines"
+    assert passing.reason(psycopg.OperationalError("two\n  lines")) == "two; lines"
     assert passing.reason(MemoryError()) == "there is no memory"
     assert passing.reason(ValueError()) == "ValueError"
 
