@@ -5,6 +5,7 @@ import trio
 
 from pgflow_events.cli.command import Command, json_option, print_json
 from pgflow_events.cli.database import database, dsn_option
+from pgflow_events.core.runs import need_flow
 from pgflow_events.core.summaries import STATES, RunSummary, summarize_runs
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.terminal.console import output_console, print_whole
@@ -51,4 +52,7 @@ def runs(flow: str | None, status: str | None, limit: int, dsn: str | None, as_j
 async def list_runs(dsn: str, flow: str | None, status: str | None, limit: int) -> list[RunSummary]:
     """The newest runs of a flow and a status, or of all."""
     async with await Connection.connect(dsn) as connection:
-        return await summarize_runs(connection, flow_slug=flow, status=status, limit=limit)
+        found = await summarize_runs(connection, flow_slug=flow, status=status, limit=limit)
+        if not found:
+            await need_flow(connection, flow)
+    return found

@@ -28,7 +28,6 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.passing import passes, reason
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import Settings
-from pgflow_events.texts import enumeration
 
 log = logging.getLogger("pgflow_events.client")
 
@@ -215,17 +214,11 @@ class Client:
         return [Run(self._reader, run_id, slug) for run_id in ids]
 
     async def _unknown(self, slug: str) -> UnknownFlow:
-        there = await self._flows_there_are()
-        return UnknownFlow(f'unknown flow "{slug}": no worker has defined it{there}')
-
-    async def _flows_there_are(self) -> str:
-        """The end of a sentence; empty if nobody can tell."""
         try:
             async with self._pool.connection() as connection:
-                slugs = await run_queries.find_flows(connection)
-        except (psycopg.Error, trio.TooSlowError):
-            return ""
-        return f"; flows here: {enumeration(slugs)}" if slugs else "; there is no flow here yet"
+                return run_queries.unknown_flow(slug, await run_queries.find_flows(connection))
+        except (psycopg.Error, trio.TooSlowError):  # nobody can tell which there are
+            return UnknownFlow(f'unknown flow "{slug}": no worker has defined it')
 
     async def _start(
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None

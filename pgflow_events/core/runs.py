@@ -10,7 +10,9 @@ from psycopg.rows import class_row, scalar_row
 
 from blobstore import Inline, Stored
 from pgflow_events.core.tasks import blob_id, inline_json
+from pgflow_events.errors import UnknownFlow
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.texts import enumeration
 
 RunStatus = Literal["started", "completed", "failed"]
 
@@ -136,6 +138,22 @@ async def find_flows(connection: Connection) -> list[str]:
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute("select flow_slug from pgflow.flows order by flow_slug")
     return await cursor.fetchall()
+
+
+def unknown_flow(slug: str, slugs: Sequence[str]) -> UnknownFlow:
+    """The error for a flow that is none of these."""
+    there = f"flows here: {enumeration(slugs)}" if slugs else "there is no flow here yet"
+    return UnknownFlow(f'unknown flow "{slug}": no worker has defined it; {there}')
+
+
+async def need_flow(connection: Connection, slug: str | None) -> None:
+    """Refuse the name of a flow that there is not; None is no name.
+
+    Raises:
+        UnknownFlow: There is no such flow.
+    """
+    if slug is not None and slug not in (slugs := await find_flows(connection)):
+        raise unknown_flow(slug, slugs)
 
 
 async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict[str, str]:

@@ -208,9 +208,7 @@ def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
         psycopg.OperationalError: The database cannot be reached.
     """
     if trio.lowlevel.in_trio_run():
-        raise Misuse(
-            "migrate_now() blocks: use await migrate(dsn), or call this before trio.run()"
-        )
+        raise Misuse("migrate_now() blocks: use await migrate(dsn), or call this before trio.run()")
     return trio.run(partial(migrate, dsn, roles=roles))
 
 

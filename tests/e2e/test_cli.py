@@ -163,6 +163,8 @@ def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
             1,
             'error: unknown flow "nope": no worker has defined it; there is no flow here yet\n',
         ),
+        (["runs", "--flow", "nope"], 1, 'error: unknown flow "nope": no worker has defined it; '),
+        (["blob", "stat", "--flow", "nope", "--json"], 1, 'error: unknown flow "nope": no worker'),
         (["show", ABSENT], 1, f"error: there is no run {ABSENT}\n"),
         (["start", "nope", "{bad"], 2, "this is no JSON: Expecting property name"),
         (["worker", "nope.flows"], 1, "error: cannot import nope.flows: ModuleNotFoundError"),

@@ -10,6 +10,7 @@ from rich.text import Text
 from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import size_text
+from pgflow_events.core.runs import need_flow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.terminal.console import output_console, print_whole
 from pgflow_events.terminal.tables import Column, WholeTable
@@ -75,7 +76,10 @@ async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInvent
     async with await Connection.connect(dsn) as connection:
         if not await may_read_values(connection):
             say("values in rows are not counted: this login may not read them", err=True)
-        return await take_inventory(connection, flow_slug=flow, step_slug=step)
+        found = await take_inventory(connection, flow_slug=flow, step_slug=step)
+        if not found:
+            await need_flow(connection, flow)
+    return found
 
 
 def steps_table(steps: Sequence[StepInventory]) -> WholeTable:

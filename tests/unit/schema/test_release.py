@@ -23,4 +23,9 @@ def test_its_number_was_raised_with_the_last_change():
 
 
 def test_all_that_is_in_the_folder_counts():
-    assert {path.name for path in sql_folder().iterdir()} == {*KINDS, "RELEASE", "README.md", "SHAPE"}
+    assert {path.name for path in sql_folder().iterdir()} == {
+        *KINDS,
+        "RELEASE",
+        "README.md",
+        "SHAPE",
+    }
