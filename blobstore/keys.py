@@ -249,9 +249,9 @@ def _file_fault(file: os.stat_result, link: os.stat_result) -> str | None:
     if not stat.S_ISREG(file.st_mode):
         return "this is no file"
     if not {file.st_uid, link.st_uid} <= {0, os.geteuid()}:
-        return "it belongs to another user, who could exchange the keys; chown ends that"
+        return "it belongs to another user, who could exchange the keys: change its owner by chown"
     if file.st_mode & FORBIDDEN_MODE:
-        return "others may read or change it; chmod 600 ends that"
+        return "others may read or change it: forbid that by chmod 600"
     if file.st_size > MOST_BYTES:
         return f"it has more than {MOST_BYTES:,} bytes"
     return None

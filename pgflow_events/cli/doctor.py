@@ -159,7 +159,7 @@ async def settings(connection: Connection) -> Verdicts:
         ("failed", f"{fixed.name} is {value}, and {fixed.why}: {advice(fixed, place)}")
         for fixed, value in connection.strange.items()
         if fixed.privileged
-    ] or [("ok", "as they have to be")]
+    ] or [("ok", "as they should be")]
 
 
 def advice(fixed: Fixed, place: str) -> str:

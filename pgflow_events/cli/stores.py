@@ -27,7 +27,7 @@ sealed_only_option = click.option(
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     callback=in_utc,
     metavar="DATE",
-    help="Refuse values in clear of runs that were started from this day on, or this time in UTC.",
+    help="Refuse unencrypted values of runs started on or after this day, or this time in UTC.",
 )
 objects_option = click.option(
     "--objects",

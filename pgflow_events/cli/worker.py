@@ -154,10 +154,11 @@ def worker(
     it runs all flows of the module. It first stores new flows and changed options in the
     database. A line on stdout says that the worker is ready.
 
-    SIGTERM or Ctrl-C: it finishes the tasks at hand and exits with 0. After --stop-timeout, or at
-    the second signal, it cancels them and gives them back, as if it had never claimed them. The
-    exit code is 1 if something does not end, or the database does not take the tasks back. As a
-    service of systemd it says when it is ready and that it is well: see systemd-unit.
+    At SIGTERM or Ctrl-C the worker finishes the tasks at hand and exits with 0. After
+    --stop-timeout, or at the second signal, it cancels them and gives them back, as if it had
+    never claimed them. The exit code is 1 if a handler does not end, or if the database does not
+    take the tasks back. Under systemd, the worker reports its readiness and health: see
+    systemd-unit.
     """
     log_to_stderr(log_level, log_format)
     listen_dsn = listen_dsn or credential("pgflow-listen-dsn")

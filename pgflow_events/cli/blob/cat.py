@@ -66,15 +66,15 @@ def cat(
 ) -> None:
     """Write a value to the standard output.
 
-    ID is that of a blob, as `show --json` names it. With STEP it is that of a run, whose output of
-    this step is written, small or large; the input is that of the step run.
+    ID is the id of a blob, as `show --json` names it. With STEP, ID is the id of a run, and the
+    output of that step is written, small or large. STEP run is the input of the run.
 
-    Its bytes as they are: text as UTF-8, JSON as JSON. A list that is kept by its elements is
-    written as JSON, unless some of them are bytes. On a terminal, characters that it would obey or
-    not show are replaced, and what is no text is refused.
+    The bytes are written as they are: text as UTF-8, JSON as JSON. A list that is kept by its
+    elements is written as JSON, unless some of them are bytes. On a terminal, control characters
+    are replaced, and a value that is no text is refused.
 
-    A large value is never in memory as a whole. Whether it is what was stored is known at its
-    end only: if it is not, the exit code is 1.
+    A large value is never in memory as a whole. If it is damaged, that is found at its end, and
+    the exit code is 1.
     """
     options: dict[str, Any] = {
         "keys": key_ring(keys),

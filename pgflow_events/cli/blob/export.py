@@ -49,11 +49,14 @@ def export(
 ) -> None:
     """Write the values of a run into files.
 
-    DIR is made, or is empty and yours; nobody else can read the files. It gets the input as run.EXT
-    and each output as STEP.EXT, or, of a list that is kept by its elements, STEP.0.EXT and so on;
-    EXT follows the media type. The last file is manifest.json: it says what each of them is (the
-    output of a step named manifest is manifest-0.EXT). A value that cannot be read has no file, and
-    the exit code is 1, unless it was forgotten as its step asked.
+    DIR is made if it is not there. It must be empty and your own. Nobody else can read the files.
+
+    The input becomes run.EXT, and each output STEP.EXT. A list that is kept by its elements
+    becomes STEP.0.EXT and so on. EXT follows the media type. The last file, manifest.json, says
+    what each of them is. The output of a step named manifest is manifest-0.EXT.
+
+    A value that cannot be read has no file, and the exit code is 1. A value that was forgotten,
+    as its step asked, has no file either: that is no error.
     """
     options: dict[str, Any] = {
         "keys": key_ring(keys),

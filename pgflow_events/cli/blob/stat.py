@@ -57,10 +57,10 @@ SIZE_COLUMNS = tuple(
 def stat(flow: str | None, step: str | None, dsn: str | None, as_json: bool) -> None:
     """Show what is stored, by flow and step.
 
-    No value is read. The sizes of all steps follow; their last column is how many values would
-    be blobs if blob_threshold were that size. Values that stand in rows (inline) are estimated
-    from a part of the tables, where these are large. Copies are stored bytes of blobs that are
-    equal to another one of the step.
+    No value is read. COPIES are the stored bytes of blobs that are equal to another blob of the
+    step. A second table counts the values of all steps by their size. Its last column says how
+    many would be blobs if blob_threshold were that size. In large tables, the values that stand
+    in rows (inline) are estimated from a part.
     """
     with database(dsn) as found:
         steps = trio.run(count, found, flow, step)

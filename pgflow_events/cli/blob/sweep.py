@@ -57,12 +57,12 @@ def sweep(
 
     Objects of a blob that has no row in the database, or was forgotten, are deleted once they
     are older than the grace period. The database must be the one whose workers write there:
-    to any other one, all objects look unneeded. So nothing is deleted without --delete, nor,
-    without --force, where this database knows none of the objects.
+    to any other one, all objects look unneeded. So nothing is deleted without --delete. Where
+    this database knows none of the objects, --force is needed too.
     """
     store = object_store(objects)
     if store is None:
-        raise SettingsError("to sweep takes --objects, or PGFLOW_OBJECTS")
+        raise SettingsError("no object storage is named: give --objects or PGFLOW_OBJECTS")
     try:
         with database(dsn) as found:
             swept = trio.run(partial(sweep_now, found, store, grace, delete=delete, force=force))
