@@ -133,12 +133,17 @@ def one_reason(error: BaseException) -> str | None:
         return printable(f"{str(error.filename)[:LONGEST]}: {error.strerror}")
     if isinstance(error, OSError) and error.errno in UNWRITTEN:
         return f"the output could not be written: {error.strerror}"
-    if not isinstance(error, PgflowError | BlobError | psycopg.Error):
-        return None
-    text = str(error)
     if isinstance(error, psycopg.Error):
-        text = error.diag.message_primary or text
-    line = printable(joined(text)) or type(error).__name__
+        return _told_by_server(error)
+    return _line(str(error), error) if isinstance(error, PgflowError | BlobError) else None
+
+
+def _line(text: str, error: BaseException) -> str:
+    return printable(joined(text)) or type(error).__name__
+
+
+def _told_by_server(error: psycopg.Error) -> str:
+    line = _line(error.diag.message_primary or str(error), error)
     if isinstance(error, OTHER_SCHEMA):
         return f"the database is not at this release ({line}): run `pgflow-events migrate`"
     if is_read_only(error):
