@@ -14,7 +14,7 @@ import orjson
 import psycopg
 import pytest
 import trio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
 from psycopg.sql import SQL, Identifier
@@ -55,8 +55,10 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
 # HYPOTHESIS_PROFILE=default tries the usual hundred examples of each property; CI tries more.
-settings.register_profile("quick", max_examples=20)
-settings.register_profile("thorough", max_examples=500)
+# A busy machine makes data slowly: that is no fault of a test.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("quick", max_examples=20, suppress_health_check=SLOW)
+settings.register_profile("thorough", max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

