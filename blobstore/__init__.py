@@ -10,8 +10,9 @@
 What may be a value, and what comes back, is in docs/guide/values.md.
 """
 
+from blobstore.abc import BlobStore, Keys
 from blobstore.blobs import Blobs
-from blobstore.codec import Inline, Keys
+from blobstore.codec import Inline
 from blobstore.errors import (
     BlobDamaged,
     BlobError,
@@ -25,10 +26,10 @@ from blobstore.errors import (
     ValueTooLarge,
 )
 from blobstore.handle import Blob, BlobStream
-from blobstore.loaded import Loaded
 from blobstore.places import Place
+from blobstore.reading import Loaded
 from blobstore.rows import Owner, Stored
-from blobstore.store import BlobStore, PostgresStore
+from blobstore.store import PostgresStore
 
 __all__ = [
     "Blob",

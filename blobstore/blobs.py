@@ -11,17 +11,17 @@ import trio
 from psycopg import AsyncConnection
 
 from blobstore import inputs, rows
-from blobstore.codec import Inline, Keys, serialize
+from blobstore.abc import BlobStore, Caller, Keys, caller_of
+from blobstore.codec import Inline, serialize
 from blobstore.depot import Depot
-from blobstore.encoder import Encoder
 from blobstore.errors import NotSealed, ValueTooLarge
 from blobstore.handle import Blob
-from blobstore.loaded import Loaded, load
 from blobstore.places import is_since
+from blobstore.reading import Loaded, load
 from blobstore.rows import Owner, Stored
-from blobstore.store import BlobStore, Caller, caller_of
 from blobstore.trio_only import need_trio
 from blobstore.values import is_wide
+from blobstore.writing import Encoder
 
 KIB = 1024
 MIB = 1024 * KIB

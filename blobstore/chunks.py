@@ -13,14 +13,14 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from blobstore.codec import compress, decompress
+from blobstore.abc import BlobStore, Work
+from blobstore.codec import Bytes, compress, decompress, preview_of
 from blobstore.errors import BlobDamaged
 from blobstore.places import open_digest, seal_digest
 from blobstore.rows import BlobRow, Upload
 from blobstore.seals import Seal
-from blobstore.store import BlobStore
 from blobstore.together import together
 
 # Chunks in memory at once, on either way: one is compressed while another is sent.
@@ -28,45 +28,7 @@ UNDER_WAY = 3
 
 MOST = 64 * 1024 * 1024  # bytes of a chunk: a few are in memory at once, whatever a row says
 
-PREVIEW = 40  # characters: a small blob should not be mostly that
-
 T = TypeVar("T")
-
-Bytes = bytes | memoryview
-
-
-class Work(Protocol):
-    """Does a job that may take milliseconds in a thread."""
-
-    def __call__(self, heavy: bool, job: Callable[[], T], /) -> Awaitable[T]:
-        """Do the job: in a thread, if it is heavy."""
-        ...
-
-
-def preview_of(kind: str, head: Bytes) -> str | None:
-    """The first characters of a text or JSON."""
-    if kind == "bytes":
-        return None
-    return bytes(head[: 4 * PREVIEW]).decode("utf-8", "ignore")[:PREVIEW].replace("\0", "\ufffd")
-
-
-async def regroup(pieces: AsyncIterator[Bytes], size: int) -> AsyncGenerator[Bytes, None]:
-    """The same bytes in chunks of `size`, the last one shorter; copied only where it must be."""
-    gathered = bytearray()
-    async for piece in pieces:
-        view = memoryview(piece)
-        while len(view) >= size - len(gathered):
-            missing = size - len(gathered)
-            chunk, view = view[:missing], view[missing:]
-            if gathered:
-                gathered += chunk
-                yield bytes(gathered)
-                gathered.clear()
-            else:
-                yield chunk
-        gathered += view
-    if gathered:
-        yield bytes(gathered)
 
 
 class Chunks:

@@ -13,15 +13,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
 import zstandard
 
 from blobstore import utf8
+from blobstore.abc import Compressor
 from blobstore.errors import BlobDamaged
-from blobstore.refusal import refusal
+from blobstore.refusals import refusal
 from blobstore.values import check_size, examine, holds_nul, to_json
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 ZSTD_LEVEL = 3
 
 LONG_JSON = 256 * 1024  # bytes
+
+PREVIEW = 40  # characters: a small blob should not be mostly that
+
+Bytes = bytes | memoryview
 
 KINDS = frozenset({"text", "bytes", "json"})
 
@@ -101,50 +106,11 @@ class Payload:
         return digest.digest()
 
 
-class Key(Protocol):
-    """What seals and opens one blob."""
-
-    def seal(self, plain: bytes, bound: bytes) -> bytes:
-        """Encrypt; `bound` must be the same when it is opened."""
-        ...
-
-    def open(self, sealed: bytes, bound: bytes) -> bytes:
-        """Decrypt; raises ValueError for anything that was not sealed like this."""
-        ...
-
-
-class Keys(Protocol):
-    """What makes such keys and keeps them safe; see `blobstore.keys.KeyRing`."""
-
-    @property
-    def active(self) -> str:
-        """The id of the key that seals."""
-        ...
-
-    def new_key(self, bound: bytes) -> tuple[Key, bytes]:
-        """Make a key, and the sealed form in which it is kept."""
-        ...
-
-    def unwrap(self, key_id: str, wrapped: bytes, bound: bytes) -> Key:
-        """Get a key from its sealed form; raises KeyMissing, and ValueError if it is damaged."""
-        ...
-
-
-class Dictionary(Protocol):
-    """What compresses small values that are like one another."""
-
-    @property
-    def id(self) -> int:
-        """Its number in `pgflow.blob_dictionaries`."""
-        ...
-
-    def compress(self, raw: bytes) -> bytes:
-        """Make a zstd frame."""
-        ...
-
-    def decompress(self, content: bytes, raw_size: int) -> bytes:
-        """Read one; raises ValueError for one that is damaged or has another size."""
-        ...
+def preview_of(kind: str, head: Bytes) -> str | None:
+    """The first characters of a text or JSON."""
+    if kind == "bytes":
+        return None
+    return bytes(head[: 4 * PREVIEW]).decode("utf-8", "ignore")[:PREVIEW].replace("\0", "\ufffd")
 
 
 class _Contexts(threading.local):
@@ -180,7 +146,7 @@ def decompress(content: bytes, raw_size: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def pack(payload: Payload, size: int, dictionary: Dictionary | None = None) -> tuple[str, bytes]:
+def pack(payload: Payload, size: int, dictionary: Compressor | None = None) -> tuple[str, bytes]:
     """Give the codec, `none` or `zstd`, and what to store.
 
     Args:
@@ -196,7 +162,7 @@ def pack(payload: Payload, size: int, dictionary: Dictionary | None = None) -> t
 
 
 def unpack(
-    codec: str, content: bytes, raw_size: int, dictionary: Dictionary | None = None
+    codec: str, content: bytes, raw_size: int, dictionary: Compressor | None = None
 ) -> bytes:
     """Give the bytes that were packed.
 

@@ -11,20 +11,24 @@ from uuid import UUID
 import trio
 
 from blobstore import rows
+from blobstore.abc import BlobStore, Caller, Keys
 from blobstore.cache import Cache
-from blobstore.codec import Keys
 from blobstore.dictionaries import Dictionary
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, BlobUnavailable
 from blobstore.places import Place, admit, open_digest
 from blobstore.rows import BlobRow, Owner
 from blobstore.seals import Seal, seal_of
-from blobstore.store import BlobStore, Caller, PostgresStore
+from blobstore.store import PostgresStore
 
 T = TypeVar("T")
 
 FILES = 16  # that are read at once
 
 DICTIONARY_LIMIT = 64 * 1024  # bytes
+
+# Bytes that are compressed and digested in half a millisecond, and checked and decompressed
+# in a quarter; a visit to a thread takes an eighth.
+HEAVY = 128 * 1024
 
 
 class Depot:

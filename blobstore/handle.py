@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
 import trio
 
+from blobstore.abc import Source
 from blobstore.rows import BlobRow
 from blobstore.trio_only import AsyncOnly, need_trio
 
@@ -24,22 +25,6 @@ MEDIA_TYPES = {
     "json": "application/json",
     "list": "application/json",
 }
-
-
-class Source(Protocol):
-    """Where a handle gets its bytes."""
-
-    async def value(self) -> Any:
-        """The value, as a step that asks for no handle gets it."""
-        ...
-
-    def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of a range."""
-        ...
-
-    async def element(self, index: int) -> Any:
-        """An element of a list that is kept by its elements."""
-        ...
 
 
 class Blob(Generic[T_co]):

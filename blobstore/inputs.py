@@ -10,8 +10,9 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.types.numeric import Int4, Int8
 
+from blobstore.abc import Caller
 from blobstore.rows import BlobRow, Stored, finishing, pipelined
-from blobstore.store import Caller, PostgresStore
+from blobstore.store import PostgresStore
 
 STORE = "select pgflow.store_input(%b, %b, %b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b)"
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from blobstore.codec import Key, Keys
+from blobstore.abc import BlobKey, Keys
 from blobstore.errors import BlobDamaged, KeyMissing
 
 CONTENT = b"content"
@@ -25,7 +25,7 @@ class Seal:
         key: Its key.
     """
 
-    def __init__(self, blob_id: UUID, key: Key | None) -> None:
+    def __init__(self, blob_id: UUID, key: BlobKey | None) -> None:
         self._bound = blob_id.bytes
         self._key = key
 

@@ -1,12 +1,13 @@
 """Where the chunks of large blobs are kept: by default in `pgflow.blob_chunks`."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.types.numeric import Int4
 
+from blobstore.abc import Caller
 from blobstore.errors import BlobMissing
 from blobstore.trio_only import need_trio
 
@@ -15,48 +16,6 @@ T = TypeVar("T")
 WRITE = "select pgflow.write_chunk(%b, %b, %b, %b)"
 
 READ = "select seq, content from pgflow.blob_chunks where blob_id = %b and seq = any(%b)"
-
-
-class Caller(Protocol):
-    """Makes a call on some connection, and again if the connection breaks."""
-
-    async def __call__(self, call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
-        """Make the call; a second time it must change nothing."""
-        ...
-
-
-def caller_of(connection: AsyncConnection[Any]) -> Caller:
-    """Makes calls on this connection, in the transaction it is in."""
-
-    async def make(call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
-        return await call(connection)
-
-    return make
-
-
-class BlobStore(Protocol):
-    """Keeps chunks: bytes, by blob and number."""
-
-    @property
-    def name(self) -> str | None:
-        """What stands in `output_blobs.store`."""
-        ...
-
-    async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
-        """Keep a chunk; the same chunk a second time changes nothing.
-
-        Raises:
-            BlobMissing: Its blob was deleted meanwhile.
-        """
-        ...
-
-    async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
-        """Give chunks, in the order of `seqs`.
-
-        Raises:
-            BlobMissing: One of them is not there.
-        """
-        ...
 
 
 class PostgresStore:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from blobstore.errors import ValueTooLarge
-from blobstore.refusal import MAX_DEPTH, refusal
+from blobstore.refusals import MAX_DEPTH, refusal
 from blobstore.weight import check_weight
 
 # Walking a node takes about 0.1 µs: beyond this many the walk belongs in a thread.

@@ -8,7 +8,7 @@ import click
 import trio
 from rich.table import Table
 
-from blobstore.store import caller_of
+from blobstore.abc import caller_of
 from pgflow_events.cli.command import INTERRUPTED, Command, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age

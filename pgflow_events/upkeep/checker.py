@@ -15,10 +15,10 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from blobstore import BlobError, BlobStore, BlobUnavailable, KeyMissing, Keys, rows
+from blobstore.abc import Caller
 from blobstore.depot import Depot
-from blobstore.loaded import Reading
+from blobstore.reading import Reading
 from blobstore.rows import BlobRow
-from blobstore.store import Caller
 
 MOST = 100  # faults that are told
 PAGE = 1000  # blobs looked up at once

@@ -13,7 +13,7 @@ from uuid import UUID
 import trio
 from psycopg import AsyncConnection, errors
 
-from blobstore.store import Caller
+from blobstore.abc import Caller
 
 T = TypeVar("T")
 

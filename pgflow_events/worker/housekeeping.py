@@ -9,7 +9,7 @@ import psycopg
 import trio
 
 from blobstore import Blobs
-from blobstore.store import Caller
+from blobstore.abc import Caller
 from pgflow_events.core import tasks as queries
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection

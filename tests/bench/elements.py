@@ -12,8 +12,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from blobstore import Blobs, Owner, Stored
+from blobstore.abc import caller_of
 from blobstore.ids import new_id
-from blobstore.store import caller_of
 from pgflow_events.bench.measured import Measured
 from pgflow_events.postgres.connection import Connection
 from tests.bench.measuring import html

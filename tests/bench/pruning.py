@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import psycopg
 import trio
 
-from blobstore.store import caller_of
+from blobstore.abc import caller_of
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.bench.measured import Measured
 from pgflow_events.postgres.connection import Connection

@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
+from blobstore.abc import Caller
 from blobstore.codec import compress
-from blobstore.store import Caller
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import checker
 

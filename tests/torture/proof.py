@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier, Literal
 
-from blobstore.store import caller_of
+from blobstore.abc import caller_of
 from pgflow_events.upkeep import checker
 from tests.torture.injecting import Happened
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blobstore import BlobStore, Keys
-from blobstore.store import caller_of
+from blobstore.abc import caller_of
 from pgflow_events.cli.command import Command, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.stores import (

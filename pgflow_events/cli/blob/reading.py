@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from blobstore import Blobs, BlobStore, Keys
-from blobstore.store import caller_of
+from blobstore.abc import caller_of
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import check_sealed_only
 

@@ -19,11 +19,12 @@ import trio
 import trio.testing
 from obstore.store import MemoryStore, from_url
 
+from blobstore.abc import BlobStore
 from blobstore.errors import BlobMissing
 from blobstore.ids import new_blob_id, new_id
 from blobstore.objects import ObjectStore, ObjectStoreError, StoredBlob
 from blobstore.rows import BlobRow, open_blob
-from blobstore.store import BlobStore, PostgresStore
+from blobstore.store import PostgresStore
 from blobstore.sweep import Swept, sweep
 
 from ...parts.past import caller

@@ -13,12 +13,14 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobstore.chunks import PREVIEW, UNDER_WAY, Chunks, groups, regroup
+from blobstore.chunks import UNDER_WAY, Chunks, groups
+from blobstore.codec import PREVIEW
 from blobstore.errors import BlobDamaged, BlobError, BlobMissing
 from blobstore.ids import new_id
 from blobstore.keys import KeyRing
 from blobstore.rows import BlobRow, Upload
 from blobstore.seals import Seal, new_seal
+from blobstore.streams import regroup
 
 BLOB_ID = new_id()
 KEYS = KeyRing({"key": bytes(range(32))})

@@ -15,7 +15,7 @@ import trio
 from blobstore import rows
 from blobstore.chunks import Chunks, check
 from blobstore.codec import Payload, parse, restore, unpack
-from blobstore.depot import Depot
+from blobstore.depot import HEAVY, Depot
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLarge
 from blobstore.handle import Blob
 from blobstore.places import Place, open_digest
@@ -23,10 +23,6 @@ from blobstore.rows import BlobRow
 from blobstore.seals import CONTENT
 from blobstore.trio_only import need_trio
 from blobstore.weight import LIGHT, check_weight
-
-# Bytes that are compressed and digested in half a millisecond, and checked and decompressed
-# in a quarter; a visit to a thread takes an eighth.
-HEAVY = 128 * 1024
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":

@@ -1,38 +1,34 @@
 """From what a handler returned to what is stored: in a row, in a blob, or in chunks."""
 
 import mimetypes
-import os
-import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import UUID
 
 import orjson
 import trio
 
 from blobstore import inputs, rows
-from blobstore.chunks import Bytes, Chunks, Work, preview_of, regroup
-from blobstore.codec import Inline, Payload, pack, serialize
-from blobstore.depot import Depot
+from blobstore.abc import BlobStore, Caller
+from blobstore.chunks import Chunks
+from blobstore.codec import Bytes, Inline, Payload, pack, preview_of, serialize
+from blobstore.depot import HEAVY, Depot
 from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
 from blobstore.handle import Blob
 from blobstore.ids import new_blob_id
-from blobstore.loaded import HEAVY
 from blobstore.places import Place, seal_digest
 from blobstore.rows import BlobRow, Owner, Stored
 from blobstore.seals import CONTENT, Seal, chunk_part, new_seal
-from blobstore.store import BlobStore, Caller, PostgresStore
+from blobstore.store import PostgresStore
+from blobstore.streams import chain, checked, drawn, file_pieces, regroup
 from blobstore.together import beside
 from blobstore.values import check_size, is_wide
 
 ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element stands in one row
-
-READ_SIZE = 4 * 1024 * 1024
-PIECES = 256  # of a stream between two checkpoints
 
 
 class Encoder:
@@ -272,63 +268,3 @@ def lost(row: BlobRow) -> BlobUnavailable:
         f"blob {row.id} went while it was written: its attempt has lost the task, or a crash of"
         " the server has undone its beginning"
     )
-
-
-async def drawn(chunks: Iterator[Bytes], work: Work) -> AsyncGenerator[Bytes, None]:
-    """Chunks that take a while to make, each made in a thread."""
-    while chunk := await work(True, partial(next, chunks, b"")):
-        yield chunk
-
-
-async def chain(head: Bytes, rest: AsyncIterator[Bytes]) -> AsyncGenerator[Bytes, None]:
-    """What was read already, and what comes after."""
-    yield head
-    async for piece in rest:
-        yield piece
-
-
-async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
-    """The pieces of a stream that is the user's, which is closed at the end if it can be."""
-    count = 0
-    try:
-        async for piece in pieces:
-            if not isinstance(piece, bytes | bytearray | memoryview):
-                raise ValueRefused(
-                    f"$ is a stream, and yields {type(piece).__name__}: let it yield bytes,"
-                    f" `{'value.encode()' if isinstance(piece, str) else 'orjson.dumps(value)'}`"
-                )
-            # A stream without a checkpoint of its own would stop the whole worker.
-            if (count := count + 1) % PIECES == 0:
-                await trio.lowlevel.checkpoint()
-            yield bytes(piece)
-    finally:
-        if aclose := getattr(pieces, "aclose", None):
-            await aclose()
-
-
-async def file_pieces(path: Path, limiter: trio.CapacityLimiter) -> AsyncGenerator[bytes, None]:
-    """The bytes of a file.
-
-    A file system that does not answer keeps a thread, and not the worker.
-
-    Raises:
-        ValueRefused: It is a folder, a pipe or a device.
-        OSError: It cannot be read.
-    """
-    run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
-    file = await run(partial(open_file, path))
-    try:
-        while piece := await run(partial(file.read, READ_SIZE)):
-            yield piece
-    finally:
-        file.close()
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Open a regular file; one of another kind may keep us waiting for ever."""
-    # Not to wait for the other end of a pipe; of a regular file it changes nothing.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb", buffering=0)
-    os.close(descriptor)
-    raise ValueRefused(f"$ is the path {ascii(str(path))[:200]}, which is no regular file")
