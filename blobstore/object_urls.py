@@ -3,6 +3,7 @@
 Somebody may have put a password into it.
 """
 
+import os
 import re
 import stat
 from contextlib import suppress
@@ -42,11 +43,19 @@ def folder_of(parts: SplitResult) -> Path:
     folder = Path(url2pathname(parts.path))
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    if folder.stat().st_mode & stat.S_IWOTH:
+    # Groups share a storage, and trust each other with its chunks; root has no group of its own.
+    others = stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
+    if folder.stat().st_mode & others:
         raise ValueError(
-            f"everybody may write to {folder}, and could plant links in it that lead elsewhere:"
-            " run `chmod o-w` on it, or choose another folder"
+            f"others may write to {folder}, and could plant links in it that lead elsewhere:"
+            f" run `chmod {'o-w' if os.geteuid() else 'go-w'}` on it, or choose another folder"
         )
+    for parent in folder.resolve().parents:
+        if parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            raise ValueError(
+                f"everybody may write to {parent}, and could put another folder in the place of"
+                f" {folder}: run `chmod o-w` or `chmod +t` on it, or choose another folder"
+            )
     return folder
 
 

@@ -61,7 +61,9 @@ FACTS = (
 )
 SYSTEM_ERROR = re.compile(r"\b(?:os error |Errno |Os \{\s*code: )(\d{1,3})\b")
 NO_CREDENTIALS = "no credentials in the environment, and none from the machine"
+LINK = "a link stands in the place of a chunk or its folder"
 HINTS = {
+    LINK: LINK,
     "kind: Connect": "no connection",
     "kind: Timeout": "no answer in time",
     "kind: Interrupted": "the connection broke",
@@ -267,19 +269,31 @@ class ObjectStore:
         raise ObjectStoreError(f"{self._store!r} cannot {action}: {reason}")
 
     def _put(self, key: str, content: bytes) -> None:
+        self._refuse_links(key)
         # In one request: parts of an upload that broke would be kept, hidden and paid for.
         self._store.put(key, content, use_multipart=False)
         if self._folder:
             _keep_on_disk(self._folder, key)
 
     def _get(self, blob_id: UUID, seq: int) -> bytes:
+        self._refuse_links(_key(blob_id, seq))
         with suppress(FileNotFoundError):
             return self._store.get(_key(blob_id, seq)).bytes().to_bytes()
         # A bucket that is not there says the same, but cannot be listed.
         self._store.list(_folder_of(blob_id)).collect()
         raise BlobMissing(blob_id)
 
+    def _refuse_links(self, key: str) -> None:
+        """Raise if a member of the folder's group has put a link in the way of a chunk."""
+        if not self._folder:
+            return
+        written = self._folder / key
+        for path in (written, *written.parents[: key.count("/")]):
+            if path.is_symlink():
+                raise OSError(LINK)
+
     def _delete(self, blob_id: UUID, before: datetime | None) -> None:
+        self._refuse_links(_key(blob_id, 0))
         listed = self._store.list(_folder_of(blob_id), chunk_size=PAGE).collect()
         chunks = [meta for meta in listed if _blob_of(meta["path"]) == blob_id]
         if before and any(meta["last_modified"] >= before for meta in chunks):

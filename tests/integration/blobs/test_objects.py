@@ -590,11 +590,43 @@ class TestSetup:
             ObjectStore.from_url(url)
         assert "secret" not in "".join(traceback.format_exception(raised.value, limit=0))
 
-    def test_a_folder_that_everybody_may_write_to_is_refused(self, tmp_path):
+    @pytest.mark.parametrize("mode", [0o777, 0o757, *([0o770] if os.geteuid() == 0 else [])])
+    def test_a_folder_that_others_may_write_to_is_refused(self, tmp_path, mode):
         ObjectStore.from_url(f"file://{tmp_path}")
-        tmp_path.chmod(0o777)
-        with pytest.raises(ValueError, match=r"could plant links in it .*: run `chmod o-w`"):
+        tmp_path.chmod(mode)
+        with pytest.raises(ValueError, match=r"could plant links in it .*: run `chmod g?o-w`"):
             ObjectStore.from_url(f"file://{tmp_path}")
+
+    def test_a_folder_in_whose_place_everybody_could_put_another_is_refused(self, tmp_path):
+        folder = tmp_path / "objects"
+        folder.mkdir()
+        tmp_path.chmod(0o777)
+        with pytest.raises(ValueError, match=r"could put another folder in the place of"):
+            ObjectStore.from_url(f"file://{folder}")
+        tmp_path.chmod(0o1777)
+        ObjectStore.from_url(f"file://{folder}")
+
+    @pytest.mark.parametrize("depth", [0, 1, 2])
+    async def test_no_chunk_goes_through_a_link_that_a_member_of_the_group_has_put_there(
+        self, tmp_path, depth
+    ):
+        folder, elsewhere = tmp_path / "objects", tmp_path / "elsewhere"
+        folder.mkdir()
+        blob_id = new_id()
+        store = ObjectStore.from_url(f"file://{folder}")
+        await store.put(blob_id, 0, b"ours")
+        (chunk,) = [path for path in folder.rglob("*") if path.is_file()]
+        planted = [*chunk.relative_to(folder).parents[-2::-1], chunk.relative_to(folder)][depth]
+        (folder / planted).rename(elsewhere)
+        (folder / planted).symlink_to(elsewhere)
+        for call in (
+            store.put(blob_id, 0, b"mine"),
+            store.get(blob_id, [0]),
+            store.discard([blob_id]),
+        ):
+            with pytest.raises(ObjectStoreError, match="a link stands in the place of a chunk"):
+                await call
+        assert chunk.read_bytes() == b"ours"
 
     @pytest.mark.parametrize(
         ("url", "options", "told"),
