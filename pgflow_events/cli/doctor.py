@@ -15,6 +15,7 @@ from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn
 from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
 from pgflow_events.core import summaries
 from pgflow_events.core import tasks as queries
+from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
 from pgflow_events.postgres.passing import STANDBY
@@ -22,7 +23,7 @@ from pgflow_events.postgres.session import Fixed
 from pgflow_events.schema.migrations import check_schema
 from pgflow_events.schema.pgmq import pgmq_state
 from pgflow_events.schema.rights import missing_grants
-from pgflow_events.schema.strangers import refuse_another_pgmq
+from pgflow_events.schema.strangers import refuse_another_pgmq, refuse_unseen
 from pgflow_events.terminal.console import output_console, print_whole
 from pgflow_events.texts import duration, enumeration, printable
 
@@ -87,6 +88,8 @@ async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
         connection = await Connection.connect(dsn)
     except psycopg.OperationalError as error:
         return [Finding("server", "failed", reason(error) or "")]
+    except MigrationError as error:
+        return [Finding("schema", "failed", str(error))]
     checks: dict[str, Check] = {
         "server": server,
         "pgmq": pgmq,
@@ -95,9 +98,9 @@ async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
         "notifications": partial(notifications, listen_dsn),
         "notification queue": notification_queue,
         "transactions": transactions,
-        "queues": queues,
-        "workers": workers,
-        "failed runs": failed_runs,
+        "queues": partial(of_ours, queues),
+        "workers": partial(of_ours, workers),
+        "failed runs": partial(of_ours, failed_runs),
     }
     async with connection:
         return [
@@ -118,6 +121,12 @@ async def verdicts(check: Check, connection: Connection) -> Verdicts:
         if text := reason(error):
             return [("failed", text)]
         raise
+
+
+async def of_ours(check: Check, connection: Connection) -> Verdicts:
+    """A check that reads our tables, where they are there."""
+    await refuse_unseen(connection)
+    return await check(connection)
 
 
 async def server(connection: Connection) -> Verdicts:

@@ -13,8 +13,9 @@ from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conn
 from psycopg.rows import AsyncRowFactory, Row
 
 from pgflow_events.embedded.server import known
+from pgflow_events.errors import MigrationError
 from pgflow_events.misuse import need_trio
-from pgflow_events.postgres import session
+from pgflow_events.postgres import owners, session
 from pgflow_events.postgres.dsn import GARBLED, is_garbled, libpq_environment, place, unresolved
 from pgflow_events.postgres.waiting import drive, time_limit
 
@@ -33,6 +34,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         strange: What could not be set to what ``session.py`` wants, with its value.
         is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
             may then be lost with each transaction; statements are not prepared.
+        rules: Whether the role is a superuser, or may do what the owner of the database may.
     """
 
     defaults: ClassVar[ConnDict] = {
@@ -49,6 +51,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
     )
     strange: Mapping[session.Fixed, str] = {}
     is_pooled = False
+    rules = False
 
     @classmethod
     async def connect(
@@ -70,6 +73,8 @@ class Connecting(psycopg.AsyncConnection[Row]):
             psycopg.OperationalError: Nobody answered within ``connect_timeout`` seconds
                 for each, or nobody would have us; the message tells of all.
             psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
+            MigrationError: A superuser, or the owner of the database, connects, and something in
+                our schemas belongs to a role of fewer rights, whose code would run with theirs.
         """
         need_trio("Connection.connect()")
         params = await cls._get_connection_params(conninfo, **kwargs)
@@ -173,10 +178,12 @@ class Connecting(psycopg.AsyncConnection[Row]):
                 pid = self.info.backend_pid
                 cursor = await self.execute(session.SETTLE, session.settle_parameters(pid))
                 row = await cursor.fetchone()
-                found, values = cast("tuple[int, list[str | None]]", row)
+                found, rules, values = cast("tuple[int, bool, list[str | None]]", row)
                 self.is_pooled, self.strange = found != pid, session.strangers(values)
                 if self.is_pooled:
                     await self._settle_pooled()
+                self.rules = rules
+                await self.refuse_foreign_code()
         except BaseException:
             await self.close()
             raise
@@ -186,3 +193,15 @@ class Connecting(psycopg.AsyncConnection[Row]):
             await self.execute(statements.encode())
         if refusal := session.refusal(self.strange):
             raise errors.OperationalError(refusal)
+
+    async def refuse_foreign_code(self) -> None:
+        """Raise before anything is read that a role of fewer rights has made.
+
+        Raises:
+            MigrationError: There is something; the message says what to do.
+        """
+        if not self.rules:
+            return
+        cursor = await self.execute(owners.STRANGERS)
+        for name, owner in cast("list[tuple[str, str]]", await cursor.fetchall()):
+            raise MigrationError(owners.refusal(name, owner))

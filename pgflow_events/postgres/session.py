@@ -50,7 +50,8 @@ FIXED = (
     Fixed("array_nulls", "on", "NULL in an array would be a text", Pooled.NEEDED),
     Fixed("transform_null_equals", "off", "`= null` would be `is null`"),
     Fixed("quote_all_identifiers", "off", "the name of a table would be another text"),
-    Fixed("search_path", '"$user", public', "something else could pass for PostgreSQL's own"),
+    # With any other schema in it, what is there could fit better than PostgreSQL's own.
+    Fixed("search_path", "pg_catalog, pg_temp", "something else could pass for PostgreSQL's own"),
     Fixed("restrict_nonsystem_relation_kind", "", "views could not be read", Pooled.NEEDED),
     Fixed(
         "default_transaction_isolation",
@@ -75,10 +76,14 @@ AT_NEW_START = "-c transaction_timeout=0"  # a server before 17 would not let us
 
 # No operator and no function is looked for along the search path, which is not ours yet. A
 # session whose process has another number than we were told is lent: what is set in it stays
-# behind. The values are those that hold then; null where the server does not know the setting.
+# behind. The values are those that hold then; null where the server does not know the setting. In
+# between: whether the role may do all that the owner of the database may.
 SETTLE = """
 with told (pid) as (values (pg_catalog.pg_backend_pid()))
-select told.pid, array(
+select told.pid, (
+  select pg_catalog.pg_has_role(d.datdba, 'usage') from pg_catalog.pg_database d
+  where d.datname operator(pg_catalog.=) pg_catalog.current_database()
+), array(
   select case
     when pg_catalog.current_setting(f.name, true) is null then null
     when told.pid operator(pg_catalog.=) %s

@@ -21,12 +21,14 @@ from pgflow_events.schema.rights import missing_grants, refuse_without_create
 from pgflow_events.schema.shape import find_changed, find_lost_columns
 from pgflow_events.schema.sql_files import Release, SqlFile, needed_by, sql_files, this_release
 from pgflow_events.schema.strangers import (
+    NEVER,
     refuse_another_pgmq,
     refuse_foreign_owners,
     refuse_foreign_queues,
     refuse_foreign_roles,
     refuse_foreign_schema,
     refuse_lost_record,
+    refuse_unseen,
 )
 from pgflow_events.texts import counted
 
@@ -247,6 +249,7 @@ async def check_schema(connection: Connection) -> None:
             `migrate` would refuse it, for a schema of another program or the loss of its record.
     """
     await refuse_encoding(connection)
+    await refuse_unseen(connection)
     try:
         recorded = await applied(connection)
     except UNRECORDED:
@@ -254,7 +257,7 @@ async def check_schema(connection: Connection) -> None:
     if not recorded:
         await refuse_foreign_schema(connection)
         await refuse_lost_record(connection, recorded)
-        raise MigrationError("the database was never migrated: run `pgflow-events migrate`")
+        raise MigrationError(NEVER)
     migrations = sql_files("migrations")
     refuse_strangers(migrations, recorded)
     files = [*migrations, *sql_files("functions"), *sql_files("triggers")]

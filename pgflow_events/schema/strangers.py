@@ -7,6 +7,7 @@ from psycopg.rows import class_row
 
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.postgres.owners import STRANGERS, refusal
 
 SHOWN = 5  # names of what is in a schema, for somebody to recognise it by
 
@@ -43,35 +44,6 @@ select
     case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end
   ) as attributes
 from pg_roles where rolname in ('pgflow_worker', 'pgflow_client', 'pgflow_observer') order by 1
-"""
-
-# A superuser counts as a member of every role, and what another role wrote runs with its rights.
-# A role that is none may use a pgmq of another role: see rights.py.
-OWNERS = """
-with owned (name, owner, schema) as (
-  select format('the schema %I', n.nspname), n.nspowner, n.nspname from pg_namespace n
-  union all
-  select format('%s', c.oid::regclass), c.relowner, n.nspname
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  union all
-  select format('the function %s', p.oid::regproc), p.proowner, n.nspname
-  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-  union all
-  select format('the type %s', t.oid::regtype), t.typowner, n.nspname
-  from pg_type t join pg_namespace n on n.oid = t.typnamespace
-)
-select o.name, r.rolname
-from owned o
-join pg_roles r on r.oid = o.owner
-join pg_roles me on me.rolname = current_user
-where
-  o.schema in ('pgflow', 'pgflow_queues', 'pgmq') and r.oid <> me.oid and not r.rolsuper
-  and case
-    when me.rolsuper then true
-    else o.schema <> 'pgmq' and not pg_has_role(me.oid, r.oid, 'usage')
-  end
-order by o.name like 'the schema %' desc, o.name
-limit 1
 """
 
 
@@ -122,13 +94,19 @@ async def refuse_foreign_owners(connection: Connection) -> None:
 
     Its triggers and functions would run with the rights of the one that migrates.
     """
-    cursor = await connection.execute(OWNERS)
+    cursor = await connection.execute(STRANGERS)
     for name, owner in await cursor.fetchall():
-        raise MigrationError(
-            f"{name} belongs to the role {owner}, whose code would run with the rights of this one:"
-            f" migrate as {owner} (`PGOPTIONS='-c role={owner}'` does that for a superuser), or, if"
-            f" you do not know it, drop what it made or use another database"
-        )
+        raise MigrationError(refusal(name, owner))
+
+
+async def refuse_unseen(connection: Connection) -> None:
+    """Raise unless our schema is there, made by whom this session may trust: see ``owners.py``.
+
+    While it is not there, anybody who may create one could make it in the next moment.
+    """
+    if await find_schema(connection, "pgflow") is None:
+        raise MigrationError(NEVER)
+    await connection.refuse_foreign_code()
 
 
 async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]) -> None:
@@ -180,6 +158,8 @@ def foreign(name: str, found: Schema) -> str:
         f" (`alter schema {name} rename to ...`) if its program allows it"
     )
 
+
+NEVER = "the database was never migrated: run `pgflow-events migrate`"
 
 LOST_RECORD = (
     "the tables of pgflow-events are there, and pgflow.schema_files, which says what was applied to"

@@ -75,7 +75,7 @@ vacuum (analyze)
   pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgmq.q_bench_growth, pgmq.a_bench_growth
 """
 BUFFERS = """
-select coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 from pg_stat_statements
+select coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 from public.pg_stat_statements
 where query like any(array['%pgflow.claim_tasks(%', '%pgflow.complete_tasks(%'])
 and dbid = (select oid from pg_database where datname = current_database())
 """

@@ -23,13 +23,13 @@ from ..parts.own_server import until
 
 SIZE = 6  # connections
 TABLES = """
-create table item (id int primary key);
-create function refuse() returns trigger language plpgsql as
+create table public.item (id int primary key);
+create function public.refuse() returns trigger language plpgsql as
 'begin raise exception ''no space left'' using errcode = ''disk_full''; end';
-create trigger refuse before insert on item
-for each row when (new.id < 0) execute function refuse();
-create table held (id int primary key);
-insert into held select generate_series(1, 20);
+create trigger refuse before insert on public.item
+for each row when (new.id < 0) execute function public.refuse();
+create table public.held (id int primary key);
+insert into public.held select generate_series(1, 20);
 """
 TERMINATE_ONE = """
 select pg_terminate_backend(pid, 1000) from pg_stat_activity
@@ -47,7 +47,7 @@ select mode, relation::regclass from pg_locks
 where database = (select oid from pg_database where datname = current_database())
 and pid <> pg_backend_pid() and locktype in ('relation', 'tuple', 'transactionid')
 """
-REFUSED = "insert into item values (%s) returning id"
+REFUSED = "insert into public.item values (%s) returning id"
 
 Conn = Connection[TupleRow]
 
@@ -87,7 +87,7 @@ class Stress:
             await self.select(conn)
 
     async def insert(self, conn: Conn, number: int) -> None:
-        await conn.execute("insert into item values (%s)", [number])
+        await conn.execute("insert into public.item values (%s)", [number])
 
     async def write(self, conn: Conn) -> None:
         await self.all_or_nothing(conn, self.insert)
@@ -119,8 +119,12 @@ class Stress:
 
     async def pipe_and_read(self, conn: Conn) -> None:
         async def insert(conn: Conn, number: int) -> None:
-            await conn.execute("select from held where id = %s for update", [number % 20 + 1])
-            cursor = await conn.execute("insert into item values (%s) returning id", [number])
+            await conn.execute(
+                "select from public.held where id = %s for update", [number % 20 + 1]
+            )
+            cursor = await conn.execute(
+                "insert into public.item values (%s) returning id", [number]
+            )
             assert await cursor.fetchone() == (number,)
 
         await self.in_pipeline(conn, insert)
@@ -175,7 +179,7 @@ class Stress:
 
     async def copy_in(self, conn: Conn) -> None:
         async def insert(conn: Conn, number: int) -> None:
-            async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+            async with conn.cursor() as cursor, cursor.copy("copy public.item from stdin") as copy:
                 await copy.write_row([number])
                 await trio.sleep(self.short())
 
@@ -278,7 +282,7 @@ async def test_whatever_is_cancelled_or_killed_no_session_is_left_in_a_bad_state
                 return not busy and not await (await conn.execute(LOCKS)).fetchall()
 
             await until(all_is_quiet)
-            found = {number async for (number,) in await conn.execute("select id from item")}
+            found = {number async for (number,) in await conn.execute("select id from public.item")}
         assert stress.committed <= found
         assert not stress.undone & found
         assert pool._slots.value == SIZE

@@ -90,11 +90,11 @@ async def test_outputs_that_stand_in_rows_already_fail_what_cannot_be_made_of_th
 
 
 LARGE = """
-create function enlarge() returns trigger language plpgsql as $$
+create function public.enlarge() returns trigger language plpgsql as $$
 begin
   new.output := to_jsonb(repeat('x', 140000000));
   return new;
 end $$;
 create trigger enlarge before update on pgflow.step_tasks for each row
-when (new.status = 'completed' and new.step_slug <> 'step') execute function enlarge()
+when (new.status = 'completed' and new.step_slug <> 'step') execute function public.enlarge()
 """

@@ -11,11 +11,12 @@ from psycopg.rows import TupleRow, namedtuple_row
 from pgflow_events.postgres.connection import Connection
 
 RESET = """
-select pg_stat_statements_reset(0, (select oid from pg_database where datname = current_database()))
+select public.pg_stat_statements_reset(0, d.oid) from pg_database d
+where datname = current_database()
 """
 CALLS = """
 select query, calls::integer
-from pg_stat_statements s join pg_database d on d.oid = s.dbid
+from public.pg_stat_statements s join pg_database d on d.oid = s.dbid
 where datname = current_database() and query not like '%pg_stat_statements%'
 """
 # What a statement is counted as: the first of these it holds, or its own text.
@@ -90,7 +91,7 @@ class Statements:
 async def counting(database: str) -> AsyncIterator[Statements]:
     """Count from now on."""
     async with await Connection.connect(database) as connection:
-        await connection.execute("create extension if not exists pg_stat_statements")
+        await connection.execute("create extension if not exists pg_stat_statements schema public")
         statements = Statements(connection)
         await statements.reset()
         yield statements

@@ -108,10 +108,10 @@ async def test_workers_are_woken_after_the_commit_of_a_start_and_not_in_it(clien
 
 
 REFUSING = """
-create function refuse() returns trigger language plpgsql as
+create function public.refuse() returns trigger language plpgsql as
 $$ begin raise sqlstate '{}' using message = 'refused at the commit'; end $$;
 create constraint trigger refuse after insert on pgflow.runs
-deferrable initially deferred for each row execute function refuse()
+deferrable initially deferred for each row execute function public.refuse()
 """
 
 

@@ -10,7 +10,7 @@ from pgflow_events import Flow, RunFailed
 
 from ...parts.observing import execute, rows
 
-TABLE = "create table effects (key text primary key, attempt integer, n serial)"
+TABLE = "create table public.effects (key text primary key, attempt integer, n serial)"
 
 
 @pytest.fixture
@@ -35,21 +35,21 @@ async def test_what_a_handler_writes_is_there_though_its_attempt_fails(
     effects, work, client, database
 ):
     def handler(context):
-        effects("insert into effects values (%s, %s)", f"{context.attempt}", context.attempt)
+        effects("insert into public.effects values (%s, %s)", f"{context.attempt}", context.attempt)
         raise ValueError
 
     flow = one_step(handler, max_attempts=2)
     await work(flow)
     with pytest.raises(RunFailed):
         await (await client.start(flow, None)).result()
-    assert await rows(database, "select attempt from effects order by 1") == [(1,), (2,)]
+    assert await rows(database, "select attempt from public.effects order by 1") == [(1,), (2,)]
 
 
 async def test_an_effect_under_the_key_of_run_and_step_happens_once(
     effects, work, client, database
 ):
     def handler(context):
-        insert = "insert into effects values (%s, %s) on conflict do nothing"
+        insert = "insert into public.effects values (%s, %s) on conflict do nothing"
         effects(insert, f"{context.run_id}/{context.step}", context.attempt)
         if context.attempt < 3:
             raise ValueError
@@ -59,7 +59,7 @@ async def test_an_effect_under_the_key_of_run_and_step_happens_once(
     runs = await client.start_many(flow, [None] * 2)
     for run in runs:
         await run.result()
-    found = await rows(database, "select key, attempt from effects order by n")
+    found = await rows(database, "select key, attempt from public.effects order by n")
     assert sorted(found) == sorted((f"{run.id}/step", 1) for run in runs)
     attempts = await rows(database, "select attempts_count from pgflow.step_tasks")
     assert attempts == [(3,), (3,)]
@@ -69,7 +69,7 @@ async def test_two_attempts_may_be_at_work_at_once_and_the_older_one_is_known_by
     effects, work, client, database
 ):
     upsert = """
-        insert into effects values ('x', %s)
+        insert into public.effects values ('x', %s)
         on conflict (key) do update set attempt = excluded.attempt
         where effects.attempt <= excluded.attempt
     """
@@ -93,4 +93,4 @@ async def test_two_attempts_may_be_at_work_at_once_and_the_older_one_is_known_by
     with trio.fail_after(5):
         await trio.to_thread.run_sync(older_is_done.wait, abandon_on_cancel=True)
     assert older == [0]
-    assert await rows(database, "select attempt from effects") == [(2,)]
+    assert await rows(database, "select attempt from public.effects") == [(2,)]

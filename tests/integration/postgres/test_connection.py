@@ -28,7 +28,7 @@ BIG = 3_000_000
 @pytest.fixture
 async def conn(empty_database):
     async with await Connection.connect(empty_database) as conn:
-        await conn.execute("create table item (id int primary key)")
+        await conn.execute("create table public.item (id int primary key)")
         yield conn
 
 
@@ -38,11 +38,11 @@ async def value(conn: Connection[Any], query: str) -> Any:
 
 
 async def insert(conn: Connection[Any], number: int) -> None:
-    await conn.execute("insert into item values (%s)", [number])
+    await conn.execute("insert into public.item values (%s)", [number])
 
 
 async def ids(conn: Connection[Any]) -> list[int]:
-    return [row[0] async for row in await conn.execute("select id from item order by id")]
+    return [row[0] async for row in await conn.execute("select id from public.item order by id")]
 
 
 async def test_a_query_returns_its_rows(conn):
@@ -160,7 +160,8 @@ async def test_a_transaction_on_a_connection_closed_meanwhile_does_not_finish(co
 async def test_a_pipeline_runs_all_its_commands(conn):
     async with conn.pipeline(), conn.transaction():
         cursors = [
-            await conn.execute("insert into item values (%s) returning id", [i]) for i in range(500)
+            await conn.execute("insert into public.item values (%s) returning id", [i])
+            for i in range(500)
         ]
     assert [await cursor.fetchone() for cursor in cursors] == [(i,) for i in range(500)]
 
@@ -168,29 +169,31 @@ async def test_a_pipeline_runs_all_its_commands(conn):
 async def test_a_pipeline_may_be_several_transactions(conn):
     async def insert_and_fail():
         async with conn.pipeline():
-            await conn.execute("insert into item values (1)")
-            await conn.execute("insert into item values (2)")
+            await conn.execute("insert into public.item values (1)")
+            await conn.execute("insert into public.item values (2)")
             conn.end_transaction()
-            await conn.execute("insert into item values (3)")
+            await conn.execute("insert into public.item values (3)")
             await conn.execute("select 1 / 0")
             conn.end_transaction()
-            await conn.execute("insert into item values (4)")
+            await conn.execute("insert into public.item values (4)")
 
     with pytest.raises(psycopg.errors.DivisionByZero):
         await insert_and_fail()
-    found = await (await conn.execute("select id, xmin from item order by id")).fetchall()
+    found = await (await conn.execute("select id, xmin from public.item order by id")).fetchall()
     assert [number for number, _ in found] == [1, 2, 4]
     assert len({xid for _, xid in found}) == 2
 
 
 async def test_a_commit_that_fails_in_a_pipeline_says_why(conn):
-    await conn.execute("create table part (of int references item deferrable initially deferred)")
+    await conn.execute(
+        "create table public.part (of int references public.item deferrable initially deferred)"
+    )
 
     async def insert_part():
         async with conn.pipeline():
-            await conn.execute("insert into part values (1)")
+            await conn.execute("insert into public.part values (1)")
             conn.end_transaction()
-            await conn.execute("insert into item values (2) on conflict do nothing")
+            await conn.execute("insert into public.item values (2) on conflict do nothing")
 
     for _ in range(20):  # its answer and the reason come together or one after the other
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
@@ -205,23 +208,23 @@ async def test_there_is_no_transaction_to_end_without_a_pipeline(conn):
 
 async def test_executemany_inserts_each_row(conn):
     async with conn.cursor() as cursor:
-        await cursor.executemany("insert into item values (%s)", [(i,) for i in range(1000)])
-    assert await value(conn, "select count(*) from item") == 1000
+        await cursor.executemany("insert into public.item values (%s)", [(i,) for i in range(1000)])
+    assert await value(conn, "select count(*) from public.item") == 1000
 
 
 async def test_what_is_copied_in_comes_out_again(conn):
     async with conn.cursor() as cursor:
-        async with cursor.copy("copy item from stdin") as copy:
+        async with cursor.copy("copy public.item from stdin") as copy:
             for i in range(2000):
                 await copy.write_row([i])
-        async with cursor.copy("copy (select * from item order by 1) to stdout") as copy:
+        async with cursor.copy("copy (select * from public.item order by 1) to stdout") as copy:
             copy.set_types(["int4"])
             assert [row async for row in copy.rows()] == [(i,) for i in range(2000)]
 
 
 async def test_a_copy_error_of_the_caller_leaves_the_connection_usable(conn):
     async def copy_and_fail() -> None:
-        async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+        async with conn.cursor() as cursor, cursor.copy("copy public.item from stdin") as copy:
             await copy.write_row([1])
             raise ZeroDivisionError
 
@@ -255,7 +258,7 @@ async def test_a_copy_lets_other_tasks_run_once_it_has_been_busy(conn, monkeypat
 
     async with trio.open_nursery() as nursery, conn.cursor() as cursor:
         nursery.start_soon(take_turns)
-        async with cursor.copy("copy item from stdin") as copy:
+        async with cursor.copy("copy public.item from stdin") as copy:
             before = turns
             for i in range(50):  # too few to be sent yet
                 await copy.write(f"{i}\n")
@@ -308,7 +311,7 @@ async def test_tasks_that_share_a_connection_wait_for_each_other(conn):
 
 
 async def test_a_task_cannot_use_the_connection_within_its_own_copy(conn):
-    async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+    async with conn.cursor() as cursor, cursor.copy("copy public.item from stdin") as copy:
         with pytest.raises(RuntimeError, match="already using the connection"):
             await conn.execute("select 1")
         await copy.write_row([1])

@@ -28,7 +28,7 @@ SLACK = 2.0  # seconds: the machine may be busy
 @pytest.fixture
 async def conn(empty_database) -> AsyncIterator[Connection]:
     async with await Connection.connect(empty_database) as conn:
-        await conn.execute("create table item (id int primary key)")
+        await conn.execute("create table public.item (id int primary key)")
         yield conn
 
 
@@ -40,7 +40,9 @@ def own() -> Iterator[OwnServer]:
 
 async def ids(dsn: str) -> list[int]:
     async with await Connection.connect(dsn) as conn:
-        return [row[0] async for row in await conn.execute("select id from item order by id")]
+        return [
+            row[0] async for row in await conn.execute("select id from public.item order by id")
+        ]
 
 
 def open_files() -> int:
@@ -119,13 +121,13 @@ async def test_two_hundred_cancelled_transactions_commit_exactly_the_blocks_that
     random = Random(2)
     finished = []
     conn = await Connection.connect(empty_database)
-    await conn.execute("create table item (id int primary key)")
+    await conn.execute("create table public.item (id int primary key)")
 
     async def insert_nested(number: int) -> None:
         async with conn.transaction():
-            await conn.execute("insert into item values (%s)", [number])
+            await conn.execute("insert into public.item values (%s)", [number])
             async with conn.transaction():
-                await conn.execute("insert into item values (%s)", [-number])
+                await conn.execute("insert into public.item values (%s)", [-number])
 
     for number in range(1, 201):
         with trio.move_on_after(random.uniform(0, 0.004)):
@@ -158,14 +160,14 @@ async def test_a_cancellation_before_anything_is_sent_spares_the_connection(conn
 
 
 async def copy_half_way(conn: Connection[Any]) -> None:
-    async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+    async with conn.cursor() as cursor, cursor.copy("copy public.item from stdin") as copy:
         await copy.write_row([1])
         await trio.sleep_forever()
 
 
 async def pipeline_half_way(conn: Connection[Any]) -> None:
     async with conn.pipeline():
-        await conn.execute("insert into item values (1)")
+        await conn.execute("insert into public.item values (1)")
         await trio.sleep_forever()
 
 
@@ -184,10 +186,10 @@ async def test_what_is_cancelled_half_way_is_undone_at_once(conn, empty_database
 async def commit_slowly(conn: Connection[Any], seconds: float) -> None:
     """Have each transaction that inserts an item wait before it commits."""
     await conn.execute(f"""
-        create function wait() returns trigger language plpgsql
+        create function public.wait() returns trigger language plpgsql
         as 'begin perform pg_sleep({seconds}); return null; end';
-        create constraint trigger wait after insert on item deferrable initially deferred
-        for each row execute function wait();
+        create constraint trigger wait after insert on public.item deferrable initially deferred
+        for each row execute function public.wait();
     """)
 
 
@@ -195,7 +197,7 @@ async def insert_and_cancel_the_commit(conn: Connection[Any]) -> bool:
     """Say whether the block finished."""
     with trio.CancelScope() as scope:
         async with conn.transaction():
-            await conn.execute("insert into item values (1)")
+            await conn.execute("insert into public.item values (1)")
             scope.deadline = trio.current_time() + 0.02
         return True
     return False
@@ -222,7 +224,7 @@ async def test_a_cancelled_commit_that_takes_longer_than_the_grace_is_stopped(co
 async def test_a_block_that_is_cancelled_before_it_ends_does_not_commit(conn, empty_database):
     with trio.CancelScope() as scope:
         async with conn.transaction():
-            await conn.execute("insert into item values (1)")
+            await conn.execute("insert into public.item values (1)")
             scope.cancel()
     assert scope.cancelled_caught
     assert not conn.closed
@@ -233,7 +235,7 @@ async def cancel_a_block_while_another_task_queries(conn: Connection[Any], dsn: 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
             async with conn.transaction():
-                await conn.execute("insert into item values (1)")
+                await conn.execute("insert into public.item values (1)")
                 nursery.start_soon(conn.execute, "select pg_sleep(0.2)")
                 await until(partial(one_active, dsn))
                 scope.cancel()
@@ -261,7 +263,7 @@ async def test_a_commit_that_nobody_cancels_may_take_longer_than_the_grace(conn,
     await commit_slowly(conn, 0.2)
     conn.grace = 0.05
     async with conn.transaction():
-        await conn.execute("insert into item values (1)")
+        await conn.execute("insert into public.item values (1)")
     assert await ids(empty_database) == [1]
 
 

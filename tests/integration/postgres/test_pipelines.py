@@ -20,18 +20,18 @@ from pgflow_events.postgres.pool import Pool
 @pytest.fixture
 async def conn(empty_database) -> AsyncIterator[Connection[Any]]:
     async with await Connection.connect(empty_database) as conn:
-        await conn.execute("create table item (id int primary key)")
+        await conn.execute("create table public.item (id int primary key)")
         yield conn
 
 
 async def ids(conn: Connection[Any]) -> list[int]:
-    return [row[0] async for row in await conn.execute("select id from item order by id")]
+    return [row[0] async for row in await conn.execute("select id from public.item order by id")]
 
 
 async def insert_and_read(conn: Connection[Any], scope: trio.CancelScope) -> None:
     """Cancelled with all answers read: libpq calls the connection idle."""
     async with conn.pipeline():
-        cursor = await conn.execute("insert into item values (1) returning id")
+        cursor = await conn.execute("insert into public.item values (1) returning id")
         assert await cursor.fetchone() == (1,)
         assert conn.info.transaction_status != TransactionStatus.ACTIVE
         scope.cancel()
@@ -41,7 +41,7 @@ async def insert_and_read(conn: Connection[Any], scope: trio.CancelScope) -> Non
 async def insert_unread(conn: Connection[Any], scope: trio.CancelScope) -> None:
     """Cancelled with the answer under way: a Sync to get it would commit."""
     async with conn.pipeline():
-        await conn.execute("insert into item values (1)")
+        await conn.execute("insert into public.item values (1)")
         scope.cancel()
         await trio.lowlevel.checkpoint()
 
@@ -49,7 +49,7 @@ async def insert_unread(conn: Connection[Any], scope: trio.CancelScope) -> None:
 async def insert_and_leave(conn: Connection[Any], scope: trio.CancelScope) -> None:
     """Cancelled on the way out, where the block itself has come to its end."""
     async with conn.pipeline():
-        cursor = await conn.execute("insert into item values (1) returning id")
+        cursor = await conn.execute("insert into public.item values (1) returning id")
         await cursor.fetchone()
         scope.cancel()
 
@@ -66,7 +66,7 @@ async def insert_many(conn: Connection[Any], scope: trio.CancelScope) -> None:
         yield (2,)
 
     async with conn.cursor() as cursor:
-        await cursor.executemany("insert into item values (%s)", numbers(), returning=True)
+        await cursor.executemany("insert into public.item values (%s)", numbers(), returning=True)
 
 
 async def insert_in_transaction(conn: Connection[Any], scope: trio.CancelScope) -> None:
@@ -95,7 +95,7 @@ async def test_what_a_cancelled_pipeline_did_is_never_committed(conn, empty_data
             await borrowed.execute("select 1")
         assert await ids(conn) == []
         async with conn.transaction():
-            await conn.execute("lock table item in access exclusive mode nowait")
+            await conn.execute("lock table public.item in access exclusive mode nowait")
 
 
 async def test_a_pipeline_cancelled_while_another_task_uses_it_ends_as_cancelled(conn):
@@ -117,10 +117,10 @@ async def test_a_pipeline_cancelled_while_another_task_uses_it_ends_as_cancelled
 
 async def test_a_task_cancelled_before_it_sends_spares_the_pipeline_of_another(conn):
     async with conn.pipeline():
-        await conn.execute("insert into item values (1)")
+        await conn.execute("insert into public.item values (1)")
         with trio.CancelScope() as scope:
             scope.cancel()
-            await conn.execute("insert into item values (2)")
+            await conn.execute("insert into public.item values (2)")
     assert scope.cancelled_caught
     assert await ids(conn) == [1]
 
@@ -235,11 +235,13 @@ async def test_an_error_that_another_task_has_read_is_that_of_its_cursor(conn):
 
 async def test_many_rows_whose_commit_fails_say_why(conn):
     """The Sync of executemany() has two answers then, as any other."""
-    await conn.execute("create table part (of int references item deferrable initially deferred)")
+    await conn.execute(
+        "create table public.part (of int references public.item deferrable initially deferred)"
+    )
     for _ in range(20):
         with pytest.raises(errors.ForeignKeyViolation):
             async with conn.cursor() as cursor:
-                await cursor.executemany("insert into part values (%s)", [(1,), (2,)])
+                await cursor.executemany("insert into public.part values (%s)", [(1,), (2,)])
         assert await ids(conn) == []
 
 

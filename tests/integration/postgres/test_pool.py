@@ -72,12 +72,12 @@ async def test_a_server_that_cannot_be_reached_does_not_use_up_the_pool(tmp_path
 async def test_an_open_transaction_is_rolled_back_on_return(empty_database):
     async with Pool(empty_database, autocommit=False) as pool:
         async with pool.connection() as conn:
-            await conn.execute("create table item (id int)")
+            await conn.execute("create table public.item (id int)")
         async with pool.connection() as again:
             assert again is conn
             assert again.info.transaction_status == TransactionStatus.IDLE
             with pytest.raises(psycopg.errors.UndefinedTable):
-                await again.execute("select from item")
+                await again.execute("select from public.item")
         async with pool.connection() as again:
             assert again is conn
 
@@ -187,18 +187,18 @@ async def test_four_hundred_tasks_cancelled_at_random_leave_a_whole_pool(empty_d
                 pass
 
     async def copy_in(conn: Connection) -> None:
-        async with conn.cursor() as cursor, cursor.copy("copy item from stdin") as copy:
+        async with conn.cursor() as cursor, cursor.copy("copy public.item from stdin") as copy:
             for i in range(2000):
                 await copy.write_row([i])
 
     async def pipeline(conn: Connection) -> None:
         async with conn.pipeline():
             for i in range(50):
-                await conn.execute("insert into item values (%s)", [i])
+                await conn.execute("insert into public.item values (%s)", [i])
 
     async def transaction(conn: Connection) -> None:
         async with conn.transaction():
-            await conn.execute("insert into item values (1)")
+            await conn.execute("insert into public.item values (1)")
             async with conn.transaction():
                 await conn.execute("select pg_sleep(0.002)")
 
@@ -218,7 +218,7 @@ async def test_four_hundred_tasks_cancelled_at_random_leave_a_whole_pool(empty_d
 
     async with Pool(empty_database, max_size=4) as pool:
         async with pool.connection() as conn:
-            await conn.execute("create table item (id int)")
+            await conn.execute("create table public.item (id int)")
         for _ in range(10):
             async with trio.open_nursery() as nursery:
                 for _ in range(40):

@@ -16,13 +16,13 @@ from pgflow_events.postgres.connection import Connection
 
 # Refuses negative numbers as a server does for a moment while its disk is full.
 REFUSE = """
-create table item (id int);
-create function refuse() returns trigger language plpgsql as
+create table public.item (id int);
+create function public.refuse() returns trigger language plpgsql as
 'begin raise exception ''no space left'' using errcode = ''disk_full''; end';
-create trigger refuse before insert on item
-for each row when (new.id < 0) execute function refuse();
+create trigger refuse before insert on public.item
+for each row when (new.id < 0) execute function public.refuse();
 """
-INSERT = "insert into item values (%s)"
+INSERT = "insert into public.item values (%s)"
 
 
 @pytest.fixture
@@ -86,13 +86,13 @@ async def test_a_transaction_of_a_pipeline_does_not_fail_with_the_one_before(con
         async with conn.pipeline():
             await conn.execute("select pg_sleep(0.05)")
             await conn.execute(INSERT, [-1])
-            await conn.execute("insert into item values (%s) returning 1", [1], prepare=True)
+            await conn.execute("insert into public.item values (%s) returning 1", [1], prepare=True)
             conn.end_transaction()
-            await conn.execute("insert into item values (%s) returning 1", [2], prepare=True)
+            await conn.execute("insert into public.item values (%s) returning 1", [2], prepare=True)
 
     with pytest.raises(errors.DiskFull):
         await two_transactions()
-    assert await (await conn.execute("select id from item")).fetchall() == [(2,)]
+    assert await (await conn.execute("select id from public.item")).fetchall() == [(2,)]
     await assert_known(conn)
 
 
@@ -137,12 +137,12 @@ async def test_what_another_deallocated_behind_our_back_fails_once(conn):
 
 
 async def test_a_statement_whose_table_was_changed_by_another_fails_once(conn, empty_database):
-    await conn.execute("select * from item", prepare=True)
+    await conn.execute("select * from public.item", prepare=True)
     async with await Connection.connect(empty_database) as other:
-        await other.execute("alter table item add column new int")
+        await other.execute("alter table public.item add column new int")
     with pytest.raises(errors.FeatureNotSupported, match="cached plan"):
-        await conn.execute("select * from item")
-    await conn.execute("select * from item")
+        await conn.execute("select * from public.item")
+    await conn.execute("select * from public.item")
     await assert_known(conn)
 
 

@@ -1,6 +1,8 @@
 """What another role has made in schemas of our names never runs with the rights of a superuser."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -65,6 +67,24 @@ def test_a_superuser_runs_nothing_that_another_role_has_put_into_our_schemas(ser
         assert execute(admin, "select from pg_roles where rolname = 'mallory' and rolsuper") == []
 
 
+def test_an_owner_uses_no_pgmq_that_a_neighbour_has_made(server):
+    (package,) = find_spec("pgmq").submodule_search_locations
+    with owned_database(server) as conninfo:
+        admin, mallory = login(conninfo, "postgres"), login(conninfo, "mallory")
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        execute(admin, f"grant create on database {name} to mallory")
+        execute(mallory, "create schema pgmq")
+        execute(mallory, (Path(package) / "sql/pgmq.sql").read_text())
+        execute(mallory, "grant all on schema pgmq to olga; grant all on pgmq.meta to olga")
+        with pytest.raises(MigrationError, match="the schema pgmq belongs to the role mallory"):
+            migrate_now(conninfo)
+        execute(admin, "grant olga to mallory")  # who may do all that olga may
+        try:
+            assert migrate_now(conninfo) != []
+        finally:
+            execute(admin, "revoke olga from mallory")
+
+
 @pytest.mark.parametrize("user", ["postgres", "olga"])
 def test_a_thing_of_another_role_among_ours_is_named_with_its_owner(server, user):
     with guarded_database(server) as conninfo:
@@ -76,7 +96,7 @@ def test_a_thing_of_another_role_among_ours_is_named_with_its_owner(server, user
         )
         execute(login(conninfo, "postgres"), "alter function pgflow.mine owner to mallory")
         with pytest.raises(
-            MigrationError, match=r"function pgflow\.mine belongs to the role mallory"
+            MigrationError, match=r"function pgflow\.mine\(\) belongs to the role mallory"
         ):
             migrate_now(login(conninfo, user))
 
@@ -84,7 +104,7 @@ def test_a_thing_of_another_role_among_ours_is_named_with_its_owner(server, user
 def test_a_superuser_migrates_what_belongs_to_another_role_as_that_role(server):
     with guarded_database(server) as conninfo:
         admin = login(conninfo, "postgres")
-        with pytest.raises(MigrationError, match="migrate as olga"):
+        with pytest.raises(MigrationError, match="connect as olga"):
             migrate_now(admin)
         migrate_now(psycopg.conninfo.make_conninfo(admin, options="-c role=olga"))
 

@@ -234,7 +234,7 @@ async def test_while_something_is_written_waits_are_short_and_vacuum_can_go_on(w
     for _ in range(2):
         await work(Gate().flow, settings=HOUR)
     await whole(database)
-    await execute(database, "create table noise ()")
+    await execute(database, "create table public.noise ()")
     oldest = """
       select max(age(backend_xmin)) from pg_stat_activity
       where datname = current_database() and query like '%%await_seat%%'
@@ -242,10 +242,10 @@ async def test_while_something_is_written_waits_are_short_and_vacuum_can_go_on(w
     began = trio.current_time()
     async with await Connection.connect(database) as connection:
         while trio.current_time() - began < 4:
-            await connection.execute("insert into noise default values")
+            await connection.execute("insert into public.noise default values")
             await trio.sleep(0.01)
         ((age,),) = await rows(database, oldest)
-        ((written,),) = await rows(database, "select count(*) from noise")
+        ((written,),) = await rows(database, "select count(*) from public.noise")
     assert age < 0.6 * written
 
 

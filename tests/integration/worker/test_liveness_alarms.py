@@ -56,7 +56,9 @@ async def test_a_server_that_restarts_kills_no_worker(server_of_ours, dsn, work,
     async with connect(dsn) as client:
         runs = await client.start_many(gate.flow, [None] * 3)
         await until(lambda: all_claimed(dsn))
-        await execute(dsn, "create table if not exists flushed ()")  # and the claims before it
+        await execute(
+            dsn, "create table if not exists public.flushed ()"
+        )  # and the claims before it
         await whole(dsn, *workers)
         await trio.to_thread.run_sync(server_of_ours.restart, mode)
         await whole(dsn, *workers)

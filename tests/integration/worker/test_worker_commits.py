@@ -67,7 +67,7 @@ async def test_an_output_that_the_database_will_not_take_fails_its_task_for_good
 FULL_FOR_A_MOMENT = (
     "create sequence pgflow.tries",
     """
-create function no_room() returns trigger language plpgsql as $$
+create function public.no_room() returns trigger language plpgsql as $$
 begin
   if nextval('pgflow.tries') in (2, 8) then
     raise disk_full using message = 'no space left on device';
@@ -77,7 +77,7 @@ end $$
 """,
     """
 create trigger no_room before insert on pgflow.output_blobs
-for each row execute function no_room()
+for each row execute function public.no_room()
 """,
 )
 
@@ -113,11 +113,11 @@ class Together:
 
 
 DEFERRED = """
-create function refuse() returns trigger language plpgsql as $$
+create function public.refuse() returns trigger language plpgsql as $$
   begin raise check_violation using message = 'no poison'; end
 $$;
 create constraint trigger refuse after update on pgflow.step_tasks deferrable initially deferred
-for each row when (new.status = 'completed') execute function refuse()
+for each row when (new.status = 'completed') execute function public.refuse()
 """
 
 

@@ -21,10 +21,10 @@ def flow_of(slug: str, value: Callable[[int], object] = lambda n: n, **options: 
 
 
 REFUSING = """
-create function refuse() returns trigger language plpgsql as $$ begin raise %s; end $$;
+create function public.refuse() returns trigger language plpgsql as $$ begin raise %s; end $$;
 create trigger refuse before update on pgflow.step_tasks for each row
 when (new.flow_slug = 'broken' and new.attempts_count > old.attempts_count)
-execute function refuse()
+execute function public.refuse()
 """
 ACCEPTING = "drop trigger refuse on pgflow.step_tasks"
 # What keeps one flow from being claimed, and what mends it.
@@ -157,7 +157,7 @@ async def test_what_is_handed_over_and_cannot_be_read_is_not_the_fault_of_what_m
 
 # A trigger at the completion of what was started with "poison"; %s is what it does.
 POISONOUS = """
-create function poison() returns trigger language plpgsql as $$
+create function public.poison() returns trigger language plpgsql as $$
 begin
   if (select input from pgflow.runs where run_id = new.run_id) = '"poison"' then
     %s
@@ -165,7 +165,7 @@ begin
   return null;
 end $$;
 create trigger poison after update on pgflow.step_tasks for each row
-when (new.status = 'completed') execute function poison()
+when (new.status = 'completed') execute function public.poison()
 """
 
 
