@@ -176,7 +176,7 @@ async def fetch(
     # A prepared statement may get a plan for any id, which locks all days.
     async with connection.cursor(binary=True, row_factory=args_row(BlobRow)) as cursor:
         await cursor.execute(SELECT, [content, list(ids)], prepare=False)
-        found = await cursor.fetchall()
+        found = [flat(row) for row in await cursor.fetchall()]
     elements = {element for row in found for element in row.elements or () if element}
     if not elements:
         return found
@@ -184,6 +184,13 @@ async def fetch(
         await cursor.execute(ELEMENTS, [list(elements)], prepare=False)
         known = {element: facts for element, *facts in await cursor.fetchall()}
     return [with_elements(row, known) for row in found]
+
+
+def flat(row: BlobRow) -> BlobRow:
+    """The same row; where its elements are arrays of others, it has none and is damaged."""
+    if any(isinstance(element, list) for element in row.elements or ()):
+        return replace(row, elements=[], misplaced=row.id)
+    return row
 
 
 def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
@@ -194,9 +201,8 @@ def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
     return replace(
         row,
         elements_size=sum(size or 0 for _, (_, _, size) in named),
-        misplaced=next(
-            (id_ for id_, (run, is_list, _) in named if is_list or run != row.run_id), None
-        ),
+        misplaced=row.misplaced
+        or next((id_ for id_, (run, is_list, _) in named if is_list or run != row.run_id), None),
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier, Literal
 
+from pgflow_events.core.times import sane
 from pgflow_events.postgres.connection import Connection
 
 STATES = ("queued", "running", "retrying")  # of a run that is started
@@ -52,7 +53,9 @@ select
   extract(epoch from coalesce(ended_at, clock_timestamp()) - started_at)::float8 as duration,
   steps_done, steps_total
 from (
-  select run_id, flow_slug, status, started_at, coalesce(completed_at, failed_at) as ended_at
+  select
+    run_id, flow_slug, status, {sane("started_at")} as started_at,
+    {sane("coalesce(completed_at, failed_at)")} as ended_at
   from pgflow.runs
   where
     (%(run_id)s::uuid is null or run_id = %(run_id)s)
@@ -60,7 +63,7 @@ from (
     and (%(status)s::text is null or status = %(status)s)
     and (%(state)s::text is null or {RUN_STATE} = %(state)s)
   -- An id may be the caller's own and tell nothing of the time.
-  order by started_at desc, run_id desc limit %(limit)s
+  order by runs.started_at desc, run_id desc limit %(limit)s
 ) runs
 cross join lateral (
   select count(*) filter (where status = 'completed') as steps_done, count(*) as steps_total
@@ -132,7 +135,7 @@ class StepSummary:
     """The output, if it is a blob."""
 
 
-STEP_SUMMARIES = """
+STEP_SUMMARIES = f"""
 select
   s.step_slug,
   array(
@@ -152,9 +155,10 @@ select
   end as status,
   coalesce(t.attempts_count, 0) as attempts,
   coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
-  t.error_message as error, {output} as output, t.worker_id, t.queued_at, t.started_at, e.ended_at,
+  t.error_message as error, {{output}} as output, t.worker_id,
+  e.queued_at, e.started_at, e.ended_at,
   extract(epoch from
-    case when t.status = 'queued' then clock_timestamp() else e.ended_at end - t.started_at
+    case when t.status = 'queued' then clock_timestamp() else e.ended_at end - e.started_at
   )::float8 as duration,
   case when b.id is not null then jsonb_build_object(
     'id', b.id, 'kind', b.kind, 'codec', b.codec,
@@ -167,10 +171,14 @@ join pgflow.steps s on s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug
 join pgflow.flows f on f.flow_slug = ss.flow_slug
 left join pgflow.step_tasks t on t.run_id = ss.run_id and t.step_slug = ss.step_slug
 left join pgflow.output_blobs b on b.id = t.output_blob_id
-cross join lateral (select coalesce(t.completed_at, t.failed_at) as ended_at) e
+cross join lateral (
+  select
+    {sane("t.queued_at")} as queued_at, {sane("t.started_at")} as started_at,
+    {sane("coalesce(t.completed_at, t.failed_at)")} as ended_at
+) e
 where r.run_id = %s
 order by s.step_index, t.task_index
-"""
+"""  # noqa: S608 - put together from constants
 
 
 async def summarize_steps(
@@ -219,12 +227,14 @@ class QueueDepth:
     """Seconds for which the first of these could have been claimed."""
 
 
-QUEUE_DEPTH = """
+QUEUE_DEPTH = f"""
 select
-  {slug}, count(*), count(*) filter (where vt <= clock_timestamp()),
-  extract(epoch from clock_timestamp() - min(vt) filter (where vt <= clock_timestamp()))::float8
-from pgmq.{queue} where {condition}
-"""
+  {{slug}}, count(*), count(*) filter (where vt <= clock_timestamp()),
+  extract(
+    epoch from clock_timestamp() - min({sane("vt")}) filter (where vt <= clock_timestamp())
+  )::float8
+from pgmq.{{queue}} where {{condition}}
+"""  # noqa: S608 - put together from constants
 
 
 async def queue_depths(connection: Connection) -> list[QueueDepth]:

@@ -19,6 +19,7 @@ from blobstore.abc import Caller
 from blobstore.depot import Depot
 from blobstore.reading import Reading
 from blobstore.rows import BlobRow
+from pgflow_events.core.times import sane
 
 MOST = 100  # faults that are told
 PAGE = 1000  # blobs looked up at once
@@ -28,16 +29,20 @@ AT_ONCE = 16 * MIB  # bytes of contents read at once
 # A day that is dropped takes no regard of snapshots: what holds this lock finds all of its days.
 LOCK = "lock table pgflow.output_blobs, pgflow.blob_chunks in access share mode"
 
-COUNTS = """
+COUNTS = f"""
 select
   count(*),
   count(*) filter (where sha256 is null),
   count(*) filter (where forgotten_at is not null),
   (select count(*) from pgflow.blob_chunks),
-  coalesce(sum(stored_size) filter (where forgotten_at is null), 0)::bigint,
-  extract(epoch from clock_timestamp() - min(created_at) filter (where sha256 is null))::float8
+  least(
+    coalesce(sum(stored_size) filter (where forgotten_at is null), 0), 9223372036854775807
+  )::bigint,
+  extract(
+    epoch from clock_timestamp() - min({sane("created_at")}) filter (where sha256 is null)
+  )::float8
 from pgflow.output_blobs
-"""
+"""  # noqa: S608 - put together from constants
 
 FAULTS = "select f.blob_id, f.fault, count(*) over () from pgflow.blob_faults() f limit %s"
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg.rows import args_row
 
+from pgflow_events.core.times import sane
 from pgflow_events.postgres.connection import Connection
 
 # Sizes are counted by powers of two: up to 256 bytes, up to 512, ... A bound is the first
@@ -101,22 +102,25 @@ class Group(NamedTuple):
 
 
 # All of it is in the row itself: `content` is not asked for, and so is not read from its TOAST.
-GROUPS = """
+GROUPS = f"""
 select
   r.flow_slug, b.step_slug, b.codec, b.dictionary_id is not null, b.key_id,
   width_bucket(b.raw_size, %(bounds)s::bigint[]), b.chunk_size is not null, b.store is not null,
-  b.forgotten_at is not null, count(*), coalesce(sum(b.raw_size), 0)::bigint,
-  coalesce(sum(b.stored_size), 0)::bigint, coalesce(max(b.raw_size), 0),
-  min(b.created_at), max(b.created_at)
+  b.forgotten_at is not null, count(*),
+  least(coalesce(sum(b.raw_size), 0), 9223372036854775807)::bigint,
+  least(coalesce(sum(b.stored_size), 0), 9223372036854775807)::bigint, coalesce(max(b.raw_size), 0),
+  min({sane("b.created_at")}), max({sane("b.created_at")})
 from pgflow.output_blobs b left join pgflow.runs r on r.run_id = b.run_id
 where
   (%(flow_slug)s::text is null or r.flow_slug = %(flow_slug)s)
   and (%(step_slug)s::text is null or b.step_slug = %(step_slug)s)
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9
-"""
+"""  # noqa: S608 - put together from constants
 
 COPIES = """
-select d.flow_slug, d.step_slug, sum(d.copies)::bigint, sum(d.size)::bigint
+select
+  d.flow_slug, d.step_slug, sum(d.copies)::bigint,
+  least(sum(d.size), 9223372036854775807)::bigint
 from (
   select
     r.flow_slug, b.step_slug,

@@ -27,7 +27,8 @@ begin
     return;
   end if;
   execute format(
-    'select count(*), coalesce(sum(stored_size) filter (where forgotten_at is null), 0)::bigint from %s',
+    'select count(*), least(coalesce(sum(stored_size) filter (where forgotten_at is null), 0),'
+    ' 9223372036854775807)::bigint from %s',
     pgflow.blob_partition('output_blobs', drop_blob_day.day)
   ) into blobs, bytes;
 

@@ -56,7 +56,9 @@ as $$
       when b.sha256 is null and t.status is distinct from 'queued'
       then format(
         'it was begun %s ago and not finished, and step %s of run %s is %s',
-        date_trunc('second', clock_timestamp() - b.created_at), b.step_slug, b.run_id,
+        date_trunc(
+          'second', clock_timestamp() - greatest(least(b.created_at, clock_timestamp()), '0001-01-01')
+        ), b.step_slug, b.run_id,
         coalesce(t.status, 'not there')
       )
       when b.forgotten_at is not null and num_nonnulls(b.content, b.data_key, b.preview) > 0

@@ -17,5 +17,9 @@ as $$
   where e.id is not null
   union all
   select r.run_id, o.value::uuid, 'as its output ' || o.key, true
-  from pgflow.runs r cross join jsonb_each_text(r.output_blobs_refs) as o
+  from pgflow.runs r
+  cross join jsonb_each_text(
+    case jsonb_typeof(r.output_blobs_refs) when 'object' then r.output_blobs_refs end
+  ) as o
+  where o.value ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' -- what is none names nothing
 $$;

@@ -43,7 +43,7 @@ begin
     end if;
     if left_bytes is not null and missing > 0 and message_ids <> '{}' and n < cardinality(dues) then
       left_bytes := left_bytes - (
-        select sum(t.input_bytes)::bigint from pgflow.step_tasks t
+        select least(sum(t.input_bytes), 9223372036854775807)::bigint from pgflow.step_tasks t
         where t.flow_slug = slug and t.message_id = any(message_ids)
       );
     end if;
@@ -63,7 +63,12 @@ begin
     end if;
   end if;
   if due is not null then -- greatest() would make 0 of null
-    summary.next_due := greatest(extract(epoch from due - clock_timestamp()), 0)::double precision;
+    -- A message may say any time, of which not each can be taken from another.
+    summary.next_due := greatest(
+      extract(
+        epoch from least(greatest(due, clock_timestamp()), clock_timestamp() + '1 year') - clock_timestamp()
+      ), 0
+    )::double precision;
   end if;
   if summary.lapsed then
     summary.lapsed := exists (select from pgflow.lapsed_tasks(flow_slugs));

@@ -31,10 +31,10 @@ begin
     select
       t.flow_slug, t.run_id, t.step_slug, t.task_index,
       case when t.attempts_count > 0 then
-        greatest(ceil(extract(epoch from coalesce(
-          t.started_at + make_interval(secs => o.timeout + 2),
+        greatest(ceil(extract(epoch from least(greatest(coalesce(
+          t.started_at + make_interval(secs => o.timeout + 2.0),
           t.queued_at + make_interval(secs => pgflow.calculate_retry_delay(o.base_delay, t.attempts_count))
-        ) - clock_timestamp())), 0)::integer - 2 -- which send_<queue>() adds, as claims do
+        ), clock_timestamp()), clock_timestamp() + '60 years') - clock_timestamp())), 0)::integer - 2 -- which send_<queue>() adds, as claims do
       end as wait
     from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, null, runs) l
     join pgflow.step_tasks t using (run_id, step_slug, task_index)

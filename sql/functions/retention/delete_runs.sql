@@ -40,7 +40,11 @@ begin
     order by s.n
   );
   last := old[cardinality(old)];
-  select count(*), coalesce(sum(b.stored_size) filter (where b.forgotten_at is null), 0)::bigint
+  select
+    count(*),
+    least(
+      coalesce(sum(b.stored_size) filter (where b.forgotten_at is null), 0), 9223372036854775807
+    )::bigint
   into blobs, bytes
   from pgflow.runs r
   cross join lateral (

@@ -35,6 +35,7 @@ begin
     where b.id = any(due) and b.forgotten_at is null
     returning b.stored_size
   )
-  select count(*), coalesce(sum(f.stored_size), 0)::bigint into blobs, bytes from forgotten f;
+  select count(*), least(coalesce(sum(f.stored_size), 0), 9223372036854775807)::bigint
+  into blobs, bytes from forgotten f;
 end
 $$;

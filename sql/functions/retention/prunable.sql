@@ -49,7 +49,10 @@ as $$
     (select count(*) from old),
     (select count(*) from pgflow.step_tasks t join old using (run_id)),
     o.n,
-    (coalesce(o.bytes, 0) + (select coalesce(sum(d.stored_size), 0) from due_blobs d))::bigint,
+    least(
+      coalesce(o.bytes, 0) + (select coalesce(sum(d.stored_size), 0) from due_blobs d),
+      9223372036854775807
+    )::bigint,
     (
       select coalesce(sum(pgflow.old_messages(f.flow_slug, older_than)), 0)::bigint
       from pgflow.flows f

@@ -50,7 +50,7 @@ begin
 
     select
       count(*) filter (where q.claimed)::integer,
-      coalesce(sum(q.input_bytes) filter (where q.claimed), 0)::bigint,
+      least(coalesce(sum(q.input_bytes) filter (where q.claimed), 0), 9223372036854775807)::bigint,
       owed_flows || array_agg(distinct q.flow_slug) filter (where not q.claimed)
     into handed_over, handed_bytes, owed_flows
     from unnest(settled.queued) q;

@@ -56,6 +56,15 @@ def test_nothing_is_due_where_there_are_no_messages(core):
     assert core.claim(10, ()).next_due is None
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "4713-01-01 BC", "294276-12-31"])
+def test_a_message_may_say_any_time(core, time):
+    core.flow("a")
+    core.start()
+    core.db.execute("update pgmq.q_f set vt = %s::timestamptz", [time])
+    claim = core.claim(0)
+    assert claim.next_due == 0 if time in {"-infinity", "4713-01-01 BC"} else claim.next_due < 4e7
+
+
 def test_what_waits_for_a_worker_is_due_now(core):
     core.flow("a")
     core.start_many(2)
