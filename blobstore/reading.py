@@ -22,7 +22,7 @@ from blobstore.places import Place, open_digest
 from blobstore.rows import BlobRow
 from blobstore.seals import CONTENT
 from blobstore.trio_only import need_trio
-from blobstore.weight import LIGHT, check_weight
+from blobstore.weight import LIGHT, Scale, check_weight
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":
@@ -79,7 +79,9 @@ class Loaded:
         """Keep nothing in memory any more; handles that were given can still be read."""
         self._payloads, self._rows = {}, {}
 
-    async def get(self, blob_id: UUID, place: Place | None = None) -> Any:
+    async def get(
+        self, blob_id: UUID, place: Place | None = None, scale: Scale | None = None
+    ) -> Any:
         """Give the value of a blob: a list or dict is a new one each time.
 
         A checkpoint. Large blobs are decompressed in a thread, and a cancellation waits
@@ -89,6 +91,7 @@ class Loaded:
         Args:
             blob_id: One of those that were asked for.
             place: What it is to stand for; None if only its id is known.
+            scale: Weighs all that becomes one value with it.
 
         Raises:
             BlobMissing: There is no such blob.
@@ -102,7 +105,7 @@ class Loaded:
         if blob_id in self._payloads:
             await trio.lowlevel.checkpoint()
             self._depot.admit(blob_id, self._payloads[blob_id].place, place)
-            return parse(blob_id, self._payloads[blob_id])
+            return weighed(blob_id, self._payloads[blob_id], scale)
         row = self.row(blob_id)
         self._depot.admit(blob_id, self._depot.place_of(row), place)
         if row.elements is not None:
@@ -110,7 +113,7 @@ class Loaded:
         # The second of two readers finds in the cache what the first one unpacked.
         async with self._turns[blob_id]:
             payload = await Reading(self._depot, row).payload()
-        return parse(blob_id, payload)
+        return weighed(blob_id, payload, scale)
 
     def row(self, blob_id: UUID) -> BlobRow:
         """What is known of a blob that was not in the cache."""
@@ -244,12 +247,13 @@ class Reading:
         """All elements of a list."""
         row = self._row
         self._check_size()
-        values = await self._frame()
+        scale = Scale()
+        values = await self._frame(scale)
         ids = [element for element in row.elements or () if element]
         loaded = await load(self._depot, ids)
         for place, element in enumerate(row.elements or ()):
             if element:
-                values[place] = await loaded.get(element, self._place(place))
+                values[place] = await loaded.get(element, self._place(place), scale)
         return values
 
     async def element(self, index: int) -> Any:
@@ -266,8 +270,18 @@ class Reading:
         """That of an element."""
         return Place.of(self._row).element(self._row.id, index)
 
-    async def _frame(self) -> list[Any]:
+    async def _frame(self, scale: Scale | None = None) -> list[Any]:
         """The list, with null for each element that is a blob."""
         raw = await self._content()
         await self._check_weight(raw)
-        return list(parse(self._row.id, Payload("json", raw)))
+        return list(weighed(self._row.id, Payload("json", raw), scale))
+
+
+def weighed(blob_id: UUID, payload: Payload, scale: Scale | None) -> Any:
+    """A value, unless it is too much together with what is on the scale."""
+    if scale and isinstance(payload.data, bytes) and payload.kind == "json":
+        try:
+            scale.add(payload.data)
+        except ValueTooLarge as error:
+            raise ValueTooLarge(f"blob {blob_id}: with what is beside it, {error}") from None
+    return parse(blob_id, payload)

@@ -29,6 +29,7 @@ from blobstore import (
     ValueRefused,
     ValueTooLarge,
     rows,
+    weight,
 )
 from blobstore.ids import new_blob_id, new_id
 from blobstore.keys import KeyRing
@@ -641,3 +642,15 @@ async def test_a_part_of_what_was_loaded_keeps_no_other_in_memory(rig):
     own.release()
     with pytest.raises(BlobMissing):
         await own.get(one.id)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_a_list_is_weighed_with_all_of_its_elements(monkeypatch, count):
+    monkeypatch.setattr(weight, "MOST", 20_000)
+    rig, element = Rig(), [[]] * 60
+    stored = await rig.encode([element] * count, by_element=True, threshold=1)
+    if count == 2:
+        assert await rig.value(stored) == [element] * 2
+        return
+    with pytest.raises(ValueTooLarge, match=r"with what is beside it, .* as objects of Python"):
+        await rig.value(stored)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -19,13 +20,13 @@ SHAPES = (
 # In a process of its own, which has taken no memory before that could be used again.
 PROGRAM = """
 import sys, orjson
-from blobstore.weight import weight
+from blobstore.weight import weight, widest
 def taken():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 raw = sys.stdin.buffer.read()
 before = taken()
 value = orjson.loads(raw)
-print(taken() - before, weight(raw) + len(raw))
+print(taken() - before, weight(raw) + widest(raw) + len(raw))
 """
 
 
@@ -63,7 +64,11 @@ def test_a_bomb_of_lists_is_refused_before_it_fills_the_memory():
 
 
 def listed(shape: str, count: int) -> bytes:
-    return f"[{','.join([shape] * count)}]".encode()
+    return listed_all([shape] * count)
+
+
+def listed_all(shapes: Iterable[str]) -> bytes:
+    return f"[{','.join(shapes)}]".encode()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -73,6 +78,43 @@ def test_no_shape_takes_more_than_it_is_said_to(shape):
     )
     took, said = map(int, answer.stdout.split())
     assert took < 1.1 * said + MIB
+
+
+# What the count does not know: how deep it is, that each key is another one, wide characters.
+HOSTILE = {
+    "deep lists": lambda: listed("[" * 200 + "]" * 200, COUNT // 20),
+    "as deep as can be": lambda: listed("[" * 1000 + "]" * 1000, COUNT // 100),
+    "deep dicts": lambda: listed('{"":' * 200 + "1" + "}" * 200, COUNT // 50),
+    "other keys": lambda: listed_all(f'{{"{n:x}":1}}' for n in range(COUNT)),
+    "other long keys": lambda: listed_all(f'{{"{n:065x}":1}}' for n in range(COUNT // 4)),
+    "one dict": lambda: b"{%b}" % b",".join(b'"%x":%d.5' % (n, n) for n in range(COUNT)),
+    "the same key": lambda: b"{%b}" % b",".join([b'"a":[]'] * COUNT),
+    "large numbers": lambda: listed("18446744073709551615", COUNT),
+    "a text, one wide": lambda: listed(f'"{"a" * 8_000_000}\U0001f600"', 1),
+    "a text, one of two bytes": lambda: listed(f'"{"a" * 8_000_000}\u6f22"', 1),
+    "texts, one wide in each": lambda: listed(f'"{"a" * 100}\U0001f600"', COUNT // 4),
+    "escaped": lambda: listed('"' + "a" * 100 + r'\ud83d\ude00"', COUNT // 4),
+    "wide keys": lambda: listed_all(f'{{"{n:x}\U0001f600":1}}' for n in range(COUNT)),
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_no_hostile_json_takes_twice_what_it_is_said_to(shape):
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=HOSTILE[shape](), capture_output=True, check=True
+    )
+    took, said = map(int, answer.stdout.split())
+    assert took < 2 * said + MIB
+
+
+def test_wide_characters_count_where_they_stand(monkeypatch):
+    monkeypatch.setattr(weight, "LIGHT", 0)
+    monkeypatch.setattr(weight, "MOST", 10_000)
+    wide = '"' + "a" * 3000 + "\U0001f600" + '"'
+    check_weight(f"[{wide}]".encode())
+    check_weight(f'[{wide},"{"a" * 100_000}"]'.encode())  # one byte each in the second
+    with pytest.raises(ValueTooLarge):
+        check_weight(f"[{wide},{wide}]".encode())
 
 
 @pytest.mark.parametrize("shape", ["[]", "{}", '{"":0}', "[0]", '{"":{}}'])
