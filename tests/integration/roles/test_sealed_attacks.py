@@ -3,11 +3,13 @@
 Each goes by plain SQL, behind the back of a worker and a client that have the key.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import trio
+from psycopg.conninfo import conninfo_to_dict
 
 from blobstore import BlobError, Blobs, BlobUnavailable, NotSealed, Owner, ValueRefused
 from blobstore.ids import new_id
@@ -22,9 +24,11 @@ from pgflow_events import (
     connect,
 )
 from pgflow_events.cli.blob.reading import open_blobs
+from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep.exports import export_values
 
+from ...conftest import migrated_database, new_database
 from ...parts.observing import execute, rows
 from ...parts.past import caller
 from ...parts.sealing import KEYS, rotated_by, unbind
@@ -127,6 +131,27 @@ AFTER = datetime.now(UTC) + timedelta(days=1)
 RUNNING = "select run_id from pgflow.runs where status = 'started'"
 
 
+# What a reader does with a row is alike on both; what may be written into it need not be.
+both_servers = pytest.mark.parametrize("database", ["server15", "server"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def template15(server15: EmbeddedServer) -> Iterator[str]:
+    """The same as `template`, on PostgreSQL 15."""
+    with migrated_database(server15.conninfo) as conninfo:
+        yield conninfo_to_dict(conninfo)["dbname"]
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database of the test's own, on PostgreSQL 18 unless the test says otherwise."""
+    name = getattr(request, "param", "server")
+    server = request.getfixturevalue(name)
+    template = request.getfixturevalue(name.replace("server", "template"))
+    with new_database(server.conninfo, template) as conninfo:
+        yield conninfo
+
+
 def all_kinds() -> Flow[Any]:
     """A flow with a value of each form."""
     flow: Flow[Any] = Flow("flow", max_attempts=1)
@@ -161,6 +186,7 @@ async def both_refused(client: Any, run: Any, step: Any) -> None:
         await by_handle(run, step)
 
 
+@both_servers
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_a_sealed_value_that_was_changed_or_moved_is_refused(work, database, attack):
     flow = all_kinds()
@@ -211,6 +237,7 @@ async def test_no_handler_is_called_with_a_sealed_value_that_was_moved(
     assert called == [PAGE + "1"]
 
 
+@both_servers
 async def test_who_starts_a_flow_on_the_value_of_another_run_is_told_nothing_of_it(work, database):
     first: Flow[Any] = Flow("first")
     second: Flow[Any] = Flow("second", max_attempts=1)
@@ -293,6 +320,7 @@ FORGERIES = {
 }
 
 
+@both_servers
 @pytest.mark.parametrize("forgery", FORGERIES)
 async def test_what_is_in_clear_is_refused_of_runs_from_a_time_on(work, database, forgery):
     flow: Flow[Any] = Flow("flow")
@@ -313,6 +341,7 @@ async def test_what_is_in_clear_is_refused_of_runs_from_a_time_on(work, database
             assert await run.output(page) == "forged"
 
 
+@both_servers
 @pytest.mark.parametrize("size", [1, 100_000], ids=["in a row", "in a blob"])
 async def test_no_handler_is_called_with_an_input_in_clear(work, database, size):
     flow: Flow[Any] = Flow("flow", max_attempts=1)
