@@ -44,3 +44,46 @@ ALL_FUNCTIONS = """
 select p.proname as name from pg_proc p
 where p.pronamespace = 'pgflow'::regnamespace and p.prorettype <> 'trigger'::regtype
 """
+
+# Schemas, sequences, and what is in pgmq of a flow `f`; what a right to columns gives counts too.
+OTHERS = """
+select o.object, r.rolname as role, o.privilege, '' as columns
+from pg_roles r
+cross join lateral (
+  select format('schema `%%s`', n.nspname) as object, p.what as privilege, p.n
+  from pg_namespace n cross join unnest(array['usage', 'create']) with ordinality as p (what, n)
+  where
+    n.nspname in ('pgflow', 'pgflow_queues', 'pgmq')
+    and has_schema_privilege(r.oid, n.oid, p.what)
+  union all
+  select format('sequence `%%s`', c.oid::regclass), p.what, p.n
+  from pg_class c
+  cross join unnest(array['usage', 'select', 'update']) with ordinality as p (what, n)
+  where
+    c.relnamespace in ('pgflow'::regnamespace, 'pgmq'::regnamespace) and c.relkind = 'S'
+    and has_sequence_privilege(r.oid, c.oid, p.what)
+  union all
+  select format('`%%s`', c.oid::regclass), p.what, p.n
+  from pg_class c
+  cross join unnest(
+    array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']
+  ) with ordinality as p (what, n)
+  where
+    c.relnamespace = 'pgmq'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and case
+      when p.what in ('delete', 'truncate', 'trigger') then has_table_privilege(r.oid, c.oid, p.what)
+      else has_any_column_privilege(r.oid, c.oid, p.what)
+    end
+  union all
+  select 'functions of `pgflow_queues`', 'execute', 1
+  where exists (
+    select from pg_proc p
+    where
+      p.pronamespace = 'pgflow_queues'::regnamespace
+      and has_function_privilege(r.oid, p.oid, 'execute')
+      and has_schema_privilege(r.oid, p.pronamespace, 'usage')
+  )
+) o
+where r.rolname = any(%s)
+order by 1, 2, o.n
+"""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ...parts.granted import ALL_FUNCTIONS, FUNCTIONS, ROLES, TABLES
+from ...parts.granted import ALL_FUNCTIONS, FUNCTIONS, OTHERS, ROLES, TABLES
 from ...parts.kinds import FUNCTIONS as FILES
 from ...parts.kinds import kind
 from ...parts.logins import VERSIONS, execute, guarded_database, server_with_logins
@@ -15,12 +15,14 @@ from ...parts.logins import VERSIONS, execute, guarded_database, server_with_log
 PAGE = (Path(__file__).parents[3] / "docs" / "operate" / "security.md").read_text("utf-8")
 SECTION = PAGE.partition("## Every right")[2].partition("\n## ")[0]
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.+) \|$", re.MULTILINE)
+OTHER = re.compile(r"^\| ((?:\w+ )*`[\w.]+`) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
 LIST = re.compile(r"^- (?:A|An) (\w+) may (not )?execute: (.*?)\.$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def owned(request: pytest.FixtureRequest) -> Iterator[str]:
     with server_with_logins(request.param) as server, guarded_database(server) as conninfo:
+        execute(conninfo, "select pgflow.create_flow('f')")
         yield conninfo
 
 
@@ -39,6 +41,11 @@ def test_the_rights_to_tables_are_those_of_the_docs(owned):
         for name, worker, client, observer, _ in ROW.findall(SECTION)
     }
     assert documented == cells(execute(owned, TABLES, list(ROLES)))
+
+
+def test_the_rights_to_schemas_sequences_and_queues_are_those_of_the_docs(owned):
+    documented = {name: tuple(rights) for name, *rights in OTHER.findall(SECTION)}
+    assert documented == cells(execute(owned, OTHERS, list(ROLES)))
 
 
 def test_the_functions_that_a_role_may_execute_are_those_of_the_docs(owned):
