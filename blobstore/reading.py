@@ -274,7 +274,10 @@ class Reading:
         """The list, with null for each element that is a blob."""
         raw = await self._content()
         await self._check_weight(raw)
-        return list(weighed(self._row.id, Payload("json", raw), scale))
+        frame = weighed(self._row.id, Payload("json", raw), scale)
+        if not isinstance(frame, list) or len(frame) != len(self._row.elements or ()):
+            raise BlobDamaged(self._row.id, "its elements are not those of its list")
+        return frame
 
 
 def weighed(blob_id: UUID, payload: Payload, scale: Scale | None) -> Any:

@@ -71,7 +71,8 @@ cross join lateral (
   where
     c.relnamespace = 'pgmq'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and case
-      when p.what in ('delete', 'truncate', 'trigger') then has_table_privilege(r.oid, c.oid, p.what)
+      when p.what in ('delete', 'truncate', 'trigger')
+      then has_table_privilege(r.oid, c.oid, p.what)
       else has_any_column_privilege(r.oid, c.oid, p.what)
     end
   union all

@@ -654,3 +654,14 @@ async def test_a_list_is_weighed_with_all_of_its_elements(monkeypatch, count):
         return
     with pytest.raises(ValueTooLarge, match=r"with what is beside it, .* as objects of Python"):
         await rig.value(stored)
+
+
+@pytest.mark.parametrize("content", [b"7", b"{}", b'"ab"', b"[null]", b"[null,null,null]", b"[]"])
+async def test_a_list_whose_row_names_other_elements_is_damaged(content):
+    rig = Rig()
+    stored = await rig.encode([LARGE, LARGE], by_element=True)
+    row = rig.database.rows[stored.id]
+    forged = {"content": content, "codec": "none", "raw_size": len(content)}
+    rig.database.rows[stored.id] = replace(row, sha256=sha256(content).digest(), **forged)
+    with pytest.raises(BlobDamaged, match="its elements are not those of its list"):
+        await rig.value(stored)
