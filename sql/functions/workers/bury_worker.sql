@@ -29,9 +29,13 @@ begin
   if not found then
     return false;
   end if;
+  -- What a seat says of itself may be anything.
+  dead.flow_slugs := array(
+    select f.flow_slug from pgflow.flows f where f.flow_slug = any(dead.flow_slugs)
+  );
   update pgflow.step_tasks t
   set error_message = format(
-    'attempt %s was lost: its worker died (process %s on %s)', t.attempts_count, dead.pid, dead.host
+    'attempt %s was lost: its worker died (process %s on %s)', t.attempts_count, dead.pid, left(dead.host, 255)
   )
   where t.ctid = any(array(
     select u.ctid from pgflow.worker_tasks(bury_worker.worker_id, dead.flow_slugs) w

@@ -15,6 +15,8 @@ begin
   if not found then
     return;
   end if;
+  -- Another worker may have written anything into it.
+  slugs := array(select f.flow_slug from pgflow.flows f where f.flow_slug = any(slugs));
   perform pgflow.release_tasks(
     array_agg(t.run_id), array_agg(t.step_slug), array_agg(t.task_index), array_agg(t.attempts_count),
     leave_seat.worker_id

@@ -7,10 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from blobstore.ids import new_blob_id
+from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.cli import commands
 
 from ...parts.hostile import ALL, offences
 from ...parts.logins import VERSIONS, execute, guarded_database, login, server_with_logins
+from ...parts.observing import until
 from ...parts.own_server import OwnServer
 
 FLOW = "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')"
@@ -159,3 +161,31 @@ def test_all_commands_bear_what_a_worker_may_write(odd):
     called += [("olga", command) for command in [*READING, *OWN]]
     found = [(user, command, fault(command, login(odd, user))) for user, command in called]
     assert [said for said in found if said[-1]] == []
+
+
+@pytest.fixture
+def seated(server: OwnServer) -> Iterator[str]:
+    """A database of olga's with a flow, and with odd seats of workers that are dead."""
+    with guarded_database(server) as conninfo:
+        execute(conninfo, FLOW)
+        quoted = "'" + ALL.replace("\0", "").replace("'", "''") + "'"
+        seats = [
+            SEAT.replace("{change}", change).format(run=run_id(number), all=quoted)
+            for number, change in enumerate(SEATS)
+        ]
+        execute(login(conninfo, "wanda"), ";".join(seats))
+        yield conninfo
+
+
+async def test_a_peer_buries_whoever_wrote_odd_things_into_its_seat_and_works_on(seated, nursery):
+    flow = Flow("f")
+    flow.step(flow.input, slug="a")(lambda value: value)
+    settings = Settings(grace=0.1, check_interval=0.2)
+    await nursery.start(Worker([flow], login(seated, "wanda"), settings=settings).run)
+
+    async def alone() -> bool:
+        return len(execute(seated, "select 1 as n from pgflow.worker_seats")) == 1
+
+    await until(alone)
+    async with connect(login(seated, "clio")) as client:
+        assert await (await client.start(flow, 7)).result() == {"a": 7}
