@@ -56,6 +56,20 @@ def test_tests_that_are_named_exist(doc):
     ] == []
 
 
+def names_of_tests() -> set[str]:
+    return {
+        name
+        for file in files("tests/**/test_*.py")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=str)
+def test_tests_that_are_named_without_their_file_exist(doc):
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / doc).read_text()))
+    assert named - names_of_tests() == set()
+
+
 def test_every_fault_that_is_tried_is_told_of():
     told = (ROOT / "docs" / "inside" / "faults.md").read_text()
     tests = [file for file in files("tests/faults/*.py") if file.name.startswith("test_")]
@@ -75,11 +89,7 @@ def guarantees() -> list[str]:
 
 
 def test_each_guarantee_names_a_test_and_each_test_is_there():
-    there = {
-        name
-        for file in files("tests/**/test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
-    }
+    there = names_of_tests()
     assert len(guarantees()) > 40
     for sentence in guarantees():
         named = re.findall(r"`(test_\w+)`", sentence)
