@@ -74,6 +74,7 @@ AMONG_PEERS = {
 }
 ON_CONNECTING = {
     "set the session": "pg_catalog.pg_backend_pid()",
+    "owners": "pg_identify_object(",
     "show life": "pg_try_advisory_lock_shared",
     "listen": "LISTEN",
     "take a seat": "pgflow.take_seat(",
@@ -81,6 +82,7 @@ ON_CONNECTING = {
 }
 AT_THE_START = {
     "encoding": "show server_encoding",
+    "whose schema": "pg_get_userbyid(n.nspowner)",
     "schema": "pgflow.schema_files",
     "define": "pgflow.define_flow(",
     "channels": "pgflow.channel(",
