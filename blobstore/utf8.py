@@ -8,6 +8,7 @@ compress them.
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
+from io import BytesIO
 
 PIECE = 64 * 1024  # characters, or bytes
 
@@ -25,14 +26,16 @@ def pieces(text: str) -> Iterator[bytes]:
 
 def chunks(text: str, size: int) -> Iterator[bytes]:
     """The bytes of a text in chunks of `size`, the last one shorter."""
-    gathered = bytearray()
+    gathered = BytesIO()
     for piece in pieces(text):
-        gathered += piece
-        while len(gathered) >= size:
-            yield bytes(memoryview(gathered)[:size])
-            del gathered[:size]
-    if gathered:
-        yield bytes(gathered)
+        view = memoryview(piece)
+        while len(view) >= (missing := size - gathered.tell()):
+            gathered.write(view[:missing])
+            yield gathered.getvalue()  # is no copy, as it is not written to any more
+            gathered, view = BytesIO(), view[missing:]
+        gathered.write(view)
+    if gathered.tell():
+        yield gathered.getvalue()
 
 
 def decode(raw: bytes) -> str:
@@ -41,6 +44,8 @@ def decode(raw: bytes) -> str:
     Raises:
         UnicodeDecodeError: It is no UTF-8; the place is counted from near its piece.
     """
+    if raw.isascii():  # copied in one go
+        return raw.decode()
     decoder, view = Decoder(), memoryview(raw)
     starts = range(0, len(raw), PIECE)
     decoded = [decoder.decode(view[start : start + PIECE]) for start in starts]

@@ -79,6 +79,14 @@ def test_a_chunk_is_a_frame_even_where_that_is_longer():
     assert unpack("zstd", frame_of(raw), len(raw)) == raw
 
 
+def test_large_values_are_written_and_read_without_second_copies():
+    text, noise = "x" * 8 * MIB, os.urandom(4 * MIB)
+    chunks = Payload("text", text).chunks(4 * MIB)
+    assert peak_memory(lambda: next(chunks)) < 5 * MIB
+    assert peak_memory(lambda: frame_of(noise)) < 5 * MIB
+    assert peak_memory(lambda: restore(BLOB_ID, "text", text.encode())) < 17 * MIB  # both
+
+
 def opened(content: bytes) -> bytes | None:
     """What comes out, or None where damage is noticed."""
     try:
