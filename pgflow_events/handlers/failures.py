@@ -101,7 +101,12 @@ def refusals_of(whose: str) -> Iterator[None]:
     try:
         yield
     except ValueRefused as error:
-        raise type(error)(f"{whose} cannot be stored: {error}") from None
+        raise refused(whose, error) from None
+
+
+def refused(whose: str, error: ValueRefused) -> ValueRefused:
+    """The same refusal, which says whose the value is."""
+    return type(error)(f"{whose} cannot be stored: {error}")
 
 
 def is_group(error: BaseException) -> bool:

@@ -5,22 +5,21 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
 
-from blobstore import Blobs, Loaded, Owner
+from blobstore import Blobs, Inline, Loaded, Owner, Stored, ValueRefused
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.errors import HandlerTimeout, PgflowError
 from pgflow_events.flow.flow import Context, Flow, Step
 from pgflow_events.flow.inline import thresholds
 from pgflow_events.handlers.blocking import Standstills
-from pgflow_events.handlers.failures import look_at, refusals_of
+from pgflow_events.handlers.failures import look_at, refused
 from pgflow_events.handlers.processes import Processes
 from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about
-from pgflow_events.worker.inputs import Inputs, blobs_asked_for
+from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
 
 # Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
@@ -89,7 +88,7 @@ class Executor:
         async with trio.open_nursery() as nursery:
             waiting = []
             for task in tasks:
-                if refs := blobs_asked_for(self._find(task), task):
+                if refs := self._refs(task):
                     waiting.append((task, refs))
                 else:
                     nursery.start_soon(self.execute, task, None, claimed)
@@ -109,32 +108,36 @@ class Executor:
     async def execute(self, task: ClaimedTask, loaded: Loaded | None, claimed: float) -> None:
         """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
         try:
-            outcome = await self._succeed_by(claimed + task.timeout, task, loaded)
+            output = await self._succeed_by(claimed + task.timeout, task, loaded)
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # What was raised on the way out of our own cancellation is nobody's failure.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._fail(task, error)
         else:
             if self._end(task) is not None:
-                await self._settle(replace(outcome, until=claimed + task.timeout + PATIENCE))
+                until = claimed + task.timeout + PATIENCE
+                await self._settle(Outcome(task, output, until=until))
 
     async def _succeed_by(
         self, deadline: float, task: ClaimedTask, loaded: Loaded | None
-    ) -> Outcome:
-        if loaded is None and (refs := blobs_asked_for(self._find(task), task)):
-            with self._standstills.limit(task, deadline):
-                loaded = await self._inputs.load(refs)
-            if loaded is None:
-                raise HandlerTimeout(self._not_loaded(task))
+    ) -> Inline | Stored:
+        if loaded is None and (refs := self._refs(task)):
+            loaded = await self._load_by(deadline, task, refs)
         with self._standstills.limit(task, deadline) as scope:
             return await self._succeed(task, loaded, scope)
         if trio.current_time() < deadline + self._standstills.of(task):
             raise PgflowError("the handler cancelled its own scope")
         raise HandlerTimeout(self._too_long(task))
 
+    async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
+        """The blobs of one task. What is wrong with them is its own failure."""
+        with self._standstills.limit(task, deadline):
+            return await self._inputs.load(refs)
+        raise HandlerTimeout(self._not_loaded(task))
+
     async def _succeed(
         self, task: ClaimedTask, loaded: Loaded | None, scope: trio.CancelScope
-    ) -> Outcome:
+    ) -> Inline | Stored:
         """Resolve, call the handler, encode."""
         step = self._find(task)
         if step is None:
@@ -148,15 +151,19 @@ class Executor:
         owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
         with self._note(task):  # the handler of a stream is called by encode()
             value = await self._call(step, arguments, task)
-            with refusals_of(f"step {step.slug!r} returned what"):
-                output = await self._blobs.encode(
+            try:
+                return await self._blobs.encode(
                     value,
                     owner,
                     threshold=self._threshold(task),
                     by_element=step.by_element,
                     media_type=step.media_type,
                 )
-        return Outcome(task, output)
+            except ValueRefused as error:
+                raise refused(f"step {step.slug!r} returned what", error) from None
+
+    def _refs(self, task: ClaimedTask) -> Refs:
+        return blobs_asked_for(self._find(task), task) if task.blobs_refs else ()
 
     def _find(self, task: ClaimedTask) -> Step[Any] | None:
         flow = self._flows.get(task.flow_slug)
@@ -209,9 +216,11 @@ class Executor:
 
     def _threshold(self, task: ClaimedTask) -> int:
         """The bytes beyond which the output becomes a blob."""
-        if task.step_slug not in self._thresholds.get(task.flow_slug, {}):
+        try:
+            return self._thresholds[task.flow_slug][task.step_slug]
+        except KeyError:
             self._thresholds[task.flow_slug] = thresholds(self._flows[task.flow_slug])
-        return self._thresholds[task.flow_slug][task.step_slug]
+            return self._thresholds[task.flow_slug][task.step_slug]
 
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
         failure = await look_at(error)

@@ -73,12 +73,11 @@ class Inputs:
     async def _value(
         self, node: Node[Any], task: ClaimedTask, inline: Mapping[str, Any], loaded: Loaded | None
     ) -> Any:
-        ref = task.refs.get(node.slug)
-        if ref is None or loaded is None:
+        if loaded is None or node.slug not in task.blobs_refs:
             value = inline[node.slug]
             self._blobs.admit_inline(task.run_id)
             return Blob.of(task.run_id, value) if node.takes_handle else value
-        place = Place(task.run_id, node.slug)
+        ref, place = task.refs[node.slug], Place(task.run_id, node.slug)
         return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
 
 
