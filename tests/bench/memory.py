@@ -24,6 +24,7 @@ SIZES = (8, 2)  # MiB of a text
 AS_IT_COMES = {"MALLOC_ARENA_TEST": "8"}
 BESIDE = {
     "glibc as it comes": AS_IT_COMES,
+    "1 arena": {"MALLOC_ARENA_MAX": "1"},
     "2 arenas": {"MALLOC_ARENA_MAX": "2"},
     "trimmed at 128 KiB": {"MALLOC_TRIM_THRESHOLD_": "131072"},
     "mapped from 128 KiB": {"MALLOC_MMAP_THRESHOLD_": "131072"},
