@@ -114,9 +114,15 @@ def server15() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture(scope="session", params=["server15", "server"])
-def any_server(request: pytest.FixtureRequest) -> EmbeddedServer | GivenServer:
+def server_name(request: pytest.FixtureRequest) -> str:
+    """The fixture of each server in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def any_server(request: pytest.FixtureRequest, server_name: str) -> EmbeddedServer | GivenServer:
     """Each server in turn."""
-    return request.getfixturevalue(request.param)
+    return request.getfixturevalue(server_name)
 
 
 def plain(conninfo: str) -> str:
@@ -157,9 +163,26 @@ def template(server: EmbeddedServer | GivenServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def any_database(any_server: EmbeddedServer | GivenServer) -> Iterator[str]:
+def template15(server15: EmbeddedServer) -> Iterator[str]:
+    """The same on PostgreSQL 15."""
+    with migrated_database(server15.conninfo) as conninfo:
+        yield conninfo_to_dict(conninfo)["dbname"]
+
+
+TEMPLATES = {"server15": "template15", "server": "template"}
+
+
+# What depends on a parameter is made again by each file. The templates, which take long, do not.
+@pytest.fixture(scope="session")
+def any_template(request: pytest.FixtureRequest, server_name: str) -> str:
+    """The same on each server."""
+    return request.getfixturevalue(TEMPLATES[server_name])
+
+
+@pytest.fixture(scope="session")
+def any_database(any_server: EmbeddedServer | GivenServer, any_template: str) -> Iterator[str]:
     """The conninfo of a migrated database on each server, shared: leave nothing in it."""
-    with migrated_database(any_server.conninfo) as conninfo:
+    with new_database(any_server.conninfo, any_template) as conninfo:
         yield conninfo
 
 

@@ -31,7 +31,7 @@ def functions(core, condition):
 
 
 # The extension comes with Debian's server only.
-@pytest.mark.parametrize("any_server", ["server15"], indirect=True)
+@pytest.mark.parametrize("server_name", ["server15"], indirect=True)
 def test_plpgsql_check_finds_nothing_but_what_is_meant(core):
     if not core.rows("select from pg_available_extensions where name = 'plpgsql_check'"):
         required = os.environ.get("PGFLOW_TEST_REQUIRE")

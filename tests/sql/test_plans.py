@@ -14,7 +14,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 
 from ..conftest import new_database
@@ -173,11 +172,11 @@ STATISTICS = ["none", "none, plans of empty tables", "old", "of empty tables"]
 
 @pytest.fixture(scope="module", params=STATISTICS)
 def plans(
-    request: pytest.FixtureRequest, any_server: Any, any_database: str
+    request: pytest.FixtureRequest, any_server: Any, any_template: str
 ) -> Iterator[list[Plan]]:
     """The plans of every call, made in one session while 10,000 tasks wait."""
     with (
-        new_database(any_server.conninfo, conninfo_to_dict(any_database)["dbname"]) as conninfo,
+        new_database(any_server.conninfo, any_template) as conninfo,
         psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
     ):
         core = Core(connection)

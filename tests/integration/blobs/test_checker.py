@@ -16,20 +16,13 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import checker, retention
 from pgflow_events.upkeep.retention import Pruned
 
-from ...conftest import EmbeddedServer, migrated_database, new_database
+from ...conftest import EmbeddedServer, new_database
 from ...parts.observing import execute, rows, until
 from ...parts.past import add_days, caller, faults, fill, past
 
 PAGE = "<p>" * 10_000
 LARGE = b"\x00\xff" * 3_000_000  # in chunks
 KEYS = KeyRing({"one": bytes(range(32))})
-
-
-@pytest.fixture(scope="module")
-def any_template(any_server: EmbeddedServer) -> Iterator[str]:
-    """The name of a migrated database on each server."""
-    with migrated_database(any_server.conninfo) as made:
-        yield conninfo_to_dict(made)["dbname"]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from blobstore.rows import LOCK_RUNS
 
@@ -46,11 +45,10 @@ where t.output_blob_id is not null and (
 
 
 @pytest.fixture
-def four(any_server: Any, any_database: str) -> Iterator[list[Core]]:
+def four(any_server: Any, any_template: str) -> Iterator[list[Core]]:
     """Four sessions of a database of the test's own."""
-    template = conninfo_to_dict(any_database)["dbname"]
     with (
-        new_database(any_server.conninfo, template) as conninfo,
+        new_database(any_server.conninfo, any_template) as conninfo,
         sessions(conninfo, 4) as opened,
     ):
         yield opened

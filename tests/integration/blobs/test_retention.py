@@ -15,7 +15,7 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import retention
 from pgflow_events.upkeep.retention import Pruned
 
-from ...conftest import EmbeddedServer, migrated_database, new_database
+from ...conftest import EmbeddedServer, new_database
 from ...parts.observing import execute, rows, until
 from ...parts.past import NOW, TODAY, add_days, caller, faults, fill, id_at, past, scalar
 
@@ -24,13 +24,6 @@ LARGE = b"\x00\xff" * 3_000_000  # in chunks
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 OFTEN = Settings(check_interval=0.03)
-
-
-@pytest.fixture(scope="module")
-def any_template(any_server: EmbeddedServer) -> Iterator[str]:
-    """The name of a migrated database on each server."""
-    with migrated_database(any_server.conninfo) as made:
-        yield psycopg.conninfo.conninfo_to_dict(made)["dbname"]
 
 
 @pytest.fixture

@@ -4,22 +4,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from pgflow_events import Flow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import retention
 
-from ...conftest import EmbeddedServer, migrated_database, new_database
+from ...conftest import EmbeddedServer, new_database
 from ...parts.past import NOW, caller, id_at, scalar
-
-
-@pytest.fixture(scope="module")
-def any_template(any_server: EmbeddedServer) -> Iterator[str]:
-    """The name of a migrated database on each server."""
-    with migrated_database(any_server.conninfo) as made:
-        yield psycopg.conninfo.conninfo_to_dict(made)["dbname"]
 
 
 @pytest.fixture

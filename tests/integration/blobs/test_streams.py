@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 import trio
-from psycopg.conninfo import conninfo_to_dict
 
 from blobstore import Blob
 from pgflow_events import Client, Context, Flow, PermanentError, RunFailed, Settings, connect
@@ -24,9 +23,9 @@ DUE = "update pgmq.q_flow set vt = clock_timestamp() - interval '1 s'"
 
 
 @pytest.fixture
-def database(any_server: Any, any_database: str) -> Iterator[str]:
+def database(any_server: Any, any_template: str) -> Iterator[str]:
     """A migrated database of the test's own, on each server in turn."""
-    with new_database(any_server.conninfo, conninfo_to_dict(any_database)["dbname"]) as conninfo:
+    with new_database(any_server.conninfo, any_template) as conninfo:
         yield conninfo
 
 

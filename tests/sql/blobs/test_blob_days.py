@@ -7,7 +7,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 
 from ...conftest import new_database
@@ -223,10 +222,10 @@ def locked(core: Core) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def crowded(any_server: Any, any_database: str) -> Iterator[Core]:
+def crowded(any_server: Any, any_template: str) -> Iterator[Core]:
     """A session on a database with partitions of many days, where two steps are under way."""
     with (
-        new_database(any_server.conninfo, conninfo_to_dict(any_database)["dbname"]) as conninfo,
+        new_database(any_server.conninfo, any_template) as conninfo,
         psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
     ):
         made = Core(connection)
