@@ -200,10 +200,20 @@ def database(server: EmbeddedServer | GivenServer, template: str) -> Iterator[st
         yield conninfo
 
 
-@pytest.fixture
-def db(any_database: str) -> Iterator[psycopg.Connection]:
-    """A connection to each server whose transaction is rolled back; rows are named tuples."""
+@pytest.fixture(scope="session")
+def session(any_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to each server for all tests of a file: a new one plans all it calls."""
     with psycopg.connect(any_database, row_factory=namedtuple_row) as connection:
         set_json_loads(orjson.loads, connection)
         yield connection
-        connection.rollback()
+
+
+@pytest.fixture
+def db(session: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A connection to each server whose transaction is rolled back; rows are named tuples."""
+    yield session
+    session.rollback()
+    session._notice_handlers.clear()
+    # All else that a test may have changed of the session has ended with its transaction.
+    session.execute("select pg_advisory_unlock_all()")
+    session.rollback()

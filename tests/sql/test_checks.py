@@ -2,10 +2,15 @@
 
 import os
 import re
+from collections.abc import Iterator
 
+import psycopg
 import pytest
+from psycopg.rows import namedtuple_row
 
 from pgflow_events.schema.migrations import sql_files
+
+from ..parts.core import Core
 
 CREATES = re.compile(r"^create or replace function (\S+?)\(", re.MULTILINE)
 CHECK = """
@@ -30,15 +35,23 @@ def functions(core, condition):
     return [row.proname for row in core.rows(query)]
 
 
+@pytest.fixture
+def lone(any_database: str) -> Iterator[Core]:
+    """The core on a session of its own: the extension harms what its session has called before."""
+    with psycopg.connect(any_database, row_factory=namedtuple_row) as connection:
+        yield Core(connection)
+        connection.rollback()
+
+
 # The extension comes with Debian's server only.
 @pytest.mark.parametrize("server_name", ["server15"], indirect=True)
-def test_plpgsql_check_finds_nothing_but_what_is_meant(core):
-    if not core.rows("select from pg_available_extensions where name = 'plpgsql_check'"):
+def test_plpgsql_check_finds_nothing_but_what_is_meant(lone):
+    if not lone.rows("select from pg_available_extensions where name = 'plpgsql_check'"):
         required = os.environ.get("PGFLOW_TEST_REQUIRE")
         (pytest.fail if required else pytest.skip)("the extension plpgsql_check is not installed")
-    core.db.execute("create extension plpgsql_check schema public")
-    core.db.execute("select pgflow.create_flow('checked')")
-    findings = [row[0] for row in core.rows(CHECK)]
+    lone.db.execute("create extension plpgsql_check schema public")
+    lone.db.execute("select pgflow.create_flow('checked')")
+    findings = [row[0] for row in lone.rows(CHECK)]
     assert sorted(findings) == [
         'poll_for_tasks, line : unused parameter "vt"',  # the seed's
     ]
