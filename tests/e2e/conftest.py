@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .forking import Forked, Forker
+
 FLOWS = str(Path(__file__).with_name("flows.py"))
 COMMAND = [sys.executable, "-m", "pgflow_events"]
 
@@ -24,34 +26,36 @@ def environment(database: str) -> dict[str, str]:
     return kept | {"PGFLOW_DSN": database}
 
 
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    with Forker() as forking:
+        yield forking
+
+
 @pytest.fixture
-def cli(environment: dict[str, str]) -> Cli:
+def cli(spawn: Worker) -> Cli:
     """Runs a command to its end."""
 
     def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            input=text,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        with spawn(*arguments) as process:
+            output, errors = process.communicate(text, timeout=30)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     return run
 
 
 @pytest.fixture
-def spawn(environment: dict[str, str]) -> Iterator[Worker]:
+def spawn(environment: dict[str, str], forker: Forker) -> Iterator[Worker]:
     """Starts a command; killed when the test ends, if it still runs."""
     with ExitStack() as stack:
 
         def start(*arguments: str) -> subprocess.Popen[str]:
             process = stack.enter_context(
-                subprocess.Popen(
-                    [*COMMAND, *arguments],
+                Forked(
+                    arguments,
+                    forker=forker,
                     env=environment,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

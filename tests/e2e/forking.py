@@ -1,0 +1,143 @@
+"""Commands in processes that are forked from one which has imported what they need.
+
+To import it takes most of what a short command costs. All else is as in a process of its own: its
+files, environment and folder, its signals and its end.
+
+    python -m tests.e2e.forking DESCRIPTOR
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 1 << 20  # bytes of a request
+
+
+class Forker:
+    """The process that forks, and is asked to by a socket."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.e2e.forking", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._process.wait()
+
+    def start(self, files: Sequence[int], **request: Any) -> tuple[int, socket.socket]:
+        """The id of a new process, and a socket on which its status will arrive."""
+        status, theirs = socket.socketpair()
+        with theirs:
+            sent = json.dumps(request).encode()
+            socket.send_fds(self._socket, [sent], [*files, theirs.fileno()])
+        if not (pid := int.from_bytes(status.recv(4), "big")):
+            raise ChildProcessError
+        return pid, status
+
+
+class Forked(subprocess.Popen[str]):
+    """A command of ours in a process that was forked; the arguments are those of the command."""
+
+    def __init__(self, arguments: Sequence[str], *, forker: Forker, **options: Any) -> None:
+        self._forker = forker
+        super().__init__(arguments, **options)
+
+    def _execute_child(  # noqa: PLR0917 - as Popen calls it
+        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo,
+        creationflags, shell, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *_
+    ) -> None:  # fmt: skip
+        given = p2cread, c2pwrite, errwrite
+        files = [own if file == -1 else file for own, file in enumerate(given)]
+        folder, environment = str(cwd or Path.cwd()), env or dict(os.environ)
+        self.pid, self._status = self._forker.start(
+            files, arguments=args, folder=folder, environment=environment
+        )
+        self._child_created = True
+        for file in {*given} - {-1}:
+            os.close(file)
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        if wait_flags & os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
+            return 0, 0
+        with self._status:
+            return self.pid, int.from_bytes(self._status.recv(4), "big")
+
+    def _internal_poll(self, *_: object, **__: object) -> int | None:
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
+            with suppress(OSError):
+                pid, status = self._try_wait(os.WNOHANG)
+                if pid:
+                    self._handle_exitstatus(status)
+            self._waitpid_lock.release()
+        return self.returncode
+
+
+def serve(requests: socket.socket) -> dict[str, Any]:
+    """Fork for each request; return in the child alone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        sent, files, _, _ = socket.recv_fds(requests, LONGEST, 4)
+        if not sent:
+            os._exit(0)
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            *standard, status = files
+            told = socket.socket(fileno=status)
+            if child := os.fork():
+                os.closerange(0, 3)
+                for file in standard:
+                    os.close(file)
+                tell_of(child, told)
+            told.close()
+            for own, file in enumerate(standard):
+                os.dup2(file, own)
+                os.close(file)
+            request: dict[str, Any] = json.loads(sent)
+            return request
+        for file in files:
+            os.close(file)
+
+
+def tell_of(child: int, told: socket.socket) -> None:
+    """Tell of a child's beginning and end, and end."""
+    told.send(child.to_bytes(4, "big"))
+    _, status = os.waitpid(child, 0)
+    with suppress(BrokenPipeError):
+        told.send(status.to_bytes(4, "big"))
+    os._exit(0)
+
+
+def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Be as a process that was started with these."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["pgflow-events", *arguments]
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+
+
+if __name__ == "__main__":
+    from pgflow_events import cli
+    from pgflow_events.cli import blob, doctor, prune, runs, show, start, worker  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    become(**serve(socket.socket(fileno=int(sys.argv[1]))))
+    cli.main()
