@@ -6,6 +6,7 @@ Each goes by plain SQL, behind the back of a worker and a client that have the k
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from pgflow_events import (
     RunFailed,
     Settings,
     SettingsError,
+    Worker,
     connect,
 )
 from pgflow_events.cli.blob.reading import open_blobs
@@ -28,7 +30,7 @@ from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep.exports import export_values
 
-from ...conftest import migrated_database, new_database
+from ...conftest import EmbeddedServer, new_database
 from ...parts.observing import execute, rows
 from ...parts.past import caller
 from ...parts.sealing import KEYS, rotated_by, unbind
@@ -135,13 +137,6 @@ RUNNING = "select run_id from pgflow.runs where status = 'started'"
 both_servers = pytest.mark.parametrize("database", ["server15", "server"], indirect=True)
 
 
-@pytest.fixture(scope="module")
-def template15(server15: EmbeddedServer) -> Iterator[str]:
-    """The same as `template`, on PostgreSQL 15."""
-    with migrated_database(server15.conninfo) as conninfo:
-        yield conninfo_to_dict(conninfo)["dbname"]
-
-
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated database of the test's own, on PostgreSQL 18 unless the test says otherwise."""
@@ -186,21 +181,34 @@ async def both_refused(client: Any, run: Any, step: Any) -> None:
         await by_handle(run, step)
 
 
-@both_servers
-@pytest.mark.parametrize("attack", ATTACKS)
-async def test_a_sealed_value_that_was_changed_or_moved_is_refused(work, database, attack):
+async def complete_two(dsn: str) -> list[UUID]:
+    """Complete two runs with sealed values of each form; their ids."""
     flow = all_kinds()
-    await work(flow, settings=settings())
-    async with connect(database, keys=KEYS) as client:
-        run, other = await client.start_many(flow, [1, 2])
-        await run.wait()
-        await other.wait()
-    statements = ATTACKS[attack].format(run=run.id, other=other.id).split(";")
-    await execute(database, *statements)
-    async with connect(database, keys=KEYS) as client:
-        run = await client.find(run.id)
-        for slug in CHANGED.get(attack, ["page", "word"]):
-            await both_refused(client, run, flow.steps[slug])
+    async with connect(dsn, keys=KEYS) as client, trio.open_nursery() as nursery:
+        await nursery.start(Worker([flow], dsn, settings=settings()).run)
+        runs = await client.start_many(flow, [1, 2])
+        for run in runs:
+            await run.wait()
+        nursery.cancel_scope.cancel()
+    return [run.id for run in runs]
+
+
+@pytest.fixture(scope="module")
+def completed(any_server: EmbeddedServer, any_template: str) -> Iterator[tuple[str, list[UUID]]]:
+    """The name of a database with two completed runs, to be copied, and their ids."""
+    with new_database(any_server.conninfo, any_template) as made:
+        yield conninfo_to_dict(made)["dbname"], trio.run(complete_two, made)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_a_sealed_value_that_was_changed_or_moved_is_refused(any_server, completed, attack):
+    flow, (name, (run_id, other_id)) = all_kinds(), completed
+    with new_database(any_server.conninfo, name) as database:
+        await execute(database, *ATTACKS[attack].format(run=run_id, other=other_id).split(";"))
+        async with connect(database, keys=KEYS) as client:
+            run = await client.find(run_id)
+            for slug in CHANGED.get(attack, ["page", "word"]):
+                await both_refused(client, run, flow.steps[slug])
 
 
 @pytest.mark.parametrize("cache_budget", [0, 2**20], ids=["from the database", "from memory"])
