@@ -94,14 +94,20 @@ LEFT = {"dsn", "listen_dsn", "debug", "as_json"}  # tried by themselves
 def calls_of(name: str) -> Iterator[list[str]]:
     """A command's arguments, with nonsense in the place of each, and with each of its options."""
     needed = NEEDED.get(name, [])
+    options = [
+        option
+        for option in COMMANDS[name].params
+        if isinstance(option, click.Option) and option.name not in LEFT
+    ]
     yield needed
+    yield from ([*needed, option.opts[-1]] for option in options if option.is_flag)
     for nonsense in NONSENSE:
         for place in range(len(needed)):
             yield [*needed[:place], nonsense, *needed[place + 1 :]]
         yield [*needed, nonsense]
-        for option in COMMANDS[name].params:
-            if isinstance(option, click.Option) and option.name not in LEFT:
-                yield [*needed, option.opts[-1], *([] if option.is_flag else [nonsense])]
+        yield from (
+            [*needed, option.opts[-1], nonsense] for option in options if not option.is_flag
+        )
     for garbled in ("", "x", "host", "postgresql://u:hunter2", "\x1b", "port=x", "a\nb"):
         if any(option.name == "dsn" for option in COMMANDS[name].params):
             yield [*needed, "--dsn", garbled or "host=127.0.0.1 port=1"]
