@@ -1,10 +1,11 @@
 """Servers, databases and connections for the tests, and how a failure is shown."""
 
+import gc
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -49,6 +50,18 @@ def run(*args, **kwargs):
 
 
 plugin.choose_run = lambda config: run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, bool | None, bool | None]:
+    """Thousands of tests stay to the end: no garbage collection looks through them meanwhile."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
 
 # A new database has 400 files, for which some disks take a quarter of a second; memory does not.
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
