@@ -1,8 +1,8 @@
-"""Streams and budgets in real workers, on each server."""
+"""Streams and budgets in real workers; `tests/sql` has what they call, on each server."""
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,28 +11,14 @@ import pytest
 import trio
 
 from blobstore import Blob
-from pgflow_events import Client, Context, Flow, PermanentError, RunFailed, Settings, connect
+from pgflow_events import Context, Flow, PermanentError, RunFailed, Settings
 
-from ...conftest import new_database
 from ...parts.observing import execute, rows, until
 
 MIB = 1024 * 1024
 CHUNK = 4 * MIB  # what a worker writes
 PIECE = bytes(MIB)
 DUE = "update pgmq.q_flow set vt = clock_timestamp() - interval '1 s'"
-
-
-@pytest.fixture
-def database(any_server: Any, any_template: str) -> Iterator[str]:
-    """A migrated database of the test's own, on each server in turn."""
-    with new_database(any_server.conninfo, any_template) as conninfo:
-        yield conninfo
-
-
-@pytest.fixture
-async def client(database: str) -> AsyncIterator[Client]:
-    async with connect(database) as opened:
-        yield opened
 
 
 async def stored(database: str) -> tuple[int, int, int]:
