@@ -26,6 +26,8 @@ from pgflow_events.embedded.environment import own_parameters
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.schema.migrations import migrate_now
 
+from .forking import Forker
+
 SETTINGS = {
     "fsync": "off",
     "max_connections": "200",
@@ -73,6 +75,12 @@ SLOW = [HealthCheck.too_slow]
 settings.register_profile("quick", max_examples=20, suppress_health_check=SLOW)
 settings.register_profile("thorough", max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    with Forker() as forking:
+        yield forking
 
 
 @dataclass(frozen=True)

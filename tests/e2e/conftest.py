@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .forking import Forked, Forker
+from ..forking import Forked, Forker
 
 FLOWS = str(Path(__file__).with_name("flows.py"))
 COMMAND = [sys.executable, "-m", "pgflow_events"]
@@ -24,12 +24,6 @@ def environment(database: str) -> dict[str, str]:
     """Of all that names a database, the test's own only."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYTHONWARN"))}
     return kept | {"PGFLOW_DSN": database}
-
-
-@pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    with Forker() as forking:
-        yield forking
 
 
 @pytest.fixture
@@ -58,7 +52,6 @@ def spawn(environment: dict[str, str], forker: Forker) -> Iterator[Worker]:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    text=True,
                 )
             )
             stack.callback(process.kill)

@@ -1,7 +1,6 @@
 """A worker and a client on a database of the test's own."""
 
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from pgflow_events import Client, EmbeddedServer, Flow, Worker, connect
 from pgflow_events.schema.migrations import migrate_now
 
+from ..forking import Forked, Forker
 from ..parts.own_server import OwnServer, own_server
 
 SLEEPER = Path(__file__).parents[1] / "parts" / "sleeper.py"
@@ -42,14 +42,14 @@ def work(database: str, nursery: trio.Nursery) -> Callable[..., Awaitable[Worker
 
 
 @pytest.fixture
-def sleeper(database: str) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def sleeper(database: str, forker: Forker) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Starts a process whose worker sleeps over each task, and returns when it is ready."""
     with ExitStack() as stack:
 
         def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
-            command = [sys.executable, SLEEPER, dsn, *options]
+            program = Path(__file__).parents[1] / "parts/sleeper.py"
             process = stack.enter_context(
-                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                Forked([dsn, *options], forker=forker, program=program, stdout=subprocess.PIPE)
             )
             stack.callback(process.kill)
             assert process.stdout.readline() == "ready\n"

@@ -1,14 +1,15 @@
-"""Commands in processes that are forked from one which has imported what they need.
+"""Commands and programs in processes that are forked from one which has imported what they need.
 
 To import it takes most of what a short command costs. All else is as in a process of its own: its
 files, environment and folder, its signals and its end.
 
-    python -m tests.e2e.forking DESCRIPTOR
+    python -m tests.forking DESCRIPTOR
 """
 
 import gc
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -19,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LONGEST = 1 << 20  # bytes of a request
 
 
@@ -29,7 +30,7 @@ class Forker:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", "tests.e2e.forking", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.forking", str(theirs.fileno())]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
 
     def __enter__(self) -> Self:
@@ -51,11 +52,25 @@ class Forker:
 
 
 class Forked(subprocess.Popen[str]):
-    """A command of ours in a process that was forked; the arguments are those of the command."""
+    """A process that was forked.
 
-    def __init__(self, arguments: Sequence[str], *, forker: Forker, **options: Any) -> None:
-        self._forker = forker
-        super().__init__(arguments, **options)
+    Args:
+        arguments: Of the command line.
+        forker: What it is forked from.
+        program: A file of Python to run in the place of the command line.
+        options: As of any other process.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        forker: Forker,
+        program: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self._forker, self._program = forker, program
+        super().__init__(arguments, text=True, **options)
 
     def _execute_child(  # noqa: PLR0917 - as Popen calls it
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo,
@@ -63,9 +78,12 @@ class Forked(subprocess.Popen[str]):
     ) -> None:  # fmt: skip
         given = p2cread, c2pwrite, errwrite
         files = [own if file == -1 else file for own, file in enumerate(given)]
-        folder, environment = str(cwd or Path.cwd()), env or dict(os.environ)
         self.pid, self._status = self._forker.start(
-            files, arguments=args, folder=folder, environment=environment
+            files,
+            arguments=args,
+            program=str(self._program or ""),
+            folder=str(cwd or Path.cwd()),
+            environment=env or dict(os.environ),
         )
         self._child_created = True
         for file in {*given} - {-1}:
@@ -123,21 +141,23 @@ def tell_of(child: int, told: socket.socket) -> None:
     os._exit(0)
 
 
-def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Be as a process that was started with these."""
+def run(program: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Do what a process does that was started with these."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["pgflow-events", *arguments]
+    sys.argv = [program or "pgflow-events", *arguments]
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    if program:
+        runpy.run_path(program, run_name="__main__")
+    else:
+        cli.main()
 
 
 if __name__ == "__main__":
     from pgflow_events import cli
     from pgflow_events.cli import blob, doctor, prune, runs, show, start, worker  # noqa: F401
 
-    gc.collect()
     gc.freeze()
-    become(**serve(socket.socket(fileno=int(sys.argv[1]))))
-    cli.main()
+    run(**serve(socket.socket(fileno=int(sys.argv[1]))))
