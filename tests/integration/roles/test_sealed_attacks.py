@@ -26,7 +26,6 @@ from pgflow_events import (
     connect,
 )
 from pgflow_events.cli.blob.reading import open_blobs
-from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep.exports import export_values
 
