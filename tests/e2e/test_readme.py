@@ -1,4 +1,4 @@
-"""What the README and the page on the embedded PostgreSQL tell a user to do, done."""
+"""What the README and the guide tell a user to do, done."""
 
 import json
 import re
@@ -154,12 +154,13 @@ def without_database(environment, base) -> dict[str, str]:
     return environment | {"PGFLOW_PG_FOLDER": str(base / "jane@corp")}
 
 
-def test_the_program_of_the_readme_appended_to_its_flow_runs_as_it_is_printed(
-    address, without_database, tmp_path
+def test_the_program_of_the_page_on_flows_appended_to_its_flow_runs_as_it_is_printed(
+    without_database, tmp_path
 ):
-    flow, _, client = blocks("README.md")
-    code = (flow + client).replace("https://example.com", address)
-    assert program(code, tmp_path, without_database) == "Example\n"
+    flow, *others = blocks("docs/guide/flows.md")
+    (client,) = (code for code in others if "EmbeddedServer()" in code)
+    printed = program(flow + client, tmp_path, without_database)
+    assert "<p>This is https://example.com.</p>\n" in printed
 
 
 def test_the_program_of_the_embedded_page_runs_as_it_is_printed(without_database, tmp_path):
@@ -167,15 +168,11 @@ def test_the_program_of_the_embedded_page_runs_as_it_is_printed(without_database
     assert program(code, tmp_path, without_database) == "hello world\n"
 
 
-def test_the_flow_of_large_values_in_the_readme_runs_as_it_is_printed(worker, cli, tmp_path):
-    _, code, _ = blocks("README.md")
+def test_the_flow_of_large_values_runs_as_it_is_printed(worker, cli, tmp_path):
+    (code,) = blocks("docs/guide/values.md")
     (tmp_path / "pasted.py").write_text(code)
-    (tmp_path / "large.txt").write_text("small letters")
     process = worker(str(tmp_path / "pasted.py"))
-    started = cli("start", "copies", json.dumps(str(tmp_path / "large.txt")), "--wait", "--json")
-    run_id = json.loads(started.stdout)["run_id"]
-    cli("blob", "export", run_id, str(tmp_path / "exported"))
-    (exported,) = (tmp_path / "exported").glob("upper*")
-    assert exported.read_bytes() == b"SMALL LETTERS"
+    started = cli("start", "numbers", "1000", "--wait", "--json")
+    assert json.loads(started.stdout)["output"] == {"total": 1000}
     process.terminate()
     process.communicate(timeout=30)
