@@ -2,9 +2,12 @@
 
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from ..parts.way import hands_on
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("pgflow_events", "blobstore", "sql", "tests", "examples", "docs")
@@ -167,3 +170,34 @@ def test_the_door_leads_to_every_page():
     door = (ROOT / "docs" / "README.md").read_text()
     pages = [doc.relative_to("docs").as_posix() for doc in DOCS if doc.parts[0] == "docs"]
     assert [page for page in pages if page != "README.md" and f"]({page})" not in door] == []
+
+
+def way_of_a_task() -> list[list[Path]]:
+    """The files of each step of the way, as CONTRIBUTING.md names them."""
+    _, _, way = (ROOT / "CONTRIBUTING.md").read_text().partition("## The way of a task")
+    steps = re.findall(r"^\d\. (.*(?:\n   .*)*)", way.partition("\n## ")[0], re.MULTILINE)
+    return [[ROOT / name for name in re.findall(r"`([\w/.]+)`", step)] for step in steps]
+
+
+def test_the_way_of_a_task_leads_from_file_to_file():
+    way = way_of_a_task()
+    assert len(way) > 5
+    for (head, *_), (following, *_) in pairwise(way):
+        assert hands_on(head, following), f"{head} does not hand on to {following}"
+    for step in way:
+        for place, file in enumerate(step[1:], 1):
+            assert any(hands_on(before, file) for before in step[:place]), f"who calls {file}?"
+
+
+def test_the_way_of_a_task_ends_where_it_begins():
+    way = way_of_a_task()
+    assert way[-1][-1] == way[0][0]
+
+
+def test_a_step_of_the_way_that_were_left_out_would_be_missed():
+    heads = [head for head, *_ in way_of_a_task()]
+    assert [
+        (before, after)
+        for before, _, after in zip(heads, heads[1:], heads[2:], strict=False)
+        if hands_on(before, after)
+    ] == []
