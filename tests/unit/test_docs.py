@@ -201,3 +201,23 @@ def test_a_step_of_the_way_that_were_left_out_would_be_missed():
         for before, _, after in zip(heads, heads[1:], heads[2:], strict=False)
         if hands_on(before, after)
     ] == []
+
+
+def words() -> list[tuple[str, str]]:
+    """The words of the glossary, and the cells that say where they are at home."""
+    page = (ROOT / "docs" / "inside" / "glossary.md").read_text()
+    rows = re.findall(r"^\| (?!word)(.+?) \| .+ \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) > 60
+    return rows
+
+
+@pytest.mark.parametrize(("word", "place"), words())
+def test_a_word_is_at_home_where_the_glossary_says(word, place):
+    path, *names = re.findall(r"`(.+?)`", place)
+    text = (ROOT / path).read_text()
+    assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)] == []
+
+
+def test_no_word_has_two_meanings():
+    terms = [term for word, _ in words() for term in word.replace("*", "").split(", ")]
+    assert len(terms) == len(set(terms))
