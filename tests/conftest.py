@@ -26,7 +26,7 @@ from pgflow_events.embedded.environment import own_parameters
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.schema.migrations import migrate_now
 
-from .forking import Forker
+from .parts.forking import Forker
 
 SETTINGS = {
     "fsync": "off",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..forking import Forked, Forker
+from ..parts.forking import Forked, Forker
 
 FLOWS = str(Path(__file__).with_name("flows.py"))
 COMMAND = [sys.executable, "-m", "pgflow_events"]

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from pgflow_events import Client, EmbeddedServer, Flow, Worker, connect
 from pgflow_events.schema.migrations import migrate_now
 
-from ..forking import Forked, Forker
+from ..parts.forking import Forked, Forker
 from ..parts.own_server import OwnServer, own_server
 
 SLEEPER = Path(__file__).parents[1] / "parts" / "sleeper.py"

@@ -41,6 +41,7 @@ PATTERNS = {re.compile(pattern, re.MULTILINE): instead for pattern, instead in R
 CODE = re.compile(r"``[^\n]*?``|`[^`\n]*`|\]\([^)\n]*\)")
 BLOCK = re.compile(r"^```.*?^```|^ {4,}[^\n]*$|<!--.*?-->", re.MULTILINE | re.DOTALL)
 TWO_SENTENCES = re.compile(r"[a-z0-9)`*\"][.!?][)\"*]* (?=[A-Z`*\[\"(])")
+NUMBERED = re.compile(r"^\s*(?:\d+[.)]|[-*]) ")
 ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|No)\. ")
 
 
@@ -121,7 +122,7 @@ def crowded(path: Path) -> list[Hit]:
     for number, line in enumerate(of_page(path.read_text("utf-8")).splitlines(), 1):
         if line.lstrip().startswith(("|", "#")):
             continue
-        if match := TWO_SENTENCES.search(ABBREVIATED.sub("", line)):
+        if match := TWO_SENTENCES.search(NUMBERED.sub("", ABBREVIATED.sub("", line))):
             place = f"{path.relative_to(ROOT)}:{number}"
             found.append(Hit(place, line[match.start() : match.end() + 20], "one sentence a line"))
     return found

@@ -3,7 +3,7 @@
 To import it takes most of what a short command costs. All else is as in a process of its own: its
 files, environment and folder, its signals and its end.
 
-    python -m tests.forking DESCRIPTOR
+    python -m tests.parts.forking DESCRIPTOR
 """
 
 import gc
@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LONGEST = 1 << 20  # bytes of a request
 
 
@@ -30,7 +30,7 @@ class Forker:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", "tests.forking", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.parts.forking", str(theirs.fileno())]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
 
     def __enter__(self) -> Self:
