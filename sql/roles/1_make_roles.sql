@@ -1,5 +1,6 @@
--- The roles that logins are granted; nobody can log in as one of them. They belong to the whole cluster, and
--- what they may do to this database: another one that is migrated at the same time may make them first.
+-- Creates the roles that operators grant to logins. They cannot log in themselves. Roles belong to the
+-- whole cluster, and their rights to this database. If another database is migrated at the same time, it
+-- may create them first.
 do $$
 declare
   missing text;

@@ -1,7 +1,8 @@
--- The queue of a flow is two tables, which belong to whoever makes them. So that workers may define flows and
--- all of them may use the queues, the owner of the schema makes each queue as soon as its flow is there.
+-- The queue of a flow is two tables, which belong to the role that creates them. Workers may define
+-- flows, and all of them must be able to use the queues. So a trigger creates each queue as soon as its
+-- flow is inserted, as the owner of the schema.
 
--- Lets the roles use the queue of a flow. Its messages name a task and carry no value.
+-- Grants the roles the use of a flow's queue. Its messages name a task and carry no value.
 create or replace function pgflow.grant_queue(flow_slug text)
 returns void
 language plpgsql
@@ -20,7 +21,7 @@ begin
   execute format('grant select, insert on %s to pgflow_worker', archive);
   execute format('grant select on sequence %s to pgflow_worker, pgflow_observer', ids);
   execute format('grant select on %s, %s to pgflow_observer', queue, archive);
-  -- They are for everybody, unless the owner's default privileges say otherwise.
+  -- Usually every role may execute functions, but the owner's default privileges may say otherwise.
   for function in
     select p.oid::regprocedure
     from pg_catalog.pg_proc p
@@ -37,7 +38,7 @@ create or replace function pgflow.make_queue()
 returns trigger
 language plpgsql
 security definer
-set search_path = pg_catalog, pg_temp -- a type of the caller's own would else come first
+set search_path = pg_catalog, pg_temp -- or a temporary type of the caller would come first
 as $$
 begin
   if pgflow.lost_queue(new.flow_slug) = '{}' then
@@ -54,7 +55,7 @@ $$;
 create or replace trigger make_queue
 after insert on pgflow.flows
 for each row
-when (length(new.flow_slug) <= 47) -- create_flow() refuses the others
+when (length(new.flow_slug) <= 47) -- create_flow() refuses longer ones
 execute function pgflow.make_queue();
 
 select pgflow.grant_queue(f.flow_slug) from pgflow.flows f

@@ -1,5 +1,6 @@
--- Who writes blobs may update theirs, and with it any: the columns that make a blob readable stay as they are
--- once it is finished. A rotation may seal the digest of a sealed blob again, together with its key.
+-- Keeps the columns that make a finished blob readable as they are. A worker must update these columns
+-- of its own unfinished blobs, and so it may update them in any row. A rotation of keys may seal the
+-- digest of a sealed blob again, together with its key.
 create or replace function pgflow.refuse_change()
 returns trigger
 language plpgsql
@@ -24,7 +25,8 @@ when (
 )
 execute function pgflow.refuse_change();
 
--- A run's input stays as its client stored it. Until when it is kept is noted once the run has ended.
+-- Keeps a run's input as its client stored it. When the run has ended, the time until which the input is
+-- kept may be set.
 create or replace function pgflow.refuse_input_change()
 returns trigger
 language plpgsql
@@ -62,7 +64,7 @@ create or replace trigger refuse_input_delete
 before delete on pgflow.output_blobs
 for each row when (old.step_slug = 'run') execute function pgflow.refuse_input_change();
 
--- Who stores an input and does not start its run would leave it behind for good.
+-- Refuses an input whose run does not start in the same transaction: it would be left behind for ever.
 create or replace function pgflow.refuse_lone_input()
 returns trigger
 language plpgsql
@@ -96,7 +98,7 @@ begin
 end
 $$;
 
--- By it the blobs of a run are deleted with the run.
+-- Keeps has_blobs true once it is: because of it, the blobs of a run are deleted with the run.
 create or replace function pgflow.refuse_leaving_blobs()
 returns trigger
 language plpgsql

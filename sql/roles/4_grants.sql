@@ -1,4 +1,5 @@
--- Who may do what. It begins with nothing, so that what a release takes away is gone.
+-- Says which role may do what. It revokes everything first, so that rights that a release takes away are
+-- gone.
 
 revoke all on all tables in schema pgflow from pgflow_worker, pgflow_client, pgflow_observer;
 revoke all on all sequences in schema pgflow from pgflow_worker, pgflow_client, pgflow_observer;
@@ -8,10 +9,10 @@ revoke all on schema pgflow, pgflow_queues, pgmq from pgflow_worker, pgflow_clie
 
 grant usage on schema pgflow to pgflow_worker, pgflow_client, pgflow_observer;
 grant usage on schema pgmq to pgflow_worker, pgflow_observer;
--- What is in it has the rights of the caller.
+-- Its functions run with the rights of the caller.
 grant usage on schema pgflow_queues to pgflow_worker;
 
--- Those of pgmq are for everybody, unless the owner's default privileges say otherwise.
+-- Usually every role may execute pgmq's functions, but the owner's default privileges may say otherwise.
 do $$
 declare
   function regprocedure;
@@ -27,8 +28,8 @@ begin
 end
 $$;
 
--- Some functions run with the rights of the owner, and call others: a type of the caller's own, in its
--- temporary schema, must not come before that of PostgreSQL.
+-- Some functions run with the rights of the owner, and call others. A type in the caller's temporary schema
+-- must not come before PostgreSQL's own.
 do $$
 declare
   function regprocedure;
@@ -42,19 +43,19 @@ begin
 end
 $$;
 
--- A client has no rights to the tables that these fill.
+-- A client has no rights on the tables that these functions fill.
 alter function pgflow.start_flows security definer;
 alter function pgflow.store_input security definer;
 alter function pgflow.open_input security definer;
 alter function pgflow.write_input security definer;
 alter function pgflow.finish_input security definer;
--- A worker makes no tables, and deletes no chunk but with its blob.
+-- A worker may not create tables, and deletes chunks only with their blob.
 alter function pgflow.ensure_blob_days security definer;
 alter function pgflow.forget_blobs security definer;
 alter function pgflow.delete_chunks security definer;
 
--- A worker: defines flows and sets their options, claims and settles tasks, stores and forgets blobs. It
--- deletes no run, and changes none of what a run was given.
+-- A worker defines flows and sets their options, claims and settles tasks, stores and forgets blobs. It may
+-- not delete a run, or change what a run was given.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.blobs, pgflow.blob_dictionaries,
 pgflow.workers
@@ -88,7 +89,7 @@ begin
 end
 $$;
 grant execute on all functions in schema pgflow to pgflow_worker;
--- Those of who starts runs, and of the owner.
+-- These are for clients and the owner.
 revoke execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
 pgflow.finish_input, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
@@ -99,7 +100,7 @@ pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
 pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks
 from pgflow_worker;
 
--- A client: starts runs, and reads what became of any. What it writes, it writes by functions alone.
+-- A client starts runs, and reads the state and values of any run. It writes through functions only.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.step_states, pgflow.step_tasks,
 pgflow.output_blobs, pgflow.blob_chunks, pgflow.blob_dictionaries, pgflow.blobs
@@ -111,7 +112,7 @@ pgflow.finish_input,
 pgflow.blob_json, pgflow.channel, pgflow.waiting_key, pgflow.seat_key, pgflow.worker_tasks
 to pgflow_client;
 
--- An observer: reads what runs do, and what is stored, but no value.
+-- An observer reads the state of runs and what is stored, but no value.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.step_states, pgflow.dropped_days,
 pgflow.worker_seats, pgflow.workers

@@ -1,13 +1,13 @@
--- The chunks of a blob go with it.
+-- Deletes the chunks of deleted blobs.
 create or replace function pgflow.delete_chunks()
 returns trigger
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 declare
-  -- A variable, since a subquery would have all days looked through.
+  -- A variable, because with a subquery every day would be searched.
   ids uuid[] := array(
     select b.id from old_blobs b where b.chunk_size is not null and b.store is null
   );

@@ -1,11 +1,11 @@
--- The states, tasks and blobs of a run go with it. (Foreign keys would lock the run for each of them,
--- and stand in the way of dropping a day of blobs.)
+-- Deletes the states, tasks and blobs of deleted runs. (Foreign keys would lock the run for each of
+-- these rows, and prevent dropping a day of blobs.)
 create or replace function pgflow.delete_with_runs()
 returns trigger
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 declare
   runs uuid[] := array(select r.run_id from old_runs r);

@@ -1,9 +1,9 @@
--- Wakes those who wait for a run of a flow, when runs of it have ended.
+-- Wakes the clients that wait for a run of a flow, when runs of that flow have ended.
 create or replace function pgflow.notify_runs_ended()
 returns trigger
 language plpgsql
 set search_path = ''
-set enable_hashjoin = on -- and no other: a plan cached for one row would compare each with each
+set enable_hashjoin = on -- and nested loops off: one cached for a single row compares every pair
 set enable_nestloop = off
 as $$
 begin

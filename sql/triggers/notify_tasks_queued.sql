@@ -1,5 +1,6 @@
--- Wakes the workers of each flow that has tasks to claim: one notification a statement and flow, and
--- no data in it, since anybody may listen. Workers turn it off where they notify by themselves.
+-- Wakes the workers of each flow that has tasks to claim. Each statement sends one notification a flow,
+-- without any data, because every role may listen. Workers turn these triggers off in calls that notify
+-- by themselves.
 create or replace function pgflow.notify_tasks_inserted()
 returns trigger
 language plpgsql
@@ -18,7 +19,7 @@ create or replace function pgflow.notify_tasks_requeued()
 returns trigger
 language plpgsql
 set search_path = ''
-set enable_hashjoin = on -- and no other: a plan cached for one row would compare each with each
+set enable_hashjoin = on -- and nested loops off: one cached for a single row compares every pair
 set enable_nestloop = off
 as $$
 begin

@@ -1,4 +1,4 @@
--- Where the runs are emptied, their states and tasks are too.
+-- Empties the states and tasks when the runs are truncated.
 create or replace function pgflow.truncate_with_runs()
 returns trigger
 language plpgsql
@@ -6,7 +6,7 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 begin
-  -- One that is named in the same statement is empty by now, and in use.
+  -- A table that the same statement truncates is empty by now, and cannot be truncated again.
   if exists (select from pgflow.step_states) then
     truncate pgflow.step_states;
   end if;

@@ -1,7 +1,10 @@
--- Internal, of ensure_blob_days(). Adds a day's partition, and moves there what the default one has of that
--- day. It is made beside its parent and then attached, since PARTITION OF would wait for all who use the
--- parent, and keep waiting those who come after. To attach still locks the default partition, and looks
--- through it: where others use that for long, this raises soon.
+-- Internal, of ensure_blob_days(). Creates the partition of a day and moves the day's rows there from
+-- the default partition. Raises lock_not_available if another session keeps the default partition locked
+-- for longer than 100 ms.
+--
+-- The table is created on its own and then attached. CREATE TABLE ... PARTITION OF would wait for every
+-- session that uses the parent, and block every session that comes later. ATTACH still locks the default
+-- partition and scans it.
 create or replace function pgflow.add_partition(parent text, day date, lower uuid, upper uuid)
 returns void
 language plpgsql

@@ -1,4 +1,4 @@
--- Owner. The days that have partitions of blobs, with the bounds of their ids.
+-- Owner. Returns the days (UTC) that have partitions for blobs, each with the bounds of its blob ids.
 create or replace function pgflow.blob_days()
 returns table (day date, lower uuid, upper uuid)
 language sql stable

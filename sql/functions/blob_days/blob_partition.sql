@@ -1,5 +1,5 @@
--- Internal, of add_partition(), drop_blob_day(), ensure_blob_days(), lock_blob_day(). The name of a day's
--- partition of pgflow.output_blobs or pgflow.blob_chunks.
+-- Internal, of add_partition(), drop_blob_day(), ensure_blob_days(), lock_blob_day(). Returns the name
+-- of a day's partition of pgflow.output_blobs or pgflow.blob_chunks.
 create or replace function pgflow.blob_partition(parent text, day date)
 returns text
 language sql stable parallel safe

@@ -1,6 +1,8 @@
--- Owner. Drops the blobs of all runs that started on this day, if all of them ended before `older_than`.
--- The outcome is 'dropped', 'kept', or 'busy' where somebody uses the tables just now. Others wait for
--- milliseconds, and there is next to no WAL, however much it is.
+-- Owner. Drops the blobs of all runs that started on this day (UTC), if every one of these runs ended
+-- before `older_than`. Returns the outcome ('dropped', 'kept', or 'busy' if another session is using the
+-- tables), and how many blobs and stored bytes the day has.
+--
+-- Other sessions wait for milliseconds, and almost no WAL is written, however large the day is.
 create or replace function pgflow.drop_blob_day(
   day date,
   older_than timestamptz,
@@ -11,7 +13,7 @@ create or replace function pgflow.drop_blob_day(
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set jit = off -- plans without an index look dear, and all wait for this one
+set jit = off -- with seqscans off a plan may look costly enough for it, while all others wait
 as $$
 #variable_conflict use_column
 declare
@@ -38,7 +40,7 @@ begin
     outcome := 'busy';
     return;
   end;
-  -- Whoever has written a blob there has committed now, so that we see its run.
+  -- Sessions that wrote a blob of this day have committed by now, so we see their runs.
   if pgflow.has_young_runs(bounds.lower, bounds.upper, older_than) then
     return;
   end if;

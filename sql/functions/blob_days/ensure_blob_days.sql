@@ -1,7 +1,10 @@
--- Worker. Sees that blobs of runs that start today or within the next days have partitions of their own; a
--- day is one of UTC. What has none goes to the default partition: a few rows of a day that are there move
--- to the day's own, a day of many stays. Where somebody uses that partition for long, it is left to the
--- next call.
+-- Worker. Creates the partitions for blobs of runs that start today or within the next `ahead` days. A
+-- day is one of UTC. Raises invalid_parameter_value if `ahead` is more than 31 and the caller is not the
+-- owner.
+--
+-- Blobs of a day without a partition are in the default partition. A few rows of such a day move to the
+-- day's new partition. A day with many rows stays in the default partition. If another session keeps
+-- that partition locked, the rest is left to the next call.
 create or replace function pgflow.ensure_blob_days(ahead integer default 3)
 returns void
 language plpgsql
@@ -15,7 +18,7 @@ declare
   lower uuid;
   upper uuid;
 begin
-  -- Each day takes locks of all that looks through the days.
+  -- Every query that looks through the days locks each of them.
   if ahead > 31 and not pg_has_role(session_user, current_user, 'usage') then
     raise exception 'partitions for % days to come are too many: 31 at most', ahead
       using errcode = 'invalid_parameter_value';

@@ -1,5 +1,5 @@
 -- Internal, of blob_faults(), delete_runs(), discard_unfinished(), refuse_input(), store_input(), the
--- trigger delete_with_runs. The least id that a blob of this run can have.
+-- trigger delete_with_runs. Returns the least id that a blob of this run can have.
 create or replace function pgflow.first_blob_id(run_id uuid)
 returns uuid
 language sql immutable parallel safe

@@ -1,5 +1,8 @@
--- Owner. What is wrong with blobs: those that nobody names or that are named and not there, rows and chunks
--- that do not agree. In one snapshot, nothing is; see pgflow_events/upkeep/checker.py.
+-- Owner. Returns what is wrong with blobs: a blob that no run names, a name without a blob, rows and
+-- chunks that contradict each other.
+--
+-- Within one snapshot there is nothing to find. pgflow_events/upkeep/checker.py says how a caller gets
+-- one.
 create or replace function pgflow.blob_faults()
 returns table (blob_id uuid, fault text)
 language sql stable

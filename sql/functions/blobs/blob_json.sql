@@ -1,11 +1,21 @@
--- Public. A blob as jsonb, for SQL callers. What is compressed, sealed, in pieces or forgotten is not for
--- them.
+-- Public. Returns a blob as jsonb: JSON as it is, text as a JSON string, bytes as a JSON string in
+-- base64. Blobs that SQL stored can be read. Blobs that a worker compressed, sealed or split can be read
+-- by a client only: use `pgflow-events blob cat`.
+--
+-- Raises:
+--   P0002 no_data_found: no blob has this id.
+--   0A000 feature_not_supported: the blob is compressed, sealed, in chunks, a list that is kept by its
+--     elements, or forgotten. The message says which.
+--
+-- Example:
+--   select input_blob_id from pgflow.start_flow('double', to_jsonb(repeat('x', 9000))) \gset
+--   select length(pgflow.blob_json(:'input_blob_id') #>> '{}') as characters;
 create or replace function pgflow.blob_json(id uuid)
 returns jsonb
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare
@@ -35,5 +45,5 @@ end
 $$;
 
 comment on function pgflow.blob_json is
-'A blob as jsonb. Raises if it is compressed, sealed, in chunks or forgotten: use `pgflow-events blob '
-'cat`.';
+'Returns a blob as jsonb. Raises if it is compressed, sealed, in chunks, a list or forgotten: read '
+'those with `pgflow-events blob cat`.';

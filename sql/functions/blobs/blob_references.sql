@@ -1,5 +1,5 @@
--- Internal, of blob_faults(). Every blob that a run names, and where. What a run puts out it only names
--- again: it is the output of a task.
+-- Internal, of blob_faults(). Returns every blob that a run names, and the place where it is named.
+-- `again` marks the output of a run: the blob is also the output of one of its tasks.
 create or replace function pgflow.blob_references()
 returns table (run_id uuid, id uuid, place text, again boolean)
 language sql stable

@@ -1,11 +1,12 @@
--- Internal, of release_tasks(), settle_tasks(). Deletes the blobs that earlier attempts of these tasks, or
--- tasks of failed runs, had begun to write. There are none but where an attempt failed or was given up.
+-- Internal, of release_tasks(), settle_tasks(). Deletes unfinished blobs that earlier attempts of these
+-- tasks, or tasks of failed runs, had begun to write. Only an attempt that failed or was given up leaves
+-- such blobs.
 create or replace function pgflow.discard_unfinished(settled pgflow.settled_task[])
 returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 declare
   run uuid;

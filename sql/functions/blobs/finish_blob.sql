@@ -1,5 +1,8 @@
--- Worker. Ends a blob that was written in chunks. Raises if not all of it is there: its commits did not
--- wait for the disk, and a crash of the server may have undone the last of them.
+-- Worker. Finishes a blob that was written in chunks: stores its sizes, digest and preview. Raises
+-- data_exception if a chunk is missing.
+--
+-- Chunks are committed without waiting for the disk, so a crash of the server may have lost the last
+-- ones.
 create or replace function pgflow.finish_blob(
   id uuid,
   chunks integer,
@@ -12,7 +15,7 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare

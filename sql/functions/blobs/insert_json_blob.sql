@@ -1,4 +1,5 @@
--- Internal, of start_flows(), store_large_output(). Stores JSON as a blob, the way SQL can read it back.
+-- Internal, of start_flows(), store_large_output(). Stores JSON as a blob that SQL can read back: not
+-- compressed, not sealed.
 create or replace function pgflow.insert_json_blob(
   id uuid,
   run_id uuid,

@@ -1,12 +1,13 @@
--- Internal, of delete_blobs(), forget_blobs(), input_bytes(). The blobs that are elements of these lists,
--- and in how many places each stands. A list may name any id: what is of another run, or a list itself, is
--- no element.
+-- Internal, of delete_blobs(), forget_blobs(), input_bytes(). Returns the blobs that are elements of
+-- these lists, and how many places each one has there.
+--
+-- A list may name any id. An id that belongs to another run, or to a list, does not count as an element.
 create or replace function pgflow.list_elements(ids uuid[])
 returns table (id uuid, places bigint)
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare

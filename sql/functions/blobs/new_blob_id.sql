@@ -1,5 +1,5 @@
--- Internal, of start_flows(), store_large_output(). An id for a blob of this run: the first half of the
--- run's id, then chance.
+-- Internal, of start_flows(), store_large_output(). Returns an id for a new blob of this run: the first
+-- half of the run's id, then random bits.
 create or replace function pgflow.new_blob_id(run_id uuid)
 returns uuid
 language sql volatile parallel safe

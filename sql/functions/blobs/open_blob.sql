@@ -1,6 +1,9 @@
--- Worker. Begins a blob that is written in chunks: until it is finished its sha256 is null, and it goes
--- with its attempt. Says no if that attempt (null: any) is not the task's last. An input's run is made in
--- the same transaction, after this.
+-- Worker. Begins a blob that is written in chunks. Until it is finished, its sha256 is null and it is
+-- deleted with its attempt. Returns false if `attempt` is not the task's current one, or if the task is
+-- settled. A null `attempt` stands for any.
+--
+-- For the blob of an input (step 'run') no task is looked up: its run is inserted later, in the same
+-- transaction.
 create or replace function pgflow.open_blob(
   id uuid,
   run_id uuid,
@@ -20,7 +23,7 @@ returns boolean
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 begin
@@ -31,7 +34,7 @@ begin
   where r.run_id = open_blob.run_id and not r.has_blobs;
 
   if open_blob.step_slug <> 'run' then
-    -- Whoever settles the task sees this blob, or we see that it is settled.
+    -- Either the session that settles the task sees this blob, or we see that the task is settled.
     perform from pgflow.step_tasks t
     where
       t.run_id = open_blob.run_id and t.step_slug = open_blob.step_slug

@@ -1,5 +1,5 @@
--- Internal, of fail_task(), store_large_output(). The number of bytes beyond which the output of a task
--- becomes a blob. Raises if there is no such task.
+-- Internal, of fail_task(), store_large_output(). Returns the number of bytes above which the output of
+-- a task becomes a blob. Raises no_data_found if there is no such task.
 create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug text, task_index integer)
 returns integer
 language plpgsql stable
@@ -21,7 +21,7 @@ begin
     where
       t.run_id = task_blob_threshold.run_id and t.step_slug = task_blob_threshold.step_slug
       and t.task_index = task_blob_threshold.task_index
-    -- With its limit a look-up stays a look-up.
+    -- The limit keeps this an index look-up.
     limit 1
   ) t
   join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug

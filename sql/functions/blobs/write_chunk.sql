@@ -1,5 +1,7 @@
--- Worker. Writes a chunk of a blob that was opened; a second time changes nothing. Says no if the blob is
--- gone. The commit need not wait for the disk, since the one that completes the task does.
+-- Worker. Writes a chunk of a blob that open_blob() began. Writing the same chunk again changes nothing.
+-- Returns false if the blob has been deleted.
+--
+-- The commit need not wait for the disk: the commit that completes the task does, and it comes later.
 create or replace function pgflow.write_chunk(
   blob_id uuid,
   seq integer,
@@ -10,14 +12,14 @@ returns boolean
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 begin
   if not wait_for_disk then
     perform set_config('synchronous_commit', 'off', true);
   end if;
-  -- Whoever deletes the blob waits for us, and then sees this chunk.
+  -- A session that deletes the blob waits for us, and then sees this chunk.
   perform from pgflow.output_blobs b where b.id = write_chunk.blob_id for key share;
   if not found then
     return false;

@@ -1,22 +1,24 @@
--- Worker. Claims up to qty visible tasks of these flows, in this order of flows, whose handlers load no
--- more than max_bytes of blobs together. The commit does not wait for the disk: a claim that a crash undoes
--- is made again.
+-- Worker. Claims up to qty visible tasks, first those of the first flow, then those of the next. Their
+-- handlers load at most max_bytes of blobs together. Returns a row for each task, and a last row that
+-- sums up; see take_tasks(). Raises lock_not_available if a table of a flow is locked for 3 seconds.
+--
+-- The commit does not wait for the disk: if a crash loses a claim, the tasks are claimed again.
 create or replace function pgflow.claim_tasks(
   flow_slugs text[],
   qty integer,
   worker_id uuid,
-  max_bytes bigint -- null: any number
+  max_bytes bigint -- null: no limit
 )
 returns setof pgflow.claim_record
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
--- It waits for no row. A table that somebody has locked shall not keep the other flows waiting.
+-- It waits for no row. The limit is for a locked table, which would keep the other flows waiting.
 set lock_timeout = '3s'
 as $$
 declare
-  -- Only superusers make a function that sets it by itself.
+  -- Only a superuser could create this function with `set pgflow.notify`.
   notify text := current_setting('pgflow.notify', true);
 begin
   perform set_config('pgflow.notify', 'off', true);

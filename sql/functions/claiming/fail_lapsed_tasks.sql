@@ -1,8 +1,8 @@
--- Worker. Fails the tasks whose last attempt gave no answer before its message became visible again.
--- Returns how many it looked at. A worker that dies at each attempt would else be followed by another for
--- ever.
+-- Worker. Fails the tasks whose last attempt lapsed: its message became visible again and the attempt
+-- had given no answer. Returns the number of runs that it dealt with.
 --
--- Runs that another session holds are left to a later call.
+-- Otherwise a handler that kills its worker would kill one worker after another for ever. Runs that
+-- another session has locked are left to a later call.
 create or replace function pgflow.fail_lapsed_tasks(flow_slugs text[])
 returns integer
 language plpgsql
@@ -27,7 +27,7 @@ begin
     array_agg(l.run_id) as run_ids, array_agg(l.step_slug) as step_slugs,
     array_agg(l.task_index) as task_indexes, array_agg(l.attempt) as attempts,
     array_agg(
-      -- What bury_worker() wrote there knows more.
+      -- The text that bury_worker() wrote says more.
       case when starts_with(t.error_message, format('attempt %s was lost: ', l.attempt))
         then t.error_message
         else format('attempt %s gave no answer within its %s seconds', l.attempt, l.timeout) end

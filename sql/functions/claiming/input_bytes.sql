@@ -1,13 +1,13 @@
--- Internal, of queue_steps(). Bytes that a handler of this step takes to memory of the run's input and of
--- the outputs it depends on, where these are blobs; of a list, with its elements. `loads` names those it
--- takes ('run', dependencies); null: all.
+-- Internal, of queue_steps(). Returns the bytes of blobs that a handler of this step loads: the run's
+-- input and the outputs it depends on, lists with their elements. `loads` names the values that the
+-- handler takes ('run', or the slugs of dependencies). Null stands for all.
 create or replace function pgflow.input_bytes(flow_slug text, run_id uuid, step_slug text, loads text[])
 returns bigint
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set enable_nestloop = on -- the caller's plans are of another kind
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set enable_nestloop = on -- the caller may have turned it off
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare
@@ -39,7 +39,7 @@ begin
   into size, lists from pgflow.output_blobs b where b.id = any(ids);
   if lists > 0 then
     select array_agg(e.id), array_agg(e.places) into element_ids, places from pgflow.list_elements(ids) e;
-    -- One that stands in several places is in memory several times.
+    -- An element in several places is in memory several times.
     size := size + (
       select coalesce(sum(b.raw_size * e.places), 0)::bigint
       from pgflow.output_blobs b join unnest(element_ids, places) as e (id, places) on e.id = b.id

@@ -1,8 +1,8 @@
--- Internal, of fail_lapsed_tasks(), take_tasks(). The tasks whose last attempt gave no answer before its
--- message became visible again, of the first hundred visible messages of each flow.
+-- Internal, of fail_lapsed_tasks(), take_tasks(). Returns the tasks whose last attempt lapsed, among the
+-- first hundred visible messages of each flow.
 --
--- Stable, so that its statements share one snapshot: to the second of two, a last attempt that was
--- claimed between them would look lapsed.
+-- The function is stable, so that its statements share one snapshot. With two snapshots, a last attempt
+-- that was claimed between them would look lapsed.
 create or replace function pgflow.lapsed_tasks(flow_slugs text[])
 returns table (
   run_id uuid,
@@ -14,7 +14,7 @@ returns table (
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -26,7 +26,7 @@ declare
 begin
   foreach slug in array flow_slugs loop
     queue := pgmq.format_table_name(slug, 'q');
-    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- the queue is lost
     execute format(
       $sql$
         select array_agg(m.msg_id) filter (where m.read_ct > 0) from (
@@ -40,7 +40,7 @@ begin
     return query
     select t.run_id, t.step_slug, t.task_index, t.attempts_count, o.timeout
     from pgflow.step_tasks t
-    -- With its limit a look-up stays a look-up.
+    -- The limit keeps this an index look-up.
     cross join lateral (
       select
         coalesce(s.opt_timeout, f.opt_timeout) as timeout,

@@ -1,11 +1,11 @@
--- Internal, of take_tasks(). Bytes of blobs that the handler of the first visible task of these flows
--- loads; null if there is none.
+-- Internal, of take_tasks(). Returns the bytes of blobs that the handler of the first visible task of
+-- these flows loads, or null if no task is visible.
 create or replace function pgflow.next_bytes(flow_slugs text[])
 returns bigint
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -16,7 +16,7 @@ declare
 begin
   foreach slug in array flow_slugs loop
     queue := pgmq.format_table_name(slug, 'q');
-    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- the queue is lost
     execute format(
       'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
       ' order by msg_id limit 1', queue, pgflow.task_messages()

@@ -1,6 +1,14 @@
--- Public. Claims up to qty tasks of a flow; waits for the first one up to max_poll_seconds. Each look is a
--- statement of its own, so that it sees what arrived while the call waited. The seed's parameter vt has no
--- effect: a message is hidden for its step's timeout and 2 seconds.
+-- Public. Claims up to qty tasks of a flow, and waits up to max_poll_seconds for the first one. Returns
+-- a row for each task. A claim hides the task for the timeout of its step and 2 seconds. The parameter
+-- `vt` has no effect: it is there because pgflow has it. Commit a claim by itself. A transaction that
+-- claims and then settles can end in a deadlock. In between it looks for tasks every poll_interval_ms
+-- milliseconds. Each look is a statement of its own, so that it sees tasks that arrived meanwhile.
+--
+-- Raises:
+--   P0002 no_data_found: no flow has this slug.
+--
+-- Example:
+--   select step_slug, input, attempts_count, timeout from pgflow.poll_for_tasks('greet', 0, 10);
 create or replace function pgflow.poll_for_tasks(
   queue_name text,
   vt integer,
@@ -11,7 +19,7 @@ create or replace function pgflow.poll_for_tasks(
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 as $$
 declare
   failed integer;
@@ -26,7 +34,7 @@ begin
     select (t.task).*
     from pgflow.take_tasks(array[queue_name], array['-infinity'::timestamptz], qty, null) t
     where not t.task is null;
-    -- Who has failed a run must not wait with it in hand.
+    -- If we have failed a run, we hold its lock and must not wait.
     exit when found or failed > 0 or clock_timestamp() >= give_up;
     perform pg_sleep(poll_interval_ms / 1000.0);
   end loop;
@@ -34,5 +42,5 @@ end
 $$;
 
 comment on function pgflow.poll_for_tasks is
-'Claims up to qty tasks of a flow, and waits up to max_poll_seconds for the first. Each is hidden for the '
-'timeout of its step and 2 seconds; vt has no effect. Commit it by itself.';
+'Claims up to qty tasks of a flow, and waits up to max_poll_seconds for the first one. A claim hides a '
+'task for the timeout of its step and 2 seconds; vt has no effect. Commit a claim by itself.';

@@ -1,10 +1,11 @@
--- Internal, of take_tasks(). Claims the tasks of up to qty visible messages of a flow, lowest ids first:
--- raises their attempts and hides the messages for the timeout and 2 seconds. Returns the messages' ids.
+-- Internal, of take_tasks(). Claims the tasks of up to qty visible messages of a flow, lowest ids first.
+-- Raises their attempts and hides the messages for the timeout and 2 seconds. Returns the ids of the
+-- messages.
 --
--- With max_bytes, those whose handlers load blobs are claimed in order until these bytes are used up.
+-- With max_bytes, tasks whose handlers load blobs are claimed in order until these bytes are used up.
 --
--- It never waits for a lock, so it may take them in any order. Ids come first, then tasks: one query
--- for both gets a plan for a table of unknown size.
+-- It never waits for a lock, so it may take locks in any order. It reads the ids first and the tasks
+-- afterwards: the planner would plan a single query for a table of unknown size.
 create or replace function pgflow.take_messages(
   flow_slug text,
   qty integer,
@@ -39,7 +40,7 @@ begin
     with free as (
       select t.ctid, t.message_id, t.input_bytes, o.timeout
       from pgflow.step_tasks t
-      -- With its limit a look-up stays a look-up.
+      -- The limit keeps this an index look-up.
       cross join lateral (
         select
           coalesce(s.opt_timeout, f.opt_timeout) as timeout,
@@ -75,7 +76,7 @@ begin
     end if;
     exit when cardinality(taken) = cardinality(visible);
 
-    -- Messages without a queued task of a run would stand at the head of the queue for ever.
+    -- Archive messages without a queued task or a run: they would stay at the head of the queue for ever.
     dead := array(
       select m.id from unnest(visible) as m (id)
       where (

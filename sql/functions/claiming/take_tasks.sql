@@ -1,9 +1,9 @@
--- Internal, of claim_tasks(), complete_tasks(), poll_for_tasks(). Claims up to qty visible tasks: those of
--- the first flow by their age, then those of the next; of those whose handlers load blobs, no more than
--- max_bytes of these. `dues` say when the next message of each flow becomes visible, or '-infinity' where
--- the caller does not know; what is not due is not touched.
+-- Internal, of claim_tasks(), complete_tasks(), poll_for_tasks(). Claims up to qty visible tasks: those
+-- of the first flow by age, then those of the next. The handlers of these tasks load at most max_bytes
+-- of blobs together. Returns a row for each task, and a last row that sums up.
 --
--- Returns a row for each task, and one that sums up.
+-- `dues` says when the next message of each flow becomes visible, or '-infinity' if the caller does not
+-- know. A flow whose message is not due yet is not touched.
 create or replace function pgflow.take_tasks(
   flow_slugs text[],
   dues timestamptz[],
@@ -39,7 +39,7 @@ begin
         t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
         null::boolean
       from pgflow.task_records(slug, message_ids) t;
-      dues[n] := '-infinity'; -- also if there were but messages without a task, which are gone now
+      dues[n] := '-infinity'; -- also if it found only messages without a task, and archived them
     end if;
     if left_bytes is not null and missing > 0 and message_ids <> '{}' and n < cardinality(dues) then
       left_bytes := left_bytes - (
@@ -57,13 +57,13 @@ begin
 
   if due <= clock_timestamp() then
     summary.next_bytes := pgflow.next_bytes(flow_slugs);
-    -- It may have to wait for others to end, while something else falls due.
+    -- The worker may lack the room for that task, so it must know when another message falls due.
     if summary.next_bytes > 0 then
       due := (select min(d) from unnest(pgflow.look(flow_slugs, later => true)) d);
     end if;
   end if;
-  if due is not null then -- greatest() would make 0 of null
-    -- A message may say any time, of which not each can be taken from another.
+  if due is not null then -- greatest() would turn null into 0
+    -- A message may hold any time, and not every two times can be subtracted.
     summary.next_due := greatest(
       extract(
         epoch from least(greatest(due, clock_timestamp()), clock_timestamp() + '1 year') - clock_timestamp()

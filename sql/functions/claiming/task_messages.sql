@@ -1,6 +1,7 @@
--- Owner. The condition on the column `message` of a queue by which its messages are those of tasks. Anybody
--- may send others with pgmq.send(): they are left alone. It is a text, since to call a function for each
--- message would cost more than to read the message.
+-- Owner. Returns the condition on the column `message` of a queue that holds for messages of tasks. Any
+-- application may send other messages with pgmq.send(). They are left alone.
+--
+-- It is a text, because calling a function for each message would take longer than reading the message.
 create or replace function pgflow.task_messages()
 returns text
 language sql immutable parallel safe

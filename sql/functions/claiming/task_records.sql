@@ -1,5 +1,6 @@
--- Internal, of complete_tasks(), take_tasks(), unreadable_tasks(). The tasks of these messages with their
--- inputs, in order of the messages. An input that is a blob is not in `input` but named in `blobs_refs`.
+-- Internal, of complete_tasks(), take_tasks(), unreadable_tasks(). Returns the tasks of these messages
+-- with their inputs, in the order of the messages. An input that is a blob is not in `input`;
+-- `blobs_refs` has its id.
 create or replace function pgflow.task_records(flow_slug text, message_ids bigint[])
 returns setof pgflow.step_task_record
 language plpgsql stable
@@ -19,7 +20,7 @@ begin
     || coalesce(deps.refs, '{}'),
     t.input_bytes
   from pgflow.step_tasks t
-  -- With its limit a look-up stays a look-up.
+  -- The limit keeps this an index look-up.
   cross join lateral (
     select r.input, r.input_blob_id from pgflow.runs r where r.run_id = t.run_id limit 1
   ) r

@@ -1,6 +1,8 @@
--- Worker. Of the first visible messages of a flow, up to so many, those whose tasks cannot be read, and
--- why. For workers whose claim failed: one such task, at the head of the queue, keeps all others from being
--- claimed.
+-- Worker. Looks at the first qty visible messages of a flow. Returns the tasks among them that cannot be
+-- read, each with the error.
+--
+-- A worker calls it after a claim has failed: one unreadable task at the head of the queue keeps all
+-- others from being claimed.
 create or replace function pgflow.unreadable_tasks(flow_slug text, qty integer)
 returns table (
   run_id uuid,
@@ -13,7 +15,7 @@ returns table (
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
 set enable_sort = off
 as $$
 #variable_conflict use_column
@@ -27,8 +29,8 @@ begin
   ) using pgflow.queue_floor(queue), qty
   loop
     begin
-      -- As text, as it is sent: that may be longer than jsonb. A database without an encoding (SQL_ASCII)
-      -- may hold bytes that are no UTF-8, which the server refuses to send.
+      -- Read it as the text that the server sends, which may be longer than the jsonb. A database without
+      -- an encoding (SQL_ASCII) may hold bytes that are not UTF-8, which the server refuses to send.
       perform octet_length(convert_from(convert_to(t.input::text, 'SQL_ASCII'), 'UTF8'))
       from pgflow.task_records(unreadable_tasks.flow_slug, array[visible_id]) t;
     exception when others then

@@ -1,4 +1,14 @@
--- Public. Adds a step that waits for the steps in deps_slugs. A step that exists is returned as it is.
+-- Public. Adds a step to a flow, and returns its row. The step waits until all steps in deps_slugs are
+-- completed. If the flow has a step of this slug, the stored row is returned and nothing is changed. A
+-- null option stands for the flow's. Runs that have started already do not get the new step.
+--
+-- Raises:
+--   23503 foreign_key_violation: the flow, or a step in deps_slugs, does not exist.
+--   23514 check_violation: the slug or an option is not valid, or the step depends on itself.
+--
+-- Example:
+--   select step_slug, step_index, deps_count from pgflow.add_step('greet', 'hello');
+--   select step_slug, step_index, deps_count from pgflow.add_step('greet', 'shout', array['hello']);
 create or replace function pgflow.add_step(
   flow_slug text,
   step_slug text,
@@ -13,11 +23,11 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  -- A dependency named twice is still one to wait for.
+  -- A dependency that is named twice counts once.
   deps text[] := array(select distinct unnest(add_step.deps_slugs));
   step pgflow.steps;
 begin
-  -- One definer at a time, or two steps would get the same index.
+  -- One session at a time, or two steps would get the same index.
   perform from pgflow.flows f where f.flow_slug = add_step.flow_slug for no key update;
 
   insert into pgflow.steps (
@@ -41,5 +51,5 @@ end
 $$;
 
 comment on function pgflow.add_step is
-'Adds a step to a flow, or returns the step that is stored. It starts when all steps in deps_slugs are '
-'completed. Options that are null are those of the flow.';
+'Adds a step to a flow, or returns the stored step. It waits until all steps in deps_slugs are '
+'completed. A null option stands for the flow''s.';

@@ -1,4 +1,17 @@
--- Public. Defines a flow and makes its queue. A flow that exists is returned as it is.
+-- Public. Defines a flow, creates its queue, and returns the flow's row. If the flow exists, the stored
+-- row is returned and no option is changed; a lost queue is created again. A null option stands for its
+-- default. `timeout` is the number of seconds that an attempt may take. `base_delay` is in seconds too:
+-- after failed attempt n the next one waits base_delay * 2^n seconds.
+--
+-- Raises:
+--   23514 check_violation: the slug or an option is not valid.
+--   42622 name_too_long: the slug has more than 47 characters.
+--   23505 unique_violation: the slug of another flow differs from this one only by case.
+--   42P07 duplicate_table: another application owns the queue of this name.
+--
+-- Example:
+--   select flow_slug, opt_max_attempts, opt_base_delay, opt_timeout
+--   from pgflow.create_flow('greet', timeout => 30);
 create or replace function pgflow.create_flow(
   flow_slug text,
   max_attempts integer default 3,
@@ -8,7 +21,7 @@ create or replace function pgflow.create_flow(
 returns pgflow.flows
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 as $$
 #variable_conflict use_column
 declare
@@ -53,6 +66,6 @@ end
 $$;
 
 comment on function pgflow.create_flow is
-'Defines a flow and makes its queue, or returns the flow that is stored. Options are in seconds: '
-'base_delay before the second attempt, timeout of an attempt. Raises if the slug is not valid, or if '
-'another application has a queue of this name.';
+'Defines a flow and creates its queue, or returns the stored flow. timeout: seconds an attempt may '
+'take. base_delay: seconds, after failed attempt n the next one waits base_delay * 2^n. Raises if the '
+'slug is not valid, or if another application owns a queue of this name.';

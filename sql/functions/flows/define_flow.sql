@@ -1,10 +1,28 @@
--- Public. Defines a whole flow, or checks it against the stored one. Returns how the shapes differ, one
--- line a difference; with none, options that differ are set to those of the definition.
+-- Public. Defines a whole flow, or compares the definition with the stored flow. Returns one line for
+-- each difference in shape: steps, their order, their dependencies. If there is no difference, it sets
+-- the options of the flow and its steps to those of the definition. Workers call it when they start. The
+-- definition needs max_attempts, base_delay, timeout and blob_threshold. keep_output and the options of
+-- steps may be missing.
+--
+-- Raises:
+--   23502 not_null_violation: the definition has no slug, or lacks an option that it needs.
+--   23503 foreign_key_violation: a step depends on a step that is not defined before it.
+--   23514 check_violation: a slug or an option is not valid, or a step depends on itself.
+--   42622 name_too_long: the slug of the flow has more than 47 characters.
+--   23505 unique_violation: the slug of another flow differs from this one only by case.
+--   42P07 duplicate_table: another application owns the queue of this name.
+--
+-- Example:
+--   select pgflow.define_flow('{
+--     "flow_slug": "double",
+--     "max_attempts": 3, "base_delay": 5, "timeout": 60, "blob_threshold": 8192,
+--     "steps": [{"step_slug": "twice", "deps_slugs": []}]
+--   }') as differences;
 create or replace function pgflow.define_flow(definition jsonb)
 returns text[]
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 as $$
 #variable_conflict use_column
 declare
@@ -29,5 +47,5 @@ end
 $$;
 
 comment on function pgflow.define_flow is
-'Defines a whole flow, or compares it with the stored one. Returns one line for each difference in shape; '
-'without any, sets its options.';
+'Defines a whole flow, or compares the definition with the stored flow. Returns one line for each '
+'difference in shape; if there is none, it sets the options.';

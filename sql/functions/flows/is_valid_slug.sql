@@ -1,4 +1,9 @@
--- Public.
+-- Public. Returns whether a text may be the slug of a flow or step: 1 to 128 letters (A to Z), digits
+-- and underscores, not beginning with a digit, and not the word run. Null gives false. The slug of a
+-- flow may have 47 characters at most, which create_flow() checks.
+--
+-- Example:
+--   select slug, pgflow.is_valid_slug(slug) from unnest(array['greet', '2nd', 'run']) as slug;
 create or replace function pgflow.is_valid_slug(slug text)
 returns boolean
 language sql immutable parallel safe
@@ -8,5 +13,5 @@ as $$
 $$;
 
 comment on function pgflow.is_valid_slug is
-'Whether a text may be a slug: up to 128 letters, digits and underscores, no digit first, and not the '
-'word run. False for null.';
+'Returns whether a text may be a slug: 1 to 128 letters, digits and underscores, not beginning with a '
+'digit, and not the word run. Null gives false.';

@@ -1,5 +1,5 @@
--- Internal, of define_flow(). Sets the options of a flow and its steps to those of a definition, where they
--- differ.
+-- Internal, of define_flow(). Sets the options of a flow and its steps to those of a definition. Rows
+-- whose options are equal are not written.
 create or replace function pgflow.set_options(definition jsonb)
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
--- Internal, of define_flow(). How the steps of a definition, their order and their dependencies differ from
--- the stored flow.
+-- Internal, of define_flow(). Returns how a definition differs from the stored flow in its steps, their
+-- order and their dependencies.
 create or replace function pgflow.shape_differences(definition jsonb)
 returns text[]
 language sql stable

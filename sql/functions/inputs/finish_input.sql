@@ -1,9 +1,10 @@
--- Client. Ends an input that was written in chunks. Raises if not all of it is there.
+-- Client. Finishes an input that was written in chunks: stores its sizes, digest and preview. Raises
+-- data_exception if a part is missing, and invalid_parameter_value if no such input is being written.
 create or replace function pgflow.finish_input(
   id uuid,
   chunks integer,
   raw_size bigint,
-  stored_size bigint, -- of what is kept elsewhere: what is here is counted
+  stored_size bigint, -- of chunks that are kept elsewhere; those in the database are counted
   sha256 bytea,
   preview text
 )
@@ -11,7 +12,7 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare

@@ -1,5 +1,6 @@
--- Client. Begins a blob in chunks that is to be the input of a run, which starts after it in the same
--- transaction.
+-- Client. Begins a blob in chunks that will be the input of a run. The run must start later in the same
+-- transaction. Raises unique_violation if the run exists, and invalid_parameter_value if the id or
+-- another argument does not fit.
 create or replace function pgflow.open_input(
   id uuid,
   run_id uuid,

@@ -1,5 +1,6 @@
--- Internal, of open_input(), store_input(). Raises unless a blob of this id may be an input of this run: of
--- one that does not exist yet.
+-- Internal, of open_input(), store_input(). Checks that a blob of this id may be the input of this run.
+-- Raises unique_violation if the run exists already, and invalid_parameter_value if the id does not
+-- begin with the first half of the run's.
 create or replace function pgflow.refuse_input(id uuid, run_id uuid)
 returns void
 language plpgsql stable

@@ -1,11 +1,11 @@
--- Internal, of start_flows(). Raises unless each of these blobs, where there is one, is the finished input
--- of the run in the same place.
+-- Internal, of start_flows(). Checks that each of these blobs is the finished input of the run at the
+-- same place. A null stands for no blob. Raises invalid_parameter_value for the first that is not.
 create or replace function pgflow.refuse_inputs(run_ids uuid[], blob_ids uuid[])
 returns void
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare

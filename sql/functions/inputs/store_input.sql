@@ -1,5 +1,6 @@
--- Client. Stores a blob of one row as the input of a run, or as an element of it, before the run starts in
--- the same transaction. A second time changes nothing.
+-- Client. Stores a blob of one row as the input of a run, or as an element of that input. The run must
+-- start later in the same transaction. Storing the same blob again changes nothing. Raises
+-- unique_violation if the run exists, and invalid_parameter_value if an argument does not fit.
 create or replace function pgflow.store_input(
   id uuid,
   run_id uuid,
@@ -18,7 +19,7 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 declare
@@ -30,7 +31,7 @@ begin
     num_nulls(store_input.content, store_input.raw_size, store_input.sha256) > 0
     or store_input.codec not in ('none', 'zstd')
     or (store_input.kind = 'list') <> (store_input.elements is not null)
-    -- No zstd frame says more of a gigabyte, which is what a column may hold.
+    -- A column holds at most a gigabyte, and no zstd frame of that length holds more than this.
     or store_input.raw_size > 1::bigint << 40
   then
     raise exception 'blob % is no input', store_input.id using errcode = 'invalid_parameter_value';
@@ -40,7 +41,7 @@ begin
       select from unnest(store_input.elements) as e (id)
       where not e.id between first and last or e.id = store_input.id
     )
-    -- A run has one input, so there is one list.
+    -- A run has one input, so it has one list at most.
     or store_input.elements is not null and exists (
       select from pgflow.output_blobs b
       where

@@ -1,6 +1,9 @@
--- Internal, of finish_input(), write_input(). The input of this id that open_input() began, for a run that
--- does not exist yet. Raises if it is none: that of somebody else is seen once it is committed, with its
--- run.
+-- Internal, of finish_input(), write_input(). Returns where the chunks of an unfinished input are kept,
+-- and their size. Raises invalid_parameter_value unless open_input() began a blob of this id for a run
+-- that does not exist yet.
+--
+-- An input of another session becomes visible when it commits. Its run is there by then, so the input is
+-- refused.
 create or replace function pgflow.unfinished_input(
   id uuid,
   out store text,
@@ -9,7 +12,7 @@ create or replace function pgflow.unfinished_input(
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 #variable_conflict use_column
 begin

@@ -1,4 +1,5 @@
--- Client. Writes a chunk of an input that open_input() began.
+-- Client. Writes a chunk of an input that open_input() began. Raises invalid_parameter_value if no such
+-- input is being written.
 create or replace function pgflow.write_input(blob_id uuid, seq integer, content bytea)
 returns void
 language plpgsql

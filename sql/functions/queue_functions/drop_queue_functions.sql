@@ -1,9 +1,10 @@
--- Owner. Drops what make_queue_functions() wrote, for who deletes a flow and its queue.
+-- Owner. Drops the functions that make_queue_functions() created for a flow. Call it when you delete a
+-- flow and its queue.
 create or replace function pgflow.drop_queue_functions(flow_slug text)
 returns void
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');

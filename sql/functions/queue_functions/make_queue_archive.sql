@@ -1,5 +1,5 @@
--- Internal, of make_queue_functions(). Moves messages of a queue to its archive, with all that this pgmq
--- knows of them.
+-- Internal, of make_queue_functions(). Creates the function that moves messages of a queue to its
+-- archive, with every column that this version of pgmq has in both.
 create or replace function pgflow.make_queue_archive(queue text)
 returns void
 language plpgsql
@@ -24,7 +24,7 @@ begin
     set plan_cache_mode = force_generic_plan
     as $$
     begin
-      if to_regclass(%L) is null then -- it is lost
+      if to_regclass(%L) is null then -- the archive is lost
         delete from pgmq.%I where msg_id = any(ids) and %s;
         return;
       end if;

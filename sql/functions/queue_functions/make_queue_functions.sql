@@ -1,8 +1,8 @@
--- Owner. Writes the functions that say to the queue of a flow what claims and completions say all the time.
--- A queue is a table of its own, and a text that names it is planned anew each time it is executed, for
--- longer than it takes then: these keep their plans.
+-- Owner. Creates the functions through which claims and completions use the queue of a flow. Each is
+-- named `<what it does>_<table of the queue>`.
 --
--- Each is called `<what it does>_<table of the queue>`.
+-- Each queue is a table of its own. Dynamic SQL that names it would be planned at each call, which takes
+-- longer than running it. These functions keep their plans.
 create or replace function pgflow.make_queue_functions(flow_slug text)
 returns void
 language plpgsql

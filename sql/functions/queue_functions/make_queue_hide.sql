@@ -1,4 +1,5 @@
--- Internal, of make_queue_functions(). Hides messages that were claimed for these timeouts (seconds).
+-- Internal, of make_queue_functions(). Creates the function that hides claimed messages, each for its
+-- timeout (in seconds) and 2 seconds.
 create or replace function pgflow.make_queue_hide(queue text)
 returns void
 language plpgsql

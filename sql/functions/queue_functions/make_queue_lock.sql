@@ -1,5 +1,5 @@
--- Internal, of make_queue_functions(). Locks up to qty visible messages of a queue that nobody else holds,
--- from the id `first` on.
+-- Internal, of make_queue_functions(). Creates the function that locks up to qty visible messages of a
+-- queue, from the id `first` on, and skips those that another session has locked.
 create or replace function pgflow.make_queue_lock(queue text)
 returns void
 language plpgsql
@@ -12,7 +12,7 @@ begin
     language plpgsql
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
-    set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+    set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
     set enable_sort = off
     set plan_cache_mode = force_generic_plan
     as $$

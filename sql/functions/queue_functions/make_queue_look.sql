@@ -1,6 +1,6 @@
--- Internal, of make_queue_functions(). Looks at the first hundred messages of a queue from the id `first`
--- on, up to one that is visible; of those that are not, at the earliest. With `later` it passes over
--- visible ones.
+-- Internal, of make_queue_functions(). Creates the function that looks at the first hundred messages of
+-- a queue, from the id `first` on, and stops at one that is visible. It returns when the first of them
+-- becomes visible or did. With `later` it ignores visible messages.
 create or replace function pgflow.make_queue_look(queue text)
 returns void
 language plpgsql

@@ -1,5 +1,7 @@
--- Internal, of make_queue_functions(). Sends messages to a queue; one with a timeout (seconds) is hidden as
--- a claim hides. (pgmq.send_batch() has one delay for all of its messages.)
+-- Internal, of make_queue_functions(). Creates the function that sends messages to a queue. A message
+-- with a timeout (in seconds) is hidden as a claim would hide it.
+--
+-- pgmq.send_batch() cannot do this: it has one delay for all of its messages.
 create or replace function pgflow.make_queue_send(queue text)
 returns void
 language plpgsql

@@ -1,6 +1,8 @@
--- Owner. Says that a queue that is there already is this flow's, for whoever made it by hand or restored it
--- from a dump without comments. Run `pgflow-events migrate` afterwards, if the flow has runs: they may have
--- lost messages.
+-- Owner. Marks an existing queue as the queue of this flow. Call it for a queue that you made by hand,
+-- or restored from a dump without comments. Raises undefined_table if a table of the queue is missing.
+--
+-- If the flow has runs, run `pgflow-events migrate` afterwards: their messages may be lost, and it sends
+-- them again.
 create or replace function pgflow.adopt_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,8 +1,8 @@
--- Internal, of create_flow(), restore_queue(). Makes the queue of a flow with its archive, or the one of
--- both that is lost.
+-- Internal, of create_flow(), restore_queue(). Creates the queue of a flow and its archive, or the one
+-- of the two that is missing. Raises duplicate_table if another application owns one of them.
 --
--- pgmq.create() leaves tables as they are that were made since we looked, or that are about to be committed, so
--- we look whose they are afterwards: whoever has made a table holds it exclusively.
+-- pgmq.create() keeps a table that another session has created since we looked. So we look again
+-- afterwards: the session that creates a table holds its exclusive lock.
 create or replace function pgflow.create_queue(flow_slug text)
 returns void
 language plpgsql

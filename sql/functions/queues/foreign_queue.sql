@@ -1,5 +1,5 @@
--- Owner. The tables of the queue of this name that no flow made, or what stands in their place: another
--- application's.
+-- Owner. Returns the tables of the queue of this name that no flow made, or the types that are in their
+-- place. They belong to another application.
 create or replace function pgflow.foreign_queue(flow_slug text)
 returns text[]
 language plpgsql stable
@@ -17,7 +17,7 @@ begin
       c.relnamespace = 'pgmq'::regnamespace and c.relname = any(tables)
       and obj_description(c.oid, 'pg_class') is distinct from pgflow.queue_mark()
     union all
-    -- A table has a type of its own name, so that none can be made beside another one.
+    -- A table has a type of the same name, so a type that exists keeps the table from being created.
     select t.typname::text
     from pg_catalog.pg_type t
     where t.typnamespace = 'pgmq'::regnamespace and t.typname = any(tables) and t.typrelid = 0

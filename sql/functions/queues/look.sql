@@ -1,5 +1,5 @@
--- Internal, of complete_tasks(), take_tasks(). When the next message of each of these flows becomes
--- visible, as next_visible() says it.
+-- Internal, of complete_tasks(), take_tasks(). Returns when the next message of each of these flows
+-- becomes visible; see next_visible().
 create or replace function pgflow.look(flow_slugs text[], later boolean default false)
 returns timestamptz[]
 language plpgsql

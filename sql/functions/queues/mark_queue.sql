@@ -1,4 +1,4 @@
--- Internal, of prepare_queue(). Marks the tables of the queue of this flow as made for it.
+-- Internal, of prepare_queue(). Marks the tables of the queue of this flow as made for a flow.
 create or replace function pgflow.mark_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,24 +1,26 @@
--- Internal, of look(), take_tasks(). When the next message of a flow becomes visible, or the time at which
--- one did; null if there is none. With `later`, those that are visible already do not count.
+-- Internal, of look(), take_tasks(). Returns when the next message of a flow becomes visible, or when it
+-- became visible; null if the queue is empty. With `later`, messages that are visible already do not
+-- count.
 --
--- The first messages are looked at, up to one that is visible. If there are many, the times of all are
--- read from their index, which may begin with many entries of messages that are gone.
+-- It reads the first hundred messages, and stops at one that is visible. If all of these are hidden, it
+-- reads the earliest time from the index on `vt`. It does not begin there, because that index may begin
+-- with many dead entries.
 create or replace function pgflow.next_visible(
   flow_slug text,
   later boolean default false,
   out due timestamptz,
-  out reappeared boolean -- the first one that is visible was claimed before
+  out reappeared boolean -- the first visible message was claimed before
 )
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- the head of a queue is read in order, and no more of it
+set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
 set enable_sort = off
 as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
   seen_at timestamptz := clock_timestamp();
-  -- Before the look: what takes a lower id, or begins to write, from now on is not looked for.
+  -- Read these before looking: ids taken and transactions begun from now on do not count.
   last_id bigint;
   snapshot pg_snapshot;
   floor bigint;
@@ -27,7 +29,7 @@ declare
 begin
   reappeared := false;
   if to_regclass(format('pgmq.%I', queue)) is null then
-    due := clock_timestamp() + interval '5 seconds'; -- it is lost: look then whether it is back
+    due := clock_timestamp() + interval '5 seconds'; -- the queue is lost: look then whether it is back
     return;
   end if;
   last_id := pg_sequence_last_value(
@@ -42,7 +44,7 @@ begin
     return;
   end if;
 
-  -- min(vt) may be planned to read them all.
+  -- Not min(vt), which may be planned to read all messages.
   execute format(
     'select vt from pgmq.%I where vt > $1 and %s order by vt limit 1', queue, pgflow.task_messages()
   )

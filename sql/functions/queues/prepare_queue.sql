@@ -1,5 +1,5 @@
--- Internal, of adopt_queue(), create_queue(). Marks a queue as its flow's, writes its functions, and lets
--- our roles use it if they are there.
+-- Internal, of adopt_queue(), create_queue(). Marks a queue as its flow's and creates its functions. If
+-- our roles exist, it grants them the use of the queue.
 create or replace function pgflow.prepare_queue(flow_slug text)
 returns void
 language plpgsql

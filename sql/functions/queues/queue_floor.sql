@@ -1,7 +1,9 @@
--- Internal, of lapsed_tasks(), next_bytes(), next_visible(), take_messages(), unreadable_tasks(). An id
--- below which this queue holds no message: to begin there spares a claim the entries of all that are gone,
--- which stay in the index for as long as any transaction of the database may still see them. See
--- raise_queue_floor().
+-- Internal, of lapsed_tasks(), next_bytes(), next_visible(), take_messages(), unreadable_tasks().
+-- Returns the floor of a queue: an id below which it holds no message. raise_queue_floor() says how the
+-- floor is found.
+--
+-- Messages that are gone keep their index entries as long as any transaction of the database may see
+-- them. A claim that begins at the floor does not read these entries.
 create or replace function pgflow.queue_floor(queue text)
 returns bigint
 language plpgsql stable

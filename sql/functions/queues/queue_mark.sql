@@ -1,6 +1,6 @@
--- Internal, of foreign_queue(), mark_queue(). The comment on the tables of a queue by which we know that a
--- flow made it. It goes where the table goes, into a dump too, and ends with it: a table of the same name
--- that another application makes has none.
+-- Internal, of foreign_queue(), mark_queue(). Returns the comment on the tables of a queue by which we
+-- know that a flow made them. The comment goes where its table goes, also into a dump, and ends with it.
+-- A table of the same name that another application makes has no such comment.
 create or replace function pgflow.queue_mark()
 returns text
 language sql immutable parallel safe

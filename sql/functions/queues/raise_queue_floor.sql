@@ -1,14 +1,15 @@
--- Internal, of next_visible(). Notes for this session that at this snapshot a queue held no message below
--- `id`. Returns its floor.
+-- Internal, of next_visible(). Notes for this session that a queue held no message below `id` at this
+-- snapshot. Returns the floor of the queue.
 --
--- One with a lower id may still be on its way, in a transaction that had not committed. It took its id
--- after its transaction's number (a run is inserted before its messages). So `id` is only a candidate;
--- it counts once all transactions have ended that have lower numbers than one of ours that began to
--- write after that snapshot. What they left is seen then, at the snapshot of that call.
+-- A message with a lower id may still be uncommitted. Its transaction got its number (xid) before the
+-- id, because runs are inserted before messages. So `id` is only a candidate. It becomes the floor once
+-- every transaction has ended that is older than a transaction of this session which began to write
+-- after the snapshot. The call that finds this out sees what they left, in a snapshot of its own.
 --
--- The note is a setting of the session: {file of the table, floor, candidate, number to wait for; less
--- than 1 until it is known: the number of the transaction that noted the candidate}. A queue that is
--- made anew or emptied has another file.
+-- The note is a setting of the session: {file of the table, floor, candidate, xid to wait for}. While
+-- that xid is not known, the fourth number is less than 1: the negative of the xid that noted the
+-- candidate, or 0 if it had none. A queue that is created again or truncated has another file, and
+-- starts without a floor.
 create or replace function pgflow.raise_queue_floor(queue text, id bigint, snapshot pg_snapshot)
 returns bigint
 language plpgsql
@@ -21,11 +22,11 @@ declare
   writer bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
   floor bigint;
 begin
-  -- The sequence was never used, or is not ours to read.
+  -- The sequence was never used, or we may not read it.
   if id is null then
     return case when known[1] = file then known[2] else 0 end;
   end if;
-  -- Below its floor a queue has no ids but those of a sequence that was set back.
+  -- An id below the floor means that the sequence was set back.
   if known[1] is distinct from file or id < known[2] then
     known := array[file, 0, id, -writer];
   elsif known[4] < 1 then

@@ -1,5 +1,5 @@
--- Internal, of create_flow(), create_queue(), define_flow(). Raises if another application made the queue
--- of this name, or its archive.
+-- Internal, of create_flow(), create_queue(), define_flow(). Raises duplicate_table if another
+-- application made the queue of this name, or its archive.
 create or replace function pgflow.refuse_foreign_queue(flow_slug text)
 returns void
 language plpgsql

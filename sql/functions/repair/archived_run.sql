@@ -1,5 +1,5 @@
--- Internal, of delete_archived(), old_messages(). The run that an archived message is of; null for one that
--- names none, which was not ours.
+-- Internal, of delete_archived(), old_messages(). Returns the run of an archived message, or null if the
+-- message names none. Such a message is not from a task.
 create or replace function pgflow.archived_run(message jsonb)
 returns uuid
 language sql immutable parallel safe

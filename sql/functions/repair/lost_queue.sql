@@ -1,4 +1,4 @@
--- Owner. The tables of the queue of this flow that are not there.
+-- Owner. Returns the tables of the queue of this flow that are missing.
 create or replace function pgflow.lost_queue(flow_slug text)
 returns text[]
 language plpgsql stable

@@ -1,6 +1,7 @@
--- Owner. Up to qty tasks of a flow that wait or run and have no message, so that no worker will find them
--- (again): their messages were deleted or archived by hand, or their queue was lost. Reads all runs, unless
--- some are given.
+-- Owner. Returns up to qty tasks of a flow that are queued and have no message, so that no worker can
+-- claim them (again). It reads all runs of the flow, unless `runs` names some.
+--
+-- The messages were deleted or archived by hand, or the queue was lost.
 create or replace function pgflow.lost_tasks(
   flow_slug text,
   qty integer default null, -- null: all
@@ -12,7 +13,7 @@ set search_path = ''
 as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
-  -- A number alone is not enough: a queue that was made again may have given it to another task.
+  -- The id alone is not enough: a queue that was created again may have given it to another task.
   has_message text := format(
     $sql$
       exists (

@@ -1,6 +1,8 @@
--- Internal, of adopt_queue(), restore_queue(). Lets a queue begin after all ids that messages of it ever
--- had: a queue that is made again would begin with 1, and tasks and the archive name its messages by their
--- ids.
+-- Internal, of adopt_queue(), restore_queue(). Moves the sequence of a queue past every id that its
+-- messages ever had.
+--
+-- A queue that is created again would begin at 1, but tasks and archived messages refer to messages by
+-- id.
 create or replace function pgflow.raise_queue_ids(flow_slug text)
 returns void
 language plpgsql
@@ -18,7 +20,7 @@ begin
   ) into archived;
   perform setval(
     ids,
-    -- Of all flows, since their tasks are indexed by messages alone.
+    -- The greatest of all flows, because there is no index by flow.
     greatest(
       pg_sequence_last_value(ids::regclass), archived,
       (select max(t.message_id) from pgflow.step_tasks t)

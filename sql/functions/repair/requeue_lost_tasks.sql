@@ -1,6 +1,8 @@
--- Owner. Sends messages for up to qty tasks of a flow that have lost theirs (see lost_tasks()); for how
--- many. Each task waits as long as it would have: one under way until its time is over, one to be tried
--- again for its delay.
+-- Owner. Sends a new message for up to qty tasks of a flow that lost theirs; see lost_tasks(). Returns
+-- how many it sent, 0 if the queue is missing.
+--
+-- Each task waits as long as it would have waited: a claimed task until its lease ends, a task to be
+-- retried for the rest of its delay.
 create or replace function pgflow.requeue_lost_tasks(flow_slug text, qty integer default 1000)
 returns integer
 language plpgsql
@@ -19,7 +21,7 @@ begin
   runs := array(select distinct l.run_id from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, qty) l);
   perform from pgflow.runs r where r.run_id = any(runs) order by r.run_id for no key update;
 
-  -- Again, since what others settled or requeued before we held the runs is lost no more.
+  -- Look again: before we locked the runs, other sessions may have settled or requeued their tasks.
   select
     array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
     array_agg(t.task_index) as task_indexes, array_agg(t.wait) as waits,
@@ -34,7 +36,8 @@ begin
         greatest(ceil(extract(epoch from least(greatest(coalesce(
           t.started_at + make_interval(secs => o.timeout + 2.0),
           t.queued_at + make_interval(secs => pgflow.calculate_retry_delay(o.base_delay, t.attempts_count))
-        ), clock_timestamp()), clock_timestamp() + '60 years') - clock_timestamp())), 0)::integer - 2 -- which send_<queue>() adds, as claims do
+        ), clock_timestamp()), clock_timestamp() + '60 years') - clock_timestamp())), 0)::integer
+        - 2 -- send_<queue>() adds 2, as claims do
       end as wait
     from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, null, runs) l
     join pgflow.step_tasks t using (run_id, step_slug, task_index)

@@ -1,5 +1,7 @@
--- Owner. Makes what is lost of the queue of a flow: its tables, its functions. Those of another application
--- stay as they are. The messages of its tasks come back by requeue_lost_tasks().
+-- Owner. Creates what is missing of the queue of a flow: its tables, its functions. Tables of another
+-- application stay as they are.
+--
+-- requeue_lost_tasks() brings back the messages.
 create or replace function pgflow.restore_queue(flow_slug text)
 returns void
 language plpgsql

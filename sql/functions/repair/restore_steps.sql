@@ -1,5 +1,7 @@
--- Internal, of define_flow(). Adds the steps of a definition to a flow that has none, and dependencies where
--- all of a step are lost: it is new, or a table was emptied by hand.
+-- Internal, of define_flow(). Adds the steps of a definition to a flow that has no steps. Adds the
+-- dependencies of each step that has lost all of its own.
+--
+-- A flow without steps is new. Otherwise a table was emptied by hand.
 create or replace function pgflow.restore_steps(definition jsonb)
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- Owner. Whether the ids of a queue have begun again, so that new messages get those of archived ones.
+-- Owner. Returns whether the sequence of a queue has begun again, so that new messages get the ids of
+-- archived ones. Null if the caller may not read the sequence.
 create or replace function pgflow.reuses_ids(flow_slug text)
 returns boolean
 language plpgsql stable

@@ -1,5 +1,7 @@
--- Internal, of queue_tasks(), take_messages(). Says that the queue of a flow is lost, to a worker for its
--- log. It is no error: other flows go on.
+-- Internal, of queue_tasks(), take_messages(). Sends a notice that the queue of a flow is lost. A worker
+-- writes it to its log.
+--
+-- It does not raise, because the other flows go on.
 create or replace function pgflow.tell_of_lost_queue(flow_slug text)
 returns void
 language plpgsql

@@ -1,5 +1,8 @@
--- Owner. Deletes up to qty archived messages of a flow that were archived before `older_than`; how many.
--- Those of runs that are there stay: what goes on may have archived some long ago.
+-- Owner. Deletes up to qty archived messages of a flow that were archived before `older_than`. Returns
+-- how many.
+--
+-- Messages of runs that still exist stay, however old: a run that goes on may have archived some of its
+-- messages long ago.
 create or replace function pgflow.delete_archived(
   flow_slug text,
   older_than timestamptz,
@@ -14,7 +17,7 @@ declare
   archive text := pgmq.format_table_name(flow_slug, 'a');
   deleted bigint;
 begin
-  if to_regclass(format('pgmq.%I', archive)) is null then -- it is lost
+  if to_regclass(format('pgmq.%I', archive)) is null then -- the archive is lost
     return 0::bigint;
   end if;
   execute format(

@@ -1,4 +1,4 @@
--- Owner. Deletes the dictionaries that are used no more; how many.
+-- Owner. Deletes the dictionaries that nothing uses any more. Returns how many.
 create or replace function pgflow.delete_dictionaries()
 returns bigint
 language plpgsql

@@ -1,6 +1,6 @@
--- Owner. Deletes up to qty runs that ended before `older_than`, with all that belongs to them, in order of
--- their ids; fewer, where their blobs have more than some 32 MB. `last` is the id to go on after; null:
--- there are no more. See old_runs().
+-- Owner. Deletes up to qty runs that ended before `older_than`, with everything that belongs to them, in
+-- the order of their ids. It stops earlier once their blobs have about 32 MB. Returns counts, and in
+-- `last` the id to continue after; null if there are no more runs. See old_runs().
 create or replace function pgflow.delete_runs(
   older_than timestamptz,
   after uuid,

@@ -1,12 +1,14 @@
--- Internal, of complete_runs(), fail_runs(). Notes until when the blobs of these runs, which have ended,
--- are kept: a blob that several name as their output as long as the last of them says. Where no step has
--- said anything, nothing is written.
+-- Internal, of complete_runs(), fail_runs(). Notes until when the blobs of these runs are kept. The runs
+-- have just ended.
+--
+-- A blob that is the output of several steps is kept as long as the longest of them asks for. If no step
+-- asks for a time, nothing is written.
 create or replace function pgflow.expire_blobs(run_ids uuid[])
 returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 declare
   ids uuid[];
@@ -28,7 +30,7 @@ begin
     return;
   end if;
 
-  -- Ids first: only a look-up by known ids leaves the other days alone.
+  -- Collect the ids first: only a look-up by known ids leaves the other days alone.
   select array_agg(k.id), array_agg(k.run_id), array_agg(k.seconds) into ids, runs, keeps
   from (
     select named.id, named.run_id, max(named.seconds) as seconds
@@ -48,7 +50,7 @@ begin
 
   update pgflow.output_blobs b
   set expires_at = clock_timestamp() + make_interval(secs => k.seconds)
-  -- A run may name any blob: that of another one is not its own to let go.
+  -- A run may name a blob of another run, whose time it must not change.
   from unnest(ids, runs, keeps) as k (id, run_id, seconds)
   where b.id = any(ids) and b.id = k.id and b.run_id = k.run_id;
 end

@@ -1,6 +1,7 @@
--- Worker. Deletes the bytes of up to qty blobs whose time is over, and of their elements, or of fewer where
--- they have more than some 32 MB: the rows stay and tell what there was. What is kept elsewhere is left to
--- a sweep there.
+-- Worker. Deletes the bytes of up to qty blobs whose time is over, and of their elements. It stops
+-- earlier once these blobs have about 32 MB. Returns how many blobs and stored bytes it deleted.
+--
+-- The rows stay, and say what the blobs were. Bytes in an object storage are left to a sweep there.
 create or replace function pgflow.forget_blobs(
   qty integer,
   out blobs bigint,

@@ -1,5 +1,5 @@
--- Internal, of drop_blob_day(), prunable(). Whether one of the runs with these ids goes on, or did not end
--- before `older_than`.
+-- Internal, of drop_blob_day(), prunable(). Returns whether any run with an id in this range goes on, or
+-- ended at `older_than` or later.
 create or replace function pgflow.has_young_runs(lower uuid, upper uuid, older_than timestamptz)
 returns boolean
 language sql stable

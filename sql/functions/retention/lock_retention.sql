@@ -1,6 +1,7 @@
--- Internal, of delete_runs(), drop_blob_day(), ensure_blob_days(), forget_blobs(). Waits for others who
--- forget, delete or make room, and keeps them waiting until the transaction ends. Each of them is done in
--- some ten milliseconds; two at once could deadlock.
+-- Internal, of delete_runs(), drop_blob_day(), ensure_blob_days(), forget_blobs(). Waits for the other
+-- sessions that are in one of these functions, and makes later ones wait until this transaction ends.
+--
+-- Each of these functions takes about ten milliseconds. Two of them at once could deadlock.
 create or replace function pgflow.lock_retention()
 returns void
 language sql

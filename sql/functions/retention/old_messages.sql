@@ -1,5 +1,5 @@
--- Internal, of prunable(). How many archived messages of a flow delete_archived() would delete once the
--- runs are deleted that ended before `older_than`.
+-- Internal, of prunable(). Returns how many archived messages of a flow delete_archived() would delete,
+-- once the runs that ended before `older_than` are deleted.
 create or replace function pgflow.old_messages(flow_slug text, older_than timestamptz)
 returns bigint
 language plpgsql stable
@@ -9,7 +9,7 @@ declare
   archive text := pgmq.format_table_name(flow_slug, 'a');
   messages bigint;
 begin
-  if to_regclass(format('pgmq.%I', archive)) is null then -- it is lost
+  if to_regclass(format('pgmq.%I', archive)) is null then -- the archive is lost
     return 0::bigint;
   end if;
   execute format(

@@ -1,8 +1,10 @@
--- Internal, of delete_runs(). Up to qty runs after `after` that ended before `older_than`, in order of
--- their ids; left out are those that somebody holds, and those that started on one of `busy_days`. An id is
--- made before its run ends: so one that ended before that moment has an id of before, or one that says
--- less: it was not made from a time (but for a chance in a million it lies beyond all of them) or from one
--- that is still to come.
+-- Internal, of delete_runs(). Returns up to qty runs with an id after `after` that ended before
+-- `older_than`, in the order of their ids. Runs that another session has locked, and runs that started
+-- on one of `busy_days`, are left out.
+--
+-- An id contains the time at which it was made, which is before its run ends. So a run that ended before
+-- `older_than` has an id from before that time. The exception is an id that says nothing: it is random,
+-- or its time is in the future. A random id lies in the future too, except for one in a million.
 create or replace function pgflow.old_runs(
   older_than timestamptz,
   after uuid,

@@ -1,4 +1,5 @@
--- Owner. What would be forgotten, and deleted with the runs that ended before `older_than`: nothing is.
+-- Owner. Returns what pruning would forget now, and what it would delete with the runs that ended before
+-- `older_than`. It changes nothing.
 create or replace function pgflow.prunable(
   older_than timestamptz,
   out days date[],

@@ -1,6 +1,8 @@
--- Internal, of delete_dictionaries(), prunable(). The dictionaries that a newer one has replaced and no
--- blob was compressed with. A worker uses the old one until it has looked again, and for what it could not
--- commit meanwhile: hence the week.
+-- Internal, of delete_dictionaries(), prunable(). Returns the dictionaries that a newer one replaced at
+-- least a week ago, and that no blob was compressed with.
+--
+-- The week is for workers: a worker uses the old dictionary until it looks again, and for values that it
+-- could not commit meanwhile.
 create or replace function pgflow.unused_dictionaries()
 returns setof integer
 language sql stable

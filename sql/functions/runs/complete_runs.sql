@@ -1,9 +1,9 @@
--- Internal, of maybe_complete_run(), settle_tasks(), start_flows(). Counts completed steps off their runs,
--- notes which runs have blobs, and completes those that have no steps left, with the outputs of their leaf
--- steps. Returns the flows of these. The caller holds the runs.
+-- Internal, of maybe_complete_run(), settle_tasks(), start_flows(). Subtracts completed steps from their
+-- runs, and notes which runs have blobs. A run without remaining steps is completed, with the outputs of
+-- its leaf steps. Returns the flows of the runs that it completed. The caller has locked the runs.
 create or replace function pgflow.complete_runs(
   run_ids uuid[],
-  completed uuid[] default '{}', -- for each step that is completed, its run
+  completed uuid[] default '{}', -- the run of each completed step
   with_blobs uuid[] default '{}'
 )
 returns text[]
@@ -32,7 +32,7 @@ begin
         where
           t.run_id = r.run_id and t.status = 'completed'
           and not exists (
-            -- A step that was added after the start of the run is not in it.
+            -- A step that was added after the run started is not in the run.
             select from pgflow.deps d
             join pgflow.step_states s on s.run_id = r.run_id and s.step_slug = d.step_slug
             where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
@@ -52,7 +52,7 @@ begin
       select
         u.ctid, d.n, u.has_blobs or d.has_blobs as has_blobs,
         u.remaining_steps = d.n as ends
-      -- What comes too late, with a blob even, changes nothing of a run that has ended.
+      -- A late completion changes nothing of a run that has ended, not even its has_blobs.
       from pgflow.runs u where u.run_id = d.run_id and u.status = 'started' limit 1
     ) u
     where r.ctid = u.ctid and (u.n > 0 or u.ends or r.has_blobs <> u.has_blobs)

@@ -1,6 +1,6 @@
--- Internal, of settle_tasks(). Counts completed tasks off their steps, and completed steps off the steps
--- that wait for them. What waits for no other is started, but for steps of the failing runs. The caller
--- holds the runs.
+-- Internal, of settle_tasks(). Subtracts completed tasks from their steps, and completed steps from the
+-- steps that wait for them. Starts each step that waits for no other, except in runs that fail. Returns
+-- the completed and the started steps. The caller has locked the runs.
 create or replace function pgflow.count_down(
   settled pgflow.settled_task[],
   failing uuid[]

@@ -1,5 +1,5 @@
--- Internal, of settle_tasks(). Fails the runs of tasks that failed for good: nothing more of them starts,
--- the messages of tasks still queued are archived. Returns the flows of these runs.
+-- Internal, of settle_tasks(). Fails the runs of tasks that failed for good. Nothing more of them
+-- starts, and the messages of their queued tasks are archived. Returns the flows of these runs.
 create or replace function pgflow.fail_runs(runs uuid[], settled pgflow.settled_task[])
 returns setof text
 language plpgsql

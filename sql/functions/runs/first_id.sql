@@ -1,5 +1,5 @@
--- Internal, of blob_days(), blob_faults(), drop_blob_day(), ensure_blob_days(), old_runs(), prunable(). The
--- least UUID of version 7 that can be made from this moment on.
+-- Internal, of blob_days(), blob_faults(), drop_blob_day(), ensure_blob_days(), old_runs(), prunable().
+-- Returns the least UUID of version 7 that can be made at this moment or later.
 create or replace function pgflow.first_id(moment timestamptz)
 returns uuid
 language sql immutable parallel safe

@@ -1,6 +1,8 @@
--- Internal, of task_blob_threshold(). The bytes of JSON that the output of a step may have to stand in its
--- row, whatever the threshold. What a step gets of its dependencies is one jsonb, and so is what a run ends
--- with: together they have 8 MiB. pgflow_events/flow/inline.py says why, and has the same rule.
+-- Internal, of task_blob_threshold(). Returns how many bytes of JSON the output of a step may have to
+-- stay in its row, whatever its threshold is.
+--
+-- The outputs that a step depends on are one jsonb, and so is the output of a run. All values of one
+-- jsonb share 8 MiB. pgflow_events/flow/inline.py says why, and has the same rule.
 create or replace function pgflow.inline_limit(flow_slug text, step_slug text)
 returns integer
 language sql stable

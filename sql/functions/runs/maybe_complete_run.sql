@@ -1,4 +1,10 @@
--- Public, as in pgflow. Completes a run that has no steps left.
+-- Public, as in pgflow. Completes a run that has no remaining steps; changes nothing otherwise, or if
+-- there is no such run. complete_task() does this by itself. The function is here for programs written
+-- for pgflow.
+--
+-- Example:
+--   select run_id from pgflow.runs where flow_slug = 'greet' \gset
+--   select pgflow.maybe_complete_run(:'run_id');
 create or replace function pgflow.maybe_complete_run(run_id uuid)
 returns void
 language plpgsql
@@ -13,4 +19,4 @@ end
 $$;
 
 comment on function pgflow.maybe_complete_run is
-'Completes a run that has no steps left. complete_task() does this by itself.';
+'Completes a run that has no remaining steps. complete_task() does this by itself.';

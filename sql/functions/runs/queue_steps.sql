@@ -1,6 +1,8 @@
--- Internal, of settle_tasks(), start_flows(), start_ready_steps(). Queues a task and its message for each
--- of these steps, which have just been started. The first `claims` tasks are born claimed by worker_id (a
--- hand-over), as far as their handlers load no more than max_bytes: nobody needs to be woken for them.
+-- Internal, of settle_tasks(), start_flows(), start_ready_steps(). Queues a task and its message for
+-- each of these steps, which have just started. Returns the queued tasks.
+--
+-- The first `claims` tasks are handed over: queued as claimed by worker_id, unless their handlers would
+-- load more than max_bytes of blobs together. No worker has to be woken for them.
 create or replace function pgflow.queue_steps(
   steps pgflow.started_step[],
   claims integer default 0,
@@ -35,7 +37,7 @@ begin
         end as input_bytes,
         row_number() over (order by t.n, o.step_index) as n
       from unnest(steps) as t
-      -- With its limit a look-up stays a look-up.
+      -- The limit keeps this an index look-up.
       cross join lateral (
         select s.step_index, coalesce(s.opt_timeout, f.opt_timeout) as timeout, s.opt_loads
         from pgflow.steps s join pgflow.flows f using (flow_slug)

@@ -1,12 +1,14 @@
--- Internal, of queue_steps(). Queues a task and its message for each of these steps of runs. Those with a
--- timeout (seconds) are born claimed by worker_id: hidden for as long as a claim hides, and on their first
--- attempt.
+-- Internal, of queue_steps(). Queues a task and its message for each of these steps, all of one flow.
+-- Returns the queued tasks.
+--
+-- A task with a timeout (in seconds) is queued as claimed by worker_id: it is on its first attempt, and
+-- its message is hidden for as long as a claim hides it.
 create or replace function pgflow.queue_tasks(
   flow_slug text,
   run_ids uuid[],
   step_slugs text[],
   timeouts integer[],
-  sizes bigint[], -- bytes of the blobs that each handler loads
+  sizes bigint[], -- bytes of blobs that each handler loads
   worker_id uuid
 )
 returns pgflow.queued_task[]
@@ -19,7 +21,7 @@ declare
   message_ids bigint[];
   queued pgflow.queued_task[];
 begin
-  -- Where the queue is lost the tasks wait for requeue_lost_tasks(), and nobody can have claimed them.
+  -- If the queue is lost, the tasks wait for requeue_lost_tasks(), and none of them is handed over.
   if to_regclass(format('pgmq.%I', queue)) is null then
     perform pgflow.tell_of_lost_queue(queue_tasks.flow_slug);
     timeouts := array_fill(null::integer, array[cardinality(queue_tasks.run_ids)]);

@@ -1,6 +1,17 @@
--- Public. Starts a run for each input and returns the runs in the same order. Ids may be given; an input
--- that is a blob is given by its id, and the blob stored in the same transaction before this call. Any
--- other input whose text is longer than the flow's threshold becomes a blob here.
+-- Public. Starts a run for each input, all in this transaction, and returns their rows in the order of
+-- the inputs. The commit wakes the workers. `run_ids` gives the ids of the runs: a call that is repeated
+-- with the same ids cannot start them twice. A null id, or no array, stands for a new id.
+-- `input_blob_ids` is for clients. It gives the inputs that are blobs, which the same transaction has
+-- stored before this call. Any other input that is longer than the flow's threshold becomes a blob here.
+--
+-- Raises:
+--   P0002 no_data_found: no flow has this slug.
+--   23505 unique_violation: a run has one of these ids already.
+--   22023 invalid_parameter_value: a blob is not the finished input of its run.
+--   23502 not_null_violation: an input is the SQL null; JSON null is written 'null'.
+--
+-- Example:
+--   select status, input from pgflow.start_flows('double', array['1', '2']::jsonb[]);
 create or replace function pgflow.start_flows(
   flow_slug text,
   inputs jsonb[],
@@ -10,7 +21,7 @@ create or replace function pgflow.start_flows(
 returns setof pgflow.runs
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -25,13 +36,13 @@ declare
   blob_ids uuid[];
   steps record;
 begin
-  -- No more, or the inputs of a task may be more than jsonb can hold: see pgflow_events/flow/inline.py.
+  -- Not more, or jsonb may be too small for the inputs of a task: see pgflow_events/flow/inline.py.
   select least(f.opt_blob_threshold, 8388608) into threshold
   from pgflow.flows f where f.flow_slug = start_flows.flow_slug;
   if not found then
     raise exception 'unknown flow "%"', start_flows.flow_slug using errcode = 'no_data_found';
   end if;
-  -- Read once, or a step that is added meanwhile may have a state and not be counted.
+  -- Read the steps once, or a step that is added meanwhile may get a state and not be counted.
   select array_agg(s.step_slug) as slugs, array_agg(s.deps_count) as deps_counts, count(*) as n
   into steps from pgflow.steps s where s.flow_slug = start_flows.flow_slug;
 
@@ -85,12 +96,12 @@ begin
   return query
   select r.*
   from unnest(ids) with ordinality as i (run_id, n)
-  -- With its limit a look-up stays a look-up: a join may be planned to read the whole table.
+  -- The limit keeps this an index look-up: a join may be planned to read the whole table.
   cross join lateral (select * from pgflow.runs r where r.run_id = i.run_id limit 1) r
   order by i.n;
 end
 $$;
 
 comment on function pgflow.start_flows is
-'Starts a run for each input, and returns the runs in the order of the inputs. Raises if there is no such '
-'flow, or if a run of a given id is there already.';
+'Starts a run for each input, and returns their rows in the order of the inputs. The commit wakes the '
+'workers. Raises if there is no such flow, or if a run has one of the given ids already.';

@@ -1,4 +1,4 @@
--- Internal, of fail_runs(). Cancels what is still queued of these runs.
+-- Internal, of fail_runs(). Cancels the tasks of these runs that are still queued, and returns them.
 create or replace function pgflow.cancel_tasks(run_ids uuid[])
 returns setof pgflow.settled_task
 language plpgsql

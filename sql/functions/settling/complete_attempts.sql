@@ -1,5 +1,5 @@
--- Internal, of settle_tasks(). Of the tasks given to settle_tasks(), which holds them, completes those
--- without an error message.
+-- Internal, of settle_tasks(). Completes those of the given tasks that have no error message, and
+-- returns them. The caller has locked their runs.
 create or replace function pgflow.complete_attempts(
   run_ids uuid[],
   step_slugs text[],

@@ -1,5 +1,15 @@
--- Public. Completes a task with its output. A large output is stored as a blob. A task that is settled
--- already stays as it is.
+-- Public. Completes a task with its output, starts the steps that waited for it, and returns the task's
+-- row. The last task of a run completes the run. An output that is longer than the step's threshold is
+-- stored as a blob: then `output` is null and `output_blob_id` is set. A task that is settled already,
+-- or whose run has ended, stays as it is.
+--
+-- Raises:
+--   P0002 no_data_found: there is no such task.
+--
+-- Example:
+--   select run_id from pgflow.runs where flow_slug = 'greet' \gset
+--   select step_slug, status, output
+--   from pgflow.complete_task(:'run_id', 'hello', 0, '"Hello, World!"');
 create or replace function pgflow.complete_task(
   run_id uuid,
   step_slug text,
@@ -9,7 +19,7 @@ create or replace function pgflow.complete_task(
 returns setof pgflow.step_tasks
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
@@ -31,5 +41,5 @@ end
 $$;
 
 comment on function pgflow.complete_task is
-'Completes a task with its output, and starts the steps that waited for it. A task that is settled stays '
-'as it is.';
+'Completes a task with its output, and starts the steps that waited for it. A task that is settled '
+'already stays as it is.';

@@ -1,8 +1,9 @@
--- Worker. Settles a set of tasks (see settle_tasks) and claims up to qty others, first of all what the
--- settled ones made ready, in one commit.
+-- Worker. Settles a set of tasks (see settle_tasks()) and claims up to qty others, all in one commit.
+-- Tasks that became ready by it are claimed first. Returns a row for each claimed task, and a last row
+-- that sums up (see take_tasks()) and says which tasks were refused and which notifications are owed.
 --
--- This commit notifies nobody, since a NOTIFY holds a lock of the whole server through the commit's
--- wait for the disk. The last row says what is owed; notify_owed() sends it right after.
+-- This commit sends no notification: a NOTIFY locks the whole server while the commit waits for the
+-- disk. The worker sends what is owed by notify_owed() right after it.
 create or replace function pgflow.complete_tasks(
   run_ids uuid[],
   step_slugs text[],
@@ -15,7 +16,7 @@ create or replace function pgflow.complete_tasks(
   flow_slugs text[],
   qty integer,
   worker_id uuid,
-  max_bytes bigint -- null: any number
+  max_bytes bigint -- null: no limit
 )
 returns setof pgflow.claim_record
 language plpgsql
@@ -28,7 +29,7 @@ declare
   settled record;
   handed_over integer := 0;
   handed_bytes bigint := 0::bigint;
-  owed_flows text[]; -- with tasks queued that nobody was handed
+  owed_flows text[]; -- flows with queued tasks that were not handed over
 begin
   perform set_config('pgflow.notify', 'off', true);
   settled := pgflow.settle_tasks(

@@ -1,6 +1,5 @@
--- Internal, of settle_tasks(). Of the places refused by settle_tasks(), returns those that stay refused:
--- not the ones whose very attempt completed the task before. The blobs of the refused go, since nothing
--- names them.
+-- Internal, of settle_tasks(). Returns the given refused places, except those whose task was completed
+-- before by the same attempt. Deletes the blobs of the refused outputs, because nothing names them.
 create or replace function pgflow.confirm_refusals(
   refused integer[],
   run_ids uuid[],
@@ -13,7 +12,7 @@ returns integer[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan -- a plan for any id locks all days
+set plan_cache_mode = force_custom_plan -- a generic plan locks every day
 as $$
 declare
   given uuid[] := array(
@@ -25,7 +24,7 @@ begin
       select b.id from pgflow.output_blobs b
       join unnest(refused) as i (n)
         on b.id = output_blob_ids[i.n]
-        -- A blob that was passed on is its own step's.
+        -- A blob that a step passed on belongs to the step that made it.
         and b.run_id = run_ids[i.n] and b.step_slug = step_slugs[i.n]
         and b.task_index = task_indexes[i.n]
       where

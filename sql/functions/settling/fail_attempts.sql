@@ -1,5 +1,6 @@
--- Internal, of settle_tasks(). Of the tasks given to settle_tasks(), which holds them, fails those with an
--- error message: for good if the failure is permanent or no attempt is left, else they are queued again.
+-- Internal, of settle_tasks(). Fails those of the given tasks that have an error message, and returns
+-- them. The caller has locked their runs. A task fails for good if the failure is permanent or no
+-- attempt is left. Otherwise it is queued again.
 create or replace function pgflow.fail_attempts(
   run_ids uuid[],
   step_slugs text[],

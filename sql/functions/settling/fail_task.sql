@@ -1,5 +1,14 @@
--- Public. Fails an attempt of a task: it is queued again after a delay, or its run fails with it. A task
--- that is settled already stays as it is.
+-- Public. Fails an attempt of a task, and returns the task's row. The task is queued again after a
+-- delay; if no attempt is left, the task and its run fail. Of the error message 8192 characters are
+-- stored. A task that is settled already, or whose run has ended, stays as it is.
+--
+-- Raises:
+--   P0002 no_data_found: there is no such task.
+--
+-- Example:
+--   select run_id, step_slug from pgflow.poll_for_tasks('double', 0, 1) \gset
+--   select status, attempts_count, error_message
+--   from pgflow.fail_task(:'run_id', :'step_slug', 0, 'out of paper');
 create or replace function pgflow.fail_task(
   run_id uuid,
   step_slug text,
@@ -9,7 +18,7 @@ create or replace function pgflow.fail_task(
 returns setof pgflow.step_tasks
 language plpgsql
 set search_path = ''
-set standard_conforming_strings = on -- pgmq's functions are written for it
+set standard_conforming_strings = on -- pgmq's functions rely on it
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
@@ -29,5 +38,5 @@ end
 $$;
 
 comment on function pgflow.fail_task is
-'Fails the attempt of a task: the task is queued again after a delay, or its run fails. A task that is '
-'settled stays as it is.';
+'Fails an attempt of a task: the task is queued again after a delay, or fails with its run if no '
+'attempt is left. A task that is settled already stays as it is.';

@@ -1,13 +1,13 @@
--- Worker. When it leaves: gives back tasks that it has not finished, as if it had never claimed them. They
--- can be claimed at once, and the attempt does not count. Returns how many they were.
+-- Worker. Gives back tasks that a leaving worker has not finished, as if it had never claimed them. They
+-- can be claimed at once, and the attempt does not count. Returns how many tasks it gave back.
 --
--- A task is released if it is still queued under the attempt that is named. Its number will be given
--- to another attempt, so the worker is named too: who says this again, because the answer was lost,
--- cannot take the task from whoever has it by then. Once it has called, a worker may send nothing more
--- about these tasks.
+-- A task is given back if it is still queued under the named attempt and worker. The attempt alone is
+-- not enough, because its number will be given to another attempt. So a worker that repeats the call
+-- after a lost answer cannot take the task from the worker that has it by then. After this call, a
+-- worker must send nothing more about these tasks.
 --
--- Locks are taken as in settle_tasks(). The commit does not wait for the disk: what a crash undoes is
--- left to the timeouts.
+-- Locks are taken in the order of settle_tasks(). The commit does not wait for the disk: what a crash
+-- undoes is left to the timeouts.
 create or replace function pgflow.release_tasks(
   run_ids uuid[],
   step_slugs text[],

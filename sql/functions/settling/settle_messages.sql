@@ -1,5 +1,5 @@
 -- Internal, of fail_runs(), release_tasks(), settle_tasks(). Archives the messages of settled tasks, and
--- delays those of tasks queued again.
+-- delays the messages of tasks that are queued again.
 create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql
@@ -23,12 +23,12 @@ begin
     from unnest(settled) t group by t.flow_slug
   loop
     queue := pgmq.format_table_name(flow, 'q');
-    continue when to_regclass(format('pgmq.%I', queue)) is null; -- it is lost, and its messages with it
+    continue when to_regclass(format('pgmq.%I', queue)) is null; -- the queue and its messages are lost
     if done is not null then
       execute format('select pgflow_queues.%I($1)', 'archive_' || queue) using done;
     end if;
     if retried is not null then
-      -- pgmq.set_vt() takes one message before pgmq 1.8.
+      -- Before pgmq 1.8, pgmq.set_vt() takes a single message.
       execute format(
         $sql$
           update pgmq.%I

@@ -1,19 +1,19 @@
--- Internal, of complete_task(), complete_tasks(), fail_lapsed_tasks(), fail_task(). Settles a set of tasks
--- in one transaction: each is completed with its output, or failed with its error_message and perhaps
--- queued again. What becomes ready is started; the first `claims` of that are handed over to worker_id, as
--- long as they take no more than max_bytes of blobs to memory.
+-- Internal, of complete_task(), complete_tasks(), fail_lapsed_tasks(), fail_task(). Settles a set of
+-- tasks in one transaction: each task is completed with its output, or failed with its error message and
+-- perhaps queued again. Starts the steps that become ready. The first `claims` of their tasks are handed
+-- over to worker_id, as long as their handlers load at most max_bytes of blobs together.
 --
--- A task is settled if it is still queued, its run goes on, and `attempts` names the attempt that
--- is its last (null: any). Else its place is in `refused`, unless this very attempt completed it
--- already: a caller whose commit was lost on the way may say it again.
+-- A task is settled if it is still queued, its run goes on, and `attempts` names its current attempt
+-- (null: any). Otherwise its place in the arrays is in `refused`, unless the same attempt completed it
+-- before: a caller whose answer was lost may send it again.
 --
--- Locks: runs in order of their ids, then what belongs to them. Claims take messages and tasks
--- without ever waiting for a lock. (Who claims and settles in one transaction holds them the other way
--- round, and may be chosen to end a deadlock: a claim should be committed by itself.)
+-- Locks: runs in the order of their ids, then the rows that belong to them. Claims take messages and
+-- tasks without ever waiting for a lock. (A transaction that claims and then settles takes these locks
+-- in the opposite order and may become a deadlock victim: commit a claim on its own.)
 --
--- Tasks and states are looked up one by one (that is what limit 1 does) and, once held, updated by
--- their addresses: a join is planned to read the whole table as soon as its statistics were taken
--- while it was small.
+-- Tasks and states are looked up one by one, which `limit 1` ensures, and once locked they are updated
+-- by their addresses (ctid). A join would be planned to read the whole table if statistics were taken
+-- while the table was small.
 create or replace function pgflow.settle_tasks(
   run_ids uuid[],
   step_slugs text[],
@@ -28,8 +28,8 @@ create or replace function pgflow.settle_tasks(
   max_bytes bigint default null,
   out refused integer[],
   out queued pgflow.queued_task[],
-  out owed_flows text[], -- with tasks queued again
-  out ended_flows text[] -- with runs that ended
+  out owed_flows text[], -- flows with tasks that are queued again
+  out ended_flows text[] -- flows with runs that ended
 )
 language plpgsql
 set search_path = ''
@@ -44,7 +44,8 @@ declare
 begin
   owed_flows := '{}';
   perform from pgflow.runs r where r.run_id = any(run_ids) order by r.run_id for no key update;
-  -- A claim may be raising their attempts just now: for who names none, what follows must see it.
+  -- A claim may be raising attempts just now. A caller that names no attempt means the raised one, so
+  -- wait for the claim.
   if array_position(attempts, null) is not null then
     perform from unnest(run_ids, step_slugs, task_indexes) as i (run_id, step_slug, task_index)
     cross join lateral (
@@ -54,7 +55,7 @@ begin
     ) t;
   end if;
 
-  -- Assignments where they will do: a query to call a function costs as much as a look-up.
+  -- Assignments where possible: calling a function from a query costs as much as a look-up.
   settled := pgflow.complete_attempts(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages
   );

@@ -1,5 +1,6 @@
--- Worker. The channel on which workers (topic 'tasks') or those who wait for a run (topic 'runs') are
--- woken. A hash, because LISTEN cuts names at 63 bytes and slugs may be longer.
+-- Worker. Returns the channel of a flow: the one that wakes workers (topic 'tasks'), or clients that
+-- wait for a run (topic 'runs'). It contains a hash, because LISTEN cuts names at 63 bytes and slugs may
+-- be longer.
 create or replace function pgflow.channel(topic text, flow_slug text)
 returns text
 language sql immutable parallel safe

@@ -1,6 +1,8 @@
--- Worker. Sends what the commit of complete_tasks() left owed. Those who wait for a run of a flow hold its
--- advisory lock before they look at the run, and this is called after the commit: who does not hold it yet
--- will see the run ended, and needs no notification.
+-- Worker. Sends the notifications that the commit of complete_tasks() left owed.
+--
+-- A client that waits for a run takes the advisory lock of the flow before it looks at the run. This
+-- function is called after the commit that ended the run. So a client that does not hold the lock yet
+-- will find the run ended, and needs no notification.
 create or replace function pgflow.notify_owed(owed_tasks text[], owed_runs text[])
 returns void
 language plpgsql

@@ -1,4 +1,5 @@
--- Client. The advisory lock that is held shared by those who wait for a run of this flow.
+-- Client. Returns the key of the advisory lock that clients share while they wait for a run of this
+-- flow.
 create or replace function pgflow.waiting_key(flow_slug text)
 returns bigint
 language sql immutable parallel safe

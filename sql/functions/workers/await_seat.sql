@@ -1,9 +1,9 @@
--- Worker. Waits until a seat is free: 'free' if it was already, 'freed' if that was witnessed, or 'taken'
--- once `patience` seconds are over (0: at once).
+-- Worker. Waits until a seat is free, for at most `patience` seconds (0: does not wait). Returns 'free'
+-- if it was free at once, 'freed' if it became free meanwhile, and 'taken' if the time is over.
 --
--- A session that waits has a snapshot, which keeps vacuum from removing what has died since, all over
--- the database. So the wait is to be repeated now and then, and the sooner the more is written: to
--- tell is what next_xid is for.
+-- A session that waits has a snapshot. It keeps vacuum from removing rows that died since, in the whole
+-- database. So the caller repeats short waits, shorter ones if more is written: next_xid shows how much
+-- that is.
 create or replace function pgflow.await_seat(
   seat bigint,
   patience double precision,
@@ -14,7 +14,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- Shared, so that those who wait for the same seat are not taken for its holder.
+  -- Shared, so that sessions that wait for the same seat do not take each other for its holder.
   if pg_try_advisory_xact_lock_shared(pgflow.seat_key(seat)) then
     state := 'free';
   elsif patience <= 0 then

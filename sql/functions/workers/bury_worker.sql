@@ -1,9 +1,9 @@
--- Worker. Makes good for a worker whose seat is free, if that is because it died: what it has claimed and
--- not settled says so and can be claimed at once, and those are woken whom it may have left without their
--- notifications, between a commit and notify_owed(). Returns whether it was dead.
+-- Worker. Buries a worker whose seat is free, if it died. Its claimed tasks are marked as lost and
+-- become visible at once. Workers and clients of its flows are woken, because it may have died between a
+-- commit and notify_owed(). Returns whether the worker was dead.
 --
--- It lives if another of its sessions does: each holds the worker's lock. The last ones of a dead
--- worker end a moment after its seat is free, and are waited for.
+-- A worker lives as long as any of its sessions does: each session holds the worker's lock. The last
+-- sessions of a dead worker end a moment after its seat is free, so this call waits for them.
 create or replace function pgflow.bury_worker(worker_id uuid, seat bigint)
 returns boolean
 language plpgsql
@@ -16,7 +16,7 @@ as $$
 declare
   dead record;
 begin
-  -- What a crash of the server undoes here is done again, or the timeouts do it.
+  -- If a crash of the server undoes this, another worker does it again, or the timeouts do.
   perform set_config('synchronous_commit', 'off', true);
   begin
     perform pg_advisory_xact_lock(pgflow.worker_key(bury_worker.worker_id));

@@ -1,9 +1,9 @@
--- Internal, of bury_worker(). Makes visible what a worker has claimed and not settled, among the tasks of
--- these flows; returns the flows that had any. The attempts remain counted.
+-- Internal, of bury_worker(). Makes the tasks visible that a worker has claimed and not settled, among
+-- those of these flows. Their attempts stay counted. Returns the flows that had such tasks.
 --
--- A message that another session holds is being claimed or settled just now: it is left alone. One
--- that was claimed anew before it could be locked has another worker by now, which only a statement
--- that begins after the lock sees.
+-- If another session has locked a message, it is claiming or settling the task just now, and the message
+-- is left alone. A message that was claimed again before we could lock it has another worker by then.
+-- Only a statement that begins after the lock sees that.
 create or replace function pgflow.free_tasks(worker_id uuid, flow_slugs text[])
 returns text[]
 language plpgsql

@@ -1,6 +1,9 @@
--- Worker. Takes leave of the peers. What the worker has claimed and not settled is given back, as if it had
--- never been claimed: it has named what it knows of to release_tasks(), and what is left is of a claim
--- whose answer it did not wait for. A commit that it did not wait for may have left notifications owed.
+-- Worker. Says that a worker leaves: removes it from its peers, and gives back what it has claimed and
+-- not settled, as if it had never been claimed.
+--
+-- The worker has given back the tasks that it knows of by release_tasks(). What is left comes from a
+-- claim whose answer it did not wait for. Notifications of a commit that it did not wait for may be
+-- owed, so they are sent.
 create or replace function pgflow.leave_seat(worker_id uuid)
 returns void
 language plpgsql

@@ -1,5 +1,7 @@
--- Worker. The peers of this worker, in the ring of all by their ids: it watches the next one, which comes
--- first, or the one after it while that may be about to come back. No row if it is alone.
+-- Worker. Returns the peers of this worker, in the order of the ring that all workers form by their ids.
+-- No row if it is alone.
+--
+-- It watches the first one, or the second one while the first may be about to come back.
 create or replace function pgflow.next_worker(worker_id uuid)
 returns table (next_id uuid, seat bigint)
 language sql stable

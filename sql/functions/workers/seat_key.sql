@@ -1,4 +1,5 @@
--- Internal, of await_seat(), take_seat(). The advisory lock that is held by who has this seat.
+-- Internal, of await_seat(), take_seat(). Returns the key of the advisory lock that the holder of this
+-- seat holds.
 create or replace function pgflow.seat_key(seat bigint)
 returns bigint
 language sql immutable parallel safe

@@ -1,5 +1,7 @@
--- Worker. Makes a worker known to its peers, for as long as this session lasts; a later call, of another
--- session, takes its place. The lock comes first: who sees the row must find the seat taken.
+-- Worker. Gives a worker a seat, and makes it known to its peers, for as long as this session lasts. A
+-- later call from another session replaces it. Returns the number of the seat.
+--
+-- The lock is taken before the row is written: a peer that sees the row must find the seat taken.
 create or replace function pgflow.take_seat(
   worker_id uuid,
   flow_slugs text[],

@@ -1,4 +1,5 @@
--- Worker. The advisory lock that all sessions of a worker share, but for those that listen and watch.
+-- Worker. Returns the key of the advisory lock that all sessions of a worker share, except those that
+-- listen and those that watch a peer.
 create or replace function pgflow.worker_key(worker_id uuid)
 returns bigint
 language sql immutable parallel safe

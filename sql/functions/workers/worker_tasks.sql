@@ -1,8 +1,8 @@
--- Internal, of bury_worker(), free_tasks(), leave_seat(). The tasks that a worker has claimed and not
--- settled, among those of these flows.
+-- Internal, of bury_worker(), free_tasks(), leave_seat(). Returns the tasks that a worker has claimed
+-- and not settled, among those of these flows.
 --
--- They are found by their messages, which are hidden: to index worker_id would make each claim write
--- an index entry.
+-- They are found by their hidden messages. With an index on worker_id, each claim would have to write an
+-- index entry.
 create or replace function pgflow.worker_tasks(worker_id uuid, flow_slugs text[])
 returns table (
   flow_slug text,
@@ -23,14 +23,14 @@ declare
   hidden bigint[];
 begin
   if not has_schema_privilege('pgmq', 'usage') then
-    return; -- a client, which asks the view of workers whether any is alive
+    return; -- a client that reads the view pgflow.workers to see whether any worker lives
   end if;
-  -- Of flows that there are: what a seat says of itself is no name of a queue yet.
+  -- Only flows that exist: the slugs in a seat need not be names of queues.
   for slug in
     select f.flow_slug from pgflow.flows f where f.flow_slug = any(worker_tasks.flow_slugs)
   loop
-    continue when to_regclass(format('pgmq.%I', pgmq.format_table_name(slug, 'q'))) is null; -- it is lost
-    -- By their index, which a volatile function would not be looked up in.
+    continue when to_regclass(format('pgmq.%I', pgmq.format_table_name(slug, 'q'))) is null; -- the queue is lost
+    -- A parameter, because the index on vt cannot be used with a volatile function.
     execute format(
       'select array_agg(msg_id) from pgmq.%I where vt > $1 and read_ct > 0',
       pgmq.format_table_name(slug, 'q')
@@ -38,7 +38,7 @@ begin
     return query
     select t.flow_slug, t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
     from unnest(hidden) as m (id)
-    -- With its limit a look-up stays a look-up.
+    -- The limit keeps this an index look-up.
     cross join lateral (
       select
         t.flow_slug, t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id, t.worker_id
