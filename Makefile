@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-properties test-faults test-faults-short torture torture-short check lint types psycopg bench bench-peers fmt clean
+.PHONY: help demo test test-properties test-faults test-faults-short torture torture-short check lint types psycopg bench bench-peers reference fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 19
@@ -60,6 +60,9 @@ bench: .venv/ready ## Measure: see docs/measured/benchmarks.md
 
 bench-peers: .venv/ready ## Measure other engines beside us: see tests/bench/peers/README.md
 	$(BIN)/python -m tests.bench.peers
+
+reference: .venv/ready ## Write docs/reference from the docstrings and the comments in sql/functions
+	$(BIN)/python -m tests.parts.reference
 
 fmt: .venv/ready ## Format the code
 	$(BIN)/ruff check --fix --quiet .

@@ -50,26 +50,28 @@ def connect(
 ) -> "Connecting":
     """Open a client, for ``async with``.
 
-    What is raised within the block comes out as it is, not in a group. While the database does
-    not answer, what only reads is tried again until it does; a start, which may have happened,
-    raises the error.
+    An exception that leaves the block is raised as it is, not in a group. While the database does
+    not answer, calls that only read are repeated until it does. A start raises the error, because
+    it may have been committed.
 
     Args:
-        dsn: Where the database is, as libpq takes it.
-        settings: Those of the workers, so that both agree on keys and storage. What only a worker
-            needs is ignored. Each of the arguments below takes the place of one of them.
-        listen_dsn: Where to LISTEN if not at the DSN: a pooler in between swallows notifications,
-            and without this runs are looked at each second.
-        connections: How many it opens at most, besides the one that listens while runs are awaited.
-        value_cap: Bytes the largest input or output may have; that of the workers, if theirs is
+        dsn: The database, as a connection string for libpq. The empty one leaves everything to
+            libpq's environment variables.
+        settings: The settings of the workers, so that both agree on keys and storage. Settings
+            that only a worker needs are ignored. Each argument below replaces one of them.
+        listen_dsn: Where to LISTEN, if the DSN leads to a pooler, which swallows notifications.
+            Without it, a client behind a pooler looks at awaited runs each second.
+        connections: The most connections that it opens, besides the one that listens while runs
+            are awaited.
+        value_cap: The most bytes that an input or output may have. Give the workers' cap if it is
             not the default.
-        keys: What seals inputs and opens outputs; that of the workers.
-        objects: Where large values are kept; that of the workers.
-        object_threshold: Bytes from which on an input goes there.
-        sealed_only: From when on no run has outputs in clear, as for :class:`Settings`.
+        keys: The keys that seal inputs and open outputs: the workers' own.
+        objects: The storage for large values: the workers' own.
+        object_threshold: Bytes. An input of this size or larger goes to the storage.
+        sealed_only: The time since which no run has outputs in clear; see :class:`Settings`.
 
     Raises:
-        SettingsError: A number is out of its range, or ``sealed_only`` comes without keys.
+        SettingsError: A number is out of its range, or ``sealed_only`` is given without keys.
     """
     given = {
         "listen_dsn": listen_dsn,
@@ -144,7 +146,7 @@ def an_id(given: object) -> UUID:
 
 
 class Client:
-    """Starts runs and waits for them; :func:`connect` makes it."""
+    """Starts runs and finds them again; :func:`connect` makes it."""
 
     def __init__(self, pool: Pool, blobs: Blobs, reader: Reader) -> None:
         self._pool = pool
@@ -162,21 +164,23 @@ class Client:
         *,
         run_id: UUID | None = None,
     ) -> Run:
-        """Start a run; returns when that is committed.
+        """Start a run, and return once it is committed.
 
-        If cancelled meanwhile, the run may have been started or not.
+        If the call is cancelled, the run may have been started or not.
 
         Args:
             flow: A flow that is defined in the database, or its slug.
-            input: The input of the run; a value as handlers may return it. A stream keeps a
-                connection of this client, and a transaction, until its end.
-            run_id: The id of the run, to find it again if the answer gets lost.
+            input: The input of the run: any value that a handler may return. A stream occupies a
+                connection of this client, and a transaction, until it ends.
+            run_id: The id for the run, by which to find it if the answer gets lost. The default
+                is a new one.
 
         Raises:
-            UnknownFlow: No flow of this slug is defined in the database, at this moment: a worker
-                that has just been started may be about to do it. The message says which are.
-            blobstore.ValueRefused: The input cannot be stored as it is.
-            psycopg.errors.UniqueViolation: There is a run of this id.
+            UnknownFlow: The database has no flow of this slug; the message lists those that it
+                has. A worker defines its flows when it starts, so one may do so soon.
+            ValueRefused: The input cannot be stored exactly.
+            Misuse: The flow or the id is of another type, or trio does not run.
+            psycopg.errors.UniqueViolation: A run has this id already.
         """
         need_trio("Client.start()")
         (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
@@ -189,7 +193,20 @@ class Client:
         *,
         run_ids: Sequence[UUID] | None = None,
     ) -> list[Run]:
-        """Start a run for each input, all in one commit; like :meth:`start`."""
+        """Start a run for each input, all in one commit.
+
+        Args:
+            flow: A flow that is defined in the database, or its slug.
+            inputs: The inputs, each as for :meth:`start`.
+            run_ids: An id for each run, in the order of the inputs. The default are new ones.
+
+        Returns:
+            The runs, in the order of the inputs.
+
+        Raises:
+            ValueError: The number of ids is not that of the inputs.
+            PgflowError: As for :meth:`start`. No run has been started.
+        """
         need_trio("Client.start_many()")
         if not isinstance(flow, Flow | str):
             raise Misuse(f"a run is started of a flow, or of its slug, not of {quoted(flow)}")
@@ -267,10 +284,11 @@ class Client:
         return found is not None
 
     async def find(self, run_id: UUID) -> Run:
-        """The run of this id.
+        """Return the run of this id.
 
         Raises:
-            UnknownRun: There is none.
+            UnknownRun: No run has this id.
+            Misuse: It is not a UUID.
         """
         need_trio("Client.find()")
         run_id = an_id(run_id)

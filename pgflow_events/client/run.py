@@ -89,11 +89,11 @@ def parsed(json: str | None) -> Any:
 
 
 class Run:
-    """A run of a flow.
+    """A run of a flow; :class:`Client` makes it.
 
     Attributes:
-        id: Its id, a UUID ordered by time.
-        flow_slug: The slug of its flow.
+        id: The id of the run, a UUID. Ids of later runs are greater, to the millisecond.
+        flow_slug: The slug of the flow.
     """
 
     def __init__(self, reader: Reader, run_id: UUID, flow_slug: str) -> None:
@@ -105,20 +105,33 @@ class Run:
         return f"<Run {self.id} of {self.flow_slug}>"
 
     async def status(self) -> RunStatus:
-        """What has become of the run so far."""
+        """Return ``"started"``, ``"completed"`` or ``"failed"``.
+
+        Raises:
+            UnknownRun: The run was deleted.
+        """
         need_trio("Run.status()")
         return (await self._reader.row(self.id)).status
 
     async def wait(self) -> None:
-        """Return when the run has completed or failed; woken by a notification."""
+        """Wait until the run has completed or failed.
+
+        A notification wakes it. Without notifications it looks each second.
+
+        Raises:
+            Misuse: The client is closed.
+            psycopg.Error: The database refuses the client, for a reason that will not pass.
+        """
         need_trio("Run.wait()")
         await self._reader.ended(self.id, self.flow_slug)
 
     async def result(self) -> dict[str, Any]:
-        """Wait for the run; the outputs of its leaf steps, by slug.
+        """Wait for the run, and return the outputs of its leaf steps by slug.
 
         Raises:
-            RunFailed: It has failed; the message says in which step, and why.
+            RunFailed: The run has failed. The message says in which step, and why.
+            UnknownRun: The run was deleted.
+            BlobError: An output cannot be read.
         """
         need_trio("Run.result()")
         await self.wait()
@@ -136,14 +149,16 @@ class Run:
     @overload
     async def output(self, step: BlobNode[Out]) -> Blob[Out]: ...
     async def output(self, step: Step[Any] | BlobNode[Any]) -> Any:
-        """Wait for the run; the output of one of its steps.
+        """Wait for the run, and return the output of one of its steps.
 
         Args:
-            step: A step; or ``step.blob`` for a handle, to read a large output in pieces.
+            step: A step. ``step.blob`` gives a handle, by which to read a large output in pieces.
 
         Raises:
-            RunFailed: The run has failed, and this step did not complete before.
-            UnknownStep: The run has no such step; the message says which it has.
+            RunFailed: The run has failed, and this step had not completed.
+            UnknownStep: The run has no such step. The message lists its steps.
+            UnknownRun: The run was deleted.
+            BlobError: The output cannot be read.
         """
         need_trio("Run.output()")
         if not isinstance(step, Node):

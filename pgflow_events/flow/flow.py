@@ -63,28 +63,30 @@ _STEP_OPTIONS = tuple(StepKeywords.__annotations__)
 class Flow(Generic[In]):
     """A directed acyclic graph of steps, run with an input.
 
-    The options hold for each step that does not set its own; `StepOptions` says more.
+    The options hold for every step that does not set its own. All of them are whole numbers.
 
     Args:
-        slug: Its name in the database and that of its queue: 1 to 47 letters, digits and
-            underscores, no digit first, and not ``run``.
-        input: The type of the input, for type checkers only. A type that is no class, such as
-            a union, is written as ``flow: Flow[str | None] = Flow("slug")``.
-        max_attempts: How often a handler is tried in all.
-        base_delay: Seconds before the next attempt, doubled by every attempt made.
-        timeout: Seconds a handler may run.
-        blob_threshold: Bytes of encoded output above which it is stored as a blob.
-        keep_output: Seconds after the end of its run for which outputs that are blobs are kept,
-            and the input; None for as long as the run.
+        slug: The name of the flow in the database, and of its queue: 1 to 47 letters (A to Z),
+            digits and underscores, not beginning with a digit, and not ``run``.
+        input: The type of the input, for type checkers only. A type that is not a class, such as
+            a union, is given by an annotation: ``flow: Flow[str | None] = Flow("slug")``.
+        max_attempts: How many times a handler is tried in all; at least 1.
+        base_delay: Seconds, at least 0. After failed attempt n the next one waits
+            ``base_delay * 2 ** n`` seconds.
+        timeout: Seconds that a handler may run before its attempt fails; at least 1.
+        blob_threshold: Bytes. An output whose encoding is larger is stored as a blob; so is the
+            input of a run.
+        keep_output: Seconds for which an output that is a blob, or the input, is kept after the
+            end of the run. None keeps it as long as the run.
 
     Attributes:
-        slug: As above.
-        options: As above; none of them is None but `keep_output`.
-        input: The node that gives the input of the run.
-        context: The node that gives the `Context`.
+        slug: The slug.
+        options: The options, as `StepOptions`. Only `keep_output` can be None.
+        input: The node that gives a handler the input of the run.
+        context: The node that gives a handler its `Context`.
 
     Raises:
-        DefinitionError: The slug or an option cannot be used.
+        DefinitionError: The slug or an option is not valid. The message lists every fault.
     """
 
     @overload
@@ -242,27 +244,33 @@ class Flow(Generic[In]):
     ) -> StepDecorator[...]:
         """Make the decorated function a step of this flow.
 
-        An ``async def`` runs in trio, a plain function in a thread. The function stays
-        callable. Its output is what it returns; that of an ``async def`` with ``yield`` is the
-        bytes that it yields, and that of one that returns a `Path` the bytes of this file.
+        An ``async def`` runs in trio, a plain function runs in a thread. The decorated function
+        can still be called, as in a unit test.
+
+        The output of the step is what the function returns. An ``async def`` that yields bytes
+        streams its output. The output of a function that returns a `Path` is the content of that
+        file.
 
         Args:
-            *nodes: What the handler's parameters are given, in their order: `input`,
-                `context`, earlier steps. The step starts when those are completed; with none
-                it starts with the run. Of more than eight, types are not checked.
-            slug: The step's name in the database, if not the function's: 1 to 128 letters,
-                digits and underscores, no digit first, and not ``run``.
-            media_type: What its output is, such as ``text/html``, for those who look at it.
-            by_element: Whether a list is stored by its elements, so that one of them can be had
-                without the others.
-            cpu_bound: Whether the handler, a plain function at the top of a module, computes, and
-                is called in a process of its own. It takes no context and no handles. Needs the
+            *nodes: Where the arguments of the handler come from, one node for each parameter:
+                `input`, `context`, or an earlier step. The step starts when the named steps are
+                completed. If none is named, it starts with the run. Type checkers compare up to
+                eight nodes with the parameters.
+            slug: The name of the step in the database: 1 to 128 letters (A to Z), digits and
+                underscores, not beginning with a digit, and not ``run``. The default is the name
+                of the function.
+            media_type: The media type of the output, such as ``text/html``. It is stored with the
+                output.
+            by_element: Whether a list is stored by its elements, so that a later step can read
+                one element alone.
+            cpu_bound: Whether the handler runs in a process of its own. It must be a plain
+                function at the top of a module, and takes no context and no handles. Needs the
                 extra ``cpu``.
-            **options: The fields of `StepOptions`; None takes the flow's.
+            **options: The fields of `StepOptions`. None takes the flow's option.
 
         Raises:
-            DefinitionError: The step cannot be; the message names it and says why. Most are
-                raised when the decorator is applied.
+            DefinitionError: The step is not valid. The message names it and lists every fault.
+                Most faults are raised when the decorator is applied.
         """
         if len(nodes) == 1 and isinstance(nodes[0], FunctionType):
             # Else ``@flow.step`` without parentheses would drop the function silently.
@@ -314,7 +322,7 @@ class Flow(Generic[In]):
         return step
 
     def definition(self) -> dict[str, Any]:
-        """The flow as ``pgflow.define_flow`` takes it: options, and steps in order."""
+        """Return the flow as ``pgflow.define_flow`` takes it: its options, its steps in order."""
         return {
             "flow_slug": self.slug,
             **asdict(self.options),

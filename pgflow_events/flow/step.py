@@ -28,18 +28,18 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler may know of its own execution; asked for as the node `Flow.context`.
+    """What a handler can learn about its attempt. A step gets it from the node `Flow.context`.
 
     Attributes:
-        run_id: The run this task belongs to.
+        run_id: The id of the run.
         step: The slug of the step.
-        attempt: Which attempt this is, counted from 1.
-        log: A logger bound to the run, the step and the attempt.
-        cancel_scope: The scope the handler runs in. Its `deadline` is when the step's timeout
-            is over, on trio's clock. A handler in a thread learns that it was cancelled from
-            `trio.from_thread.check_cancelled()`.
-        resources: The user's own, such as an HTTP client or a pool: one for all tasks of a
-            worker.
+        attempt: The number of this attempt, counted from 1.
+        log: A logger whose records name the run, the step and the attempt.
+        cancel_scope: The scope in which the handler runs. Its `deadline` is the end of the step's
+            timeout, on trio's clock. A handler in a thread calls
+            `trio.from_thread.check_cancelled()` to learn that it was cancelled.
+        resources: What the ``resources`` of the worker opened, such as an HTTP client or a pool:
+            one set for all tasks.
     """
 
     run_id: UUID
@@ -54,16 +54,16 @@ class Context:
 class StepOptions:
     """How often and how long a step is tried, and how its output is stored.
 
-    In a step, None stands for what its flow says.
+    In a step, None stands for the flow's option. All options are whole numbers.
 
     Attributes:
-        max_attempts: How often the handler is tried in all; at least 1.
-        base_delay: Seconds; after failed attempt n the next one waits
-            ``base_delay * 2 ** n``. With 0 it follows at once.
-        timeout: Seconds a handler may run before it is cancelled; at least 1.
-        blob_threshold: Bytes of encoded output above which it is stored as a blob; at least 0.
-        keep_output: Seconds after the end of its run for which an output that is a blob is kept;
-            at least 0. With None it is kept as long as the run.
+        max_attempts: How many times the handler is tried in all; at least 1.
+        base_delay: Seconds, at least 0. After failed attempt n the next one waits
+            ``base_delay * 2 ** n`` seconds. With 0 it follows at once.
+        timeout: Seconds that a handler may run before its attempt fails; at least 1.
+        blob_threshold: Bytes, at least 0. An output whose encoding is larger is stored as a blob.
+        keep_output: Seconds, at least 0, for which an output that is a blob is kept after the end
+            of the run. None keeps it as long as the run.
     """
 
     max_attempts: int | None = None
@@ -96,11 +96,12 @@ class Owner(Protocol):
 
 
 class Node(Generic[T_co]):
-    """Something that gives a handler an argument of type T.
+    """A source of an argument of type T for a handler: a step, the input, the context.
 
     Attributes:
-        flow: The flow it belongs to.
-        slug: What its value is called: ``run`` for the input, for a step the step's slug.
+        flow: The flow to which it belongs.
+        slug: The name of its value: ``run`` for the input, the slug for a step, ``context`` for
+            the context.
     """
 
     takes_handle = False
@@ -124,7 +125,7 @@ class ValueNode(Node[T_co]):
 
     @property
     def blob(self) -> BlobNode[T_co]:
-        """The node that gives the handle of this value: it is read when the handler asks for it."""
+        """The node that gives the handle of this value, a `Blob`, which the handler reads."""
         return BlobNode(self)
 
 
@@ -144,16 +145,18 @@ class BlobNode(Node[Blob[T_co]], Generic[T_co]):
 
 
 class Step(ValueNode[T_co]):
-    """A step of a flow, whose handler's result is of type T. `Flow.step` makes them.
+    """A step of a flow with an output of type T; `Flow.step` makes it.
+
+    Call it like the decorated function to run the handler by itself, as in a unit test.
 
     Attributes:
         nodes: Where the handler's arguments come from, in the order of its parameters.
         dependencies: The slugs of the steps among the nodes, in the same order.
         handler: The decorated function.
-        is_async: Whether the handler is awaited. If not, it is run in a thread.
+        is_async: Whether the handler is awaited in trio. A plain function runs in a thread.
         is_stream: Whether the handler yields the bytes of its output.
-        options: What this step sets for itself.
-        media_type: What its output is, such as ``text/html``.
+        options: The options that this step sets for itself.
+        media_type: The media type of the output, such as ``text/html``, or None.
         by_element: Whether a list is stored by its elements.
         cpu_bound: Whether the handler runs in a process of its own.
     """
@@ -219,7 +222,7 @@ class StepDecorator(Generic[P]):
         """Add the step to its flow.
 
         Raises:
-            DefinitionError: The step cannot be; the message names it and says why.
+            DefinitionError: The step is not valid. The message names it and lists every fault.
         """
         return self._define(handler)
 

@@ -53,18 +53,26 @@ class Worker:
     """Runs the tasks of some flows.
 
     Args:
-        flows: The flows; each is defined in the database, or compared with what is stored there.
-        dsn: Where the database is, as libpq takes it.
-        settings: How many tasks run at once, and other numbers.
-        resources: Opens what handlers find in :attr:`Context.resources` (clients, pools), once,
-            and closes it when the worker ends.
-        hooks: Told of every attempt that ended.
+        flows: A list of flows. The worker defines each in the database when it starts, or compares
+            it with the stored one.
+        dsn: The database, as a connection string for libpq. The empty one leaves everything to
+            libpq's environment variables.
+        settings: The number of slots, and other settings. None takes the defaults.
+        resources: An async context manager that opens what handlers find in
+            :attr:`Context.resources`, such as clients and pools. The worker enters it once, and
+            leaves it when it ends.
+        hooks: Functions that the worker calls with a `TaskEvent` after each attempt.
 
     Attributes:
-        id: Its number, in ``step_tasks.worker_id``.
-        is_stopping: Whether it was told to stop.
-        has_left_tasks: Whether it ended with tasks that were neither settled nor given back, as the
-            database did not answer in time. Its peers free them, or the timeouts do.
+        id: The id of the worker, a UUID, which is in ``step_tasks.worker_id``.
+        is_stopping: Whether the worker was told to stop.
+        has_left_tasks: Whether the worker ended with tasks that it neither settled nor gave back,
+            because the database did not answer in time. Its peers free them, or the timeouts do.
+
+    Raises:
+        DefinitionError: Two of the flows have the same slug.
+        SettingsError: A step is ``cpu_bound``, and the extra ``cpu`` is not installed.
+        Misuse: `flows` is not a list of flows.
     """
 
     def __init__(
@@ -170,7 +178,7 @@ class Worker:
 
     @property
     def handed_over(self) -> int:
-        """Tasks that came with a completing commit, and needed no wake-up and no claim."""
+        """How many tasks a completing commit handed over, without a wake-up or a claim."""
         return self._completer.handed_over
 
     async def run(
@@ -179,25 +187,25 @@ class Worker:
         signals: bool | Signals = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work until :meth:`stop` is called; if cancelled, leave tasks to the other workers.
+        """Work until :meth:`stop` is called. If cancelled, give the tasks back to other workers.
 
-        On glibc, the process maps large blocks of memory one by one from now on:
+        With glibc, it makes the process map large blocks of memory one by one from then on:
         docs/operate/tuning.md says why.
 
         Args:
-            signals: Whether this is all the process does, in the main thread: SIGTERM, SIGINT
-                and SIGHUP stop the worker, and systemd is told how it is. A second signal, or the
-                end of ``stop_timeout``, cancels the handlers and gives their tasks back; further
-                ones change nothing. If something does not heed that for 20 seconds, the process
-                ends with exit code 1.
-            task_status: Told when notifications arrive and the first claim is under way, or when
-                the worker was stopped before.
+            signals: Whether the process has no other purpose, and this is its main thread. Then
+                SIGTERM, SIGINT and SIGHUP stop the worker, and it reports its state to systemd. A
+                second signal, or the end of ``stop_timeout``, cancels the handlers and gives
+                their tasks back. Further signals change nothing. If a handler ignores its
+                cancellation for 20 seconds, the process ends with exit code 1.
+            task_status: For ``nursery.start()``, which returns once notifications arrive and the
+                first claim is under way, or the worker was stopped.
 
         Raises:
             MigrationError: The database is not at the release of this package.
             FlowMismatch: A flow is stored with another shape.
-            Misuse: It was called before.
-            psycopg.OperationalError: The server refuses us before it has ever answered.
+            Misuse: It was called before, or trio does not run.
+            psycopg.OperationalError: The server refuses the worker before it has ever answered.
         """
         need_trio("Worker.run()")
         if self._has_run:
@@ -270,7 +278,7 @@ class Worker:
                 self._completer.close()
 
     def stop(self) -> None:
-        """Claim no more tasks; :meth:`run` returns when those at hand are done."""
+        """Stop claiming tasks. :meth:`run` returns once the tasks at hand are done."""
         self.is_stopping = True
         self._dispatcher.close()
         self._beginning.cancel()

@@ -1,8 +1,8 @@
--- Public. Claims up to qty tasks of a flow, and waits up to max_poll_seconds for the first one. Returns
--- a row for each task. A claim hides the task for the timeout of its step and 2 seconds. The parameter
--- `vt` has no effect: it is there because pgflow has it. Commit a claim by itself. A transaction that
--- claims and then settles can end in a deadlock. In between it looks for tasks every poll_interval_ms
--- milliseconds. Each look is a statement of its own, so that it sees tasks that arrived meanwhile.
+-- Public. Claims up to `qty` tasks of a flow, and returns a row for each. If none is visible, it waits
+-- up to `max_poll_seconds` for the first one, and looks every `poll_interval_ms` milliseconds. Each look
+-- is a statement of its own, so that it sees tasks that arrived meanwhile. A claim hides the task for
+-- the timeout of its step and 2 seconds. The parameter `vt` has no effect: it is there because pgflow
+-- has it. Commit a claim by itself. A transaction that claims and then settles can end in a deadlock.
 --
 -- Raises:
 --   P0002 no_data_found: no flow has this slug.

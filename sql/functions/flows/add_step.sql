@@ -1,9 +1,9 @@
--- Public. Adds a step to a flow, and returns its row. The step waits until all steps in deps_slugs are
+-- Public. Adds a step to a flow, and returns its row. The step waits until all steps in `deps_slugs` are
 -- completed. If the flow has a step of this slug, the stored row is returned and nothing is changed. A
 -- null option stands for the flow's. Runs that have started already do not get the new step.
 --
 -- Raises:
---   23503 foreign_key_violation: the flow, or a step in deps_slugs, does not exist.
+--   23503 foreign_key_violation: the flow, or a step in `deps_slugs`, does not exist.
 --   23514 check_violation: the slug or an option is not valid, or the step depends on itself.
 --
 -- Example:

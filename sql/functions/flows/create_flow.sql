@@ -1,7 +1,7 @@
 -- Public. Defines a flow, creates its queue, and returns the flow's row. If the flow exists, the stored
 -- row is returned and no option is changed; a lost queue is created again. A null option stands for its
 -- default. `timeout` is the number of seconds that an attempt may take. `base_delay` is in seconds too:
--- after failed attempt n the next one waits base_delay * 2^n seconds.
+-- after failed attempt n the next one waits `base_delay * 2^n` seconds.
 --
 -- Raises:
 --   23514 check_violation: the slug or an option is not valid.

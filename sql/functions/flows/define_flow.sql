@@ -1,8 +1,8 @@
 -- Public. Defines a whole flow, or compares the definition with the stored flow. Returns one line for
 -- each difference in shape: steps, their order, their dependencies. If there is no difference, it sets
 -- the options of the flow and its steps to those of the definition. Workers call it when they start. The
--- definition needs max_attempts, base_delay, timeout and blob_threshold. keep_output and the options of
--- steps may be missing.
+-- definition needs `max_attempts`, `base_delay`, `timeout` and `blob_threshold`. `keep_output` and the
+-- options of steps may be missing.
 --
 -- Raises:
 --   23502 not_null_violation: the definition has no slug, or lacks an option that it needs.

@@ -1,6 +1,6 @@
 -- Public. Returns whether a text may be the slug of a flow or step: 1 to 128 letters (A to Z), digits
--- and underscores, not beginning with a digit, and not the word run. Null gives false. The slug of a
--- flow may have 47 characters at most, which create_flow() checks.
+-- and underscores, not beginning with a digit, and not the word `run`. Null gives false. The slug of a
+-- flow may have 47 characters at most, which `create_flow()` checks.
 --
 -- Example:
 --   select slug, pgflow.is_valid_slug(slug) from unnest(array['greet', '2nd', 'run']) as slug;

@@ -1,5 +1,5 @@
 -- Public, as in pgflow. Completes a run that has no remaining steps; changes nothing otherwise, or if
--- there is no such run. complete_task() does this by itself. The function is here for programs written
+-- there is no such run. `complete_task()` does this by itself. The function is here for programs written
 -- for pgflow.
 --
 -- Example:

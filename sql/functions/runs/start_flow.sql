@@ -4,7 +4,7 @@
 --
 -- Raises:
 --   P0002 no_data_found: no flow has this slug.
---   23502 not_null_violation: the input is the SQL null; JSON null is written 'null'.
+--   23502 not_null_violation: the input is the SQL null. For JSON null write 'null'.
 --
 -- Example:
 --   select flow_slug, status, remaining_steps, input from pgflow.start_flow('greet', '"World"');

@@ -8,7 +8,7 @@
 --   P0002 no_data_found: no flow has this slug.
 --   23505 unique_violation: a run has one of these ids already.
 --   22023 invalid_parameter_value: a blob is not the finished input of its run.
---   23502 not_null_violation: an input is the SQL null; JSON null is written 'null'.
+--   23502 not_null_violation: an input is the SQL null. For JSON null write 'null'.
 --
 -- Example:
 --   select status, input from pgflow.start_flows('double', array['1', '2']::jsonb[]);

@@ -1,6 +1,6 @@
 -- Public, as in pgflow. Starts the steps of a run whose dependencies are all completed. Changes nothing
--- if the run has no such step, if it has ended, or if there is no such run. complete_task() does this by
--- itself. The function is here for programs written for pgflow.
+-- if the run has no such step, if it has ended, or if there is no such run. `complete_task()` does this
+-- by itself. The function is here for programs written for pgflow.
 --
 -- Example:
 --   select run_id from pgflow.runs where flow_slug = 'greet' \gset

@@ -1,5 +1,5 @@
--- Public. Returns the seconds between failed attempt number attempts_count and the next attempt:
--- base_delay * 2 ^ attempts_count, rounded down. The most is 2147483647, the greatest integer.
+-- Public. Returns the seconds between failed attempt number `attempts_count` and the next attempt:
+-- `base_delay * 2 ^ attempts_count`, rounded down. The most is 2147483647, the greatest integer.
 --
 -- Example:
 --   select n as failed_attempts, pgflow.calculate_retry_delay(5, n) as seconds

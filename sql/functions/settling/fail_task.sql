@@ -1,6 +1,6 @@
 -- Public. Fails an attempt of a task, and returns the task's row. The task is queued again after a
--- delay; if no attempt is left, the task and its run fail. Of the error message 8192 characters are
--- stored. A task that is settled already, or whose run has ended, stays as it is.
+-- delay; if no attempt is left, the task and its run fail. The first 8192 characters of the error
+-- message are stored. A task that is settled already, or whose run has ended, stays as it is.
 --
 -- Raises:
 --   P0002 no_data_found: there is no such task.

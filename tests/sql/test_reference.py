@@ -1,0 +1,95 @@
+"""docs/reference/sql.md: its examples run, and the errors it lists are raised."""
+
+import shutil
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from ..conftest import absent
+from ..parts import reference_sql
+from ..parts.kinds import FUNCTIONS, kind
+from ..parts.reference import FOLDER
+
+UNKNOWN = f"'{uuid4()}'"
+FLOW = '"max_attempts": 3, "base_delay": 5, "timeout": 60, "blob_threshold": 8192'
+
+
+def definition(slug: str, steps: str = "", options: str = FLOW) -> str:
+    """Define a flow whose slug and steps are written as JSON."""
+    return (
+        f"""select pgflow.define_flow('{{"flow_slug": {slug}, {options}, "steps": [{steps}]}}')"""
+    )
+
+
+# What raises each error that the page lists, where there is a flow f, a run of it, an unfinished
+# blob, and a queue of another application.
+RAISING = {
+    ("create_flow", "23514"): "select pgflow.create_flow('g', timeout => 0)",
+    ("create_flow", "42622"): "select pgflow.create_flow(repeat('f', 48))",
+    ("create_flow", "23505"): "select pgflow.create_flow('F')",
+    ("create_flow", "42P07"): "select pgflow.create_flow('theirs')",
+    ("add_step", "23503"): "select pgflow.add_step('f', 'b', array['nowhere'])",
+    ("add_step", "23514"): "select pgflow.add_step('f', 'b', array['b'])",
+    ("define_flow", "23502"): definition('"g"', options='"timeout": 60'),
+    ("define_flow", "23503"): definition('"g"', '{"step_slug": "a", "deps_slugs": ["b"]}'),
+    ("define_flow", "23514"): definition('"2nd"'),
+    ("define_flow", "42622"): definition(f'"{"f" * 48}"'),
+    ("define_flow", "23505"): definition('"F"'),
+    ("define_flow", "42P07"): definition('"theirs"'),
+    ("start_flow", "P0002"): "select pgflow.start_flow('nowhere', '1')",
+    ("start_flow", "23502"): "select pgflow.start_flow('f', null)",
+    ("start_flows", "P0002"): "select pgflow.start_flows('nowhere', '{1}')",
+    (
+        "start_flows",
+        "23505",
+    ): "select pgflow.start_flows('f', '{1}', array(select run_id from pgflow.runs))",
+    (
+        "start_flows",
+        "22023",
+    ): f"select pgflow.start_flows('f', '{{1}}', null, array[{UNKNOWN}::uuid])",
+    ("start_flows", "23502"): "select pgflow.start_flows('f', array[null]::jsonb[])",
+    ("poll_for_tasks", "P0002"): "select pgflow.poll_for_tasks('nowhere', 0, 1)",
+    ("complete_task", "P0002"): f"select pgflow.complete_task({UNKNOWN}, 'a', 0, '1')",
+    ("fail_task", "P0002"): f"select pgflow.fail_task({UNKNOWN}, 'a', 0, 'boom')",
+    ("blob_json", "P0002"): f"select pgflow.blob_json({UNKNOWN})",
+    ("blob_json", "0A000"): "select pgflow.blob_json(id) from pgflow.output_blobs",
+}
+
+
+def test_the_page_is_what_the_generator_makes_and_its_examples_run(database):
+    if not shutil.which("psql"):
+        absent("15")
+    committed = (FOLDER / "sql.md").read_text("utf-8")
+    page = reference_sql.page(database)
+    assert committed == page, "sql/functions has changed: run `make reference`"
+
+
+def test_the_page_has_every_public_function():
+    public = {name for name in FUNCTIONS if kind(name).startswith("Public")}
+    assert sorted(reference_sql.ORDER) == sorted(public)
+    assert all(map(reference_sql.example, public))
+
+
+def test_the_name_of_each_error_is_that_of_its_code():
+    for name in reference_sql.ORDER:
+        for state, condition, _ in reference_sql.raised(name):
+            error = psycopg.errors.lookup(state).__name__
+            assert error.lower() == condition.replace("_", "")
+
+
+def test_each_error_of_the_page_is_tried():
+    listed = {
+        (name, state) for name in reference_sql.ORDER for state, *_ in reference_sql.raised(name)
+    }
+    assert listed == RAISING.keys()
+
+
+@pytest.mark.parametrize(("name", "state"), RAISING)
+def test_a_function_raises_what_the_page_says(core, name, state):
+    core.db.execute("create table pgmq.q_theirs (); create table pgmq.a_theirs ()")
+    core.flow("a")
+    run_id = core.start(1)
+    core.open(run_id, "a", attempt=0)
+    with pytest.raises(psycopg.errors.lookup(state)):
+        core.db.execute(RAISING[name, state])
