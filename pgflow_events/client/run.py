@@ -92,7 +92,7 @@ class Run:
     """A run of a flow; :class:`Client` makes it.
 
     Attributes:
-        id: The id of the run, a UUID. Ids of later runs are greater, to the millisecond.
+        id: The id of the run. One that the client made is a UUID of version 7: it has the time.
         flow_slug: The slug of the flow.
     """
 
