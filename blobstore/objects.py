@@ -27,6 +27,7 @@ import trio
 
 from blobstore import object_urls
 from blobstore.errors import BlobMissing, BlobUnavailable
+from blobstore.object_failures import LINK, reason_of
 from blobstore.together import together
 from blobstore.trio_only import need_trio
 
@@ -51,31 +52,6 @@ RETRIES = {
 }
 
 PAGE = 1000  # objects; S3 lists no more with one request
-
-# What the library says of a failure quotes requests, answers and addresses, and those may
-# hold credentials. Only what is found here goes on.
-FACTS = (
-    re.compile(r"status code: (\d{3} [A-Za-z ]{1,40}\b)"),
-    re.compile(r"<Code>([A-Za-z]{1,60})</Code>"),
-    re.compile(r'\bcode: "([A-Za-z]{1,60})"'),
-)
-SYSTEM_ERROR = re.compile(r"\b(?:os error |Errno |Os \{\s*code: )(\d{1,3})\b")
-NO_CREDENTIALS = "no credentials in the environment, and none from the machine"
-LINK = "a link stands in the place of a chunk or its folder"
-HINTS = {
-    LINK: LINK,
-    "kind: Connect": "no connection",
-    "kind: Timeout": "no answer in time",
-    "kind: Interrupted": "the connection broke",
-    "dns error": "the host is unknown",
-    "invalid peer certificate": "the certificate is not trusted",
-    "BadScheme": "plain http is not allowed (AWS_ALLOW_HTTP=true allows it)",
-    "redirect without LOCATION": "the bucket is in another region",
-    "latest/api/token": NO_CREDENTIALS,
-    "computeMetadata": NO_CREDENTIALS,
-    "metadata/identity": NO_CREDENTIALS,
-    "InvalidUri": "the endpoint is no URL",
-}
 
 
 class ObjectStoreError(BlobUnavailable):
@@ -264,7 +240,7 @@ class ObjectStore:
         except BlobMissing:
             raise
         except BaseException as error:  # noqa: BLE001  a panic of the library is no Exception
-            reason = _reason(error)
+            reason = reason_of(error)
         # Out here, since a traceback would print what the library said.
         raise ObjectStoreError(f"{self._store!r} cannot {action}: {reason}")
 
@@ -345,12 +321,3 @@ def _keep_on_disk(folder: Path, key: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _reason(error: BaseException) -> str:
-    said = str(error)
-    found = [match[1] for fact in FACTS if (match := fact.search(said))]
-    if match := SYSTEM_ERROR.search(said):
-        found.append(os.strerror(int(match[1])))
-    found += [hint for sign, hint in HINTS.items() if sign in said]
-    return ", ".join(found) or type(error).__name__

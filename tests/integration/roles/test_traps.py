@@ -5,7 +5,7 @@ called as the user and so comes first in the search path.
 """
 
 from collections.abc import Iterator
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 import trio
@@ -45,7 +45,7 @@ $$ begin perform {schema}.rise(); return query select pg_catalog.unnest($1); end
 create function {schema}.printf(text) returns text language sql return $1;
 """
 
-ID = str(uuid4())
+ID = str(UUID(int=7))
 COMMANDS = [
     ["doctor"],
     ["runs"],
