@@ -20,9 +20,9 @@ from pgflow_events import Context, EmbeddedServer, Flow, Worker, connect, migrat
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import dsn_from_environment
 
-TABLE = "create table if not exists scraped (url text primary key, title text, links text[])"
+TABLE = "create table if not exists public.scraped (url text primary key, title text, links text[])"
 SAVE = """
-insert into scraped values (%s, %s, %s)
+insert into public.scraped values (%s, %s, %s)
 on conflict (url) do update set title = excluded.title, links = excluded.links
 """
 
