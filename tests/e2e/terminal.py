@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from ..forking import Forked, Forker
 from .conftest import COMMAND
 
 
@@ -19,13 +20,16 @@ class Shown(NamedTuple):
     errors: str
 
 
-def at_terminal(arguments: Sequence[str], environment: Mapping[str, str]) -> Shown:
+def at_terminal(
+    arguments: Sequence[str], environment: Mapping[str, str], forker: Forker | None = None
+) -> Shown:
     """Run a command whose output is a terminal, and whose errors go to another one."""
     (ours, output), (ours_too, errors) = pty.openpty(), pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], env=environment, stdout=output, stderr=errors,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": errors}
+    if forker:
+        process = Forked(arguments, forker=forker, env=environment, **files)
+    else:
+        process = subprocess.Popen([*COMMAND, *arguments], env=environment, text=True, **files)
     os.close(output)
     os.close(errors)
     with ThreadPoolExecutor(2) as threads:

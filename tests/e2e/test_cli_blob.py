@@ -129,14 +129,14 @@ def test_a_value_that_is_not_there_or_damaged_is_an_error(put, cli, database, tm
     assert not (tmp_path / "x").exists()
 
 
-def test_a_terminal_gets_nothing_that_it_would_obey(put, environment):
+def test_a_terminal_gets_nothing_that_it_would_obey(put, environment, forker):
     # At each border of two chunks lies a character: C1, an order of words, an end of a line.
     texts = ["plain " * 2000, "a\x9b" * 9999, "a\u202e" * 9999, "a" + "\r\n" * 9999, "\r" * 9999]
     harmless, c1, bidi, ends, returns = put(*texts, chunk_size=1000)
     escapes, image, null = put(b"\x1b[31m" * 2000, b"\x89PNG" * 2000, b"\0" * 9000)
 
     def on_terminal(*arguments: object) -> tuple[int, str]:
-        shown = at_terminal(["blob", "cat", *map(str, arguments)], environment)
+        shown = at_terminal(["blob", "cat", *map(str, arguments)], environment, forker)
         return shown[:2]
 
     assert on_terminal(harmless) == (0, texts[0])

@@ -86,8 +86,7 @@ class Forked(subprocess.Popen[str]):
             environment=env or dict(os.environ),
         )
         self._child_created = True
-        for file in {*given} - {-1}:
-            os.close(file)
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         if wait_flags & os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
