@@ -50,6 +50,9 @@ INSTEAD: Mapping[str, str] = {
     "fractions.Fraction": "str(value)",
     "http.BaseCookie": "{name: item.value for name, item in value.items()}",
     "ipaddress._IPAddressBase": "str(value)",
+    "itertools.count": "list(itertools.islice(value, 100))",  # the three may never end
+    "itertools.cycle": "list(itertools.islice(value, 100))",
+    "itertools.repeat": "list(itertools.islice(value, 100))",
     "pathlib.PurePath": "str(value)",
     "re.Match": "value.group()",
     "re.Pattern": "value.pattern",

@@ -193,8 +193,8 @@ def _taken(samples: Sequence[bytes]) -> Sequence[bytes]:
     usable = list(dict.fromkeys(sample for sample in samples if len(sample) >= MIN_SAMPLE_SIZE))
     if len(usable) < MIN_SAMPLES:
         raise ValueError(
-            f"of {len(samples):,} samples {len(usable):,} differ and have {MIN_SAMPLE_SIZE} bytes "
-            f"or more; {MIN_SAMPLES} at least are needed, and some hundred are better"
+            f"too few samples: {len(samples):,} given, {len(usable):,} usable; give at least"
+            f" {MIN_SAMPLES} different ones of {MIN_SAMPLE_SIZE} bytes or more, better some hundred"
         )
     count = min(len(usable), MAX_SAMPLES)
     return [usable[n * len(usable) // count][:MAX_SAMPLE_SIZE] for n in range(count)]

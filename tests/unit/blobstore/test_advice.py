@@ -16,6 +16,7 @@ import fractions
 import http.cookies
 import io
 import ipaddress
+import itertools
 import json
 import mmap
 import os
@@ -49,8 +50,8 @@ from blobstore.codec import serialize
 
 # What an advice may name.
 MODULES = {
-    "attrs": attrs, "base64": base64, "dataclasses": dataclasses, "io": io, "json": json,
-    "os": os, "pathlib": pathlib, "xml": xml,
+    "attrs": attrs, "base64": base64, "dataclasses": dataclasses, "io": io,
+    "itertools": itertools, "json": json, "os": os, "pathlib": pathlib, "xml": xml,
 }  # fmt: skip
 NOW = datetime.datetime(2026, 1, 1, 12, 30, tzinfo=datetime.UTC)
 MOST = 4  # times that an advice is followed: the list of a tuple's items may hold tuples
@@ -261,6 +262,9 @@ STDLIB: dict[str, Callable[[], Any]] = {
     "enumerate": enumerated,
     "map": lambda: map(str, [1]),
     "filter": lambda: filter(None, [1]),
+    "count": itertools.count,
+    "cycle": lambda: itertools.cycle("ab"),
+    "repeat": lambda: itertools.repeat("a"),
     "reversed": lambda: reversed([1, 2]),
     "generator": generator,
     "coroutine": coroutine,
