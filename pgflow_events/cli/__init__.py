@@ -103,7 +103,19 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack some character
     sys.excepthook = print_traceback
-    commands(prog_name="pgflow-events")
+    try:
+        commands(prog_name="pgflow-events")
+    except OSError as error:  # the file that takes the help may have no room
+        reason = None if "--debug" in sys.argv else command_module().reason(error)
+        if reason is None:
+            raise
+        click.echo(f"error: {reason}", err=True)
+        sys.exit(1)
+
+
+def command_module() -> Any:
+    """The module that knows what errors mean. It takes long to import."""
+    return import_module("pgflow_events.cli.command")
 
 
 def print_traceback(

@@ -25,7 +25,7 @@ from pgflow_events.schema.pgmq import pgmq_state
 from pgflow_events.schema.rights import missing_grants
 from pgflow_events.schema.strangers import refuse_another_pgmq, refuse_unseen
 from pgflow_events.terminal.console import output_console, print_whole
-from pgflow_events.texts import duration, enumeration, printable
+from pgflow_events.texts import counted, duration, enumeration, printable
 
 OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
@@ -228,12 +228,14 @@ async def queues(connection: Connection) -> Verdicts:
 
 def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:
     """Whether a queue's tasks are waiting for a worker."""
-    found = f"{depth.flow_slug}: {depth.messages} queued, {depth.visible} of them to be claimed"
+    if not depth.messages:
+        return "ok", f"{depth.flow_slug}: no tasks are queued"
+    found = f"{depth.flow_slug}: {counted(depth.messages, 'task')} queued"
     if depth.waited is None:
-        return "ok", found
-    found += f", the first for {duration(depth.waited)}"
+        return "ok", f"{found}, all of them claimed already or due later"
+    found += f", {depth.visible:,} can be claimed, the first for {duration(depth.waited)}"
     if depth.waited > LONG_WAIT:
-        return "warning", f"{found}: no worker runs this flow, or too few"
+        return "warning", f"{found}: start a worker for this flow, or more workers"
     return "ok", found
 
 

@@ -285,9 +285,10 @@ def test_the_doctor_tells_of_tasks_that_wait_and_transactions_that_last(cli, dat
             answer = cli("doctor")
     assert answer.returncode == 0
     lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
-    assert "! queues lonely: 1 queued, 1 of them to be claimed, the first for 1 d 0 h" in (
-        "\n".join(lines)
-    )
+    assert (
+        "! queues lonely: 1 task queued, 1 can be claimed, the first for 1 d 0 h:"
+        " start a worker for this flow, or more workers"
+    ) in "\n".join(lines)
     assert any("idle in transaction, pid" in line and "sleeper" in line for line in lines)
 
 
@@ -306,7 +307,7 @@ def test_the_doctor_finds_what_is_lost_and_the_migration_it_advises_brings_it_ba
     assert mended.stderr == "flow f: sent the lost messages of 3 tasks again\n"
     answer = cli("doctor")
     assert answer.returncode == 0
-    assert "f: 3 queued, 3 of them to be claimed" in " ".join(answer.stdout.split())
+    assert "f: 3 tasks queued, 3 can be claimed" in " ".join(answer.stdout.split())
 
 
 def test_what_needs_a_table_that_is_lost_is_not_called_a_matter_of_the_release(cli, database):

@@ -29,7 +29,13 @@ def shell(environment):
     return run
 
 
-@pytest.mark.parametrize("command", ["runs", "runs --json", "blob key new", "doctor", "blob check"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("runs", "runs --json", "blob key new", "doctor", "blob check"),
+        *("--help", "--version", "start --help", "blob --help", "blob stat --help"),
+    ],
+)
 def test_a_full_disk_is_told_in_one_line(shell, command):
     answer = shell(f"{command} > /dev/full")
     assert (answer.returncode, answer.stderr) == (1, FULL)
