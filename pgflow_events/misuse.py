@@ -25,6 +25,8 @@ NOT_HERE = (
     " by trio.from_thread.run(...))"
 )
 
+ADVICE = (NOT_ASYNCIO, NOT_HERE)
+
 need_trio = partial(trio_only.need_trio, error=Misuse)
 
 

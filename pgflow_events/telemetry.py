@@ -38,6 +38,8 @@ class TaskEvent:
     """What the handler raised, as it is: to ask for its text may take any time, or raise."""
     traceback: str = ""
     """That of the error, as text, without the middle if it is long."""
+    max_attempts: int | None = None
+    """How often the worker's flow tries the step in all; None if it does not know the step."""
 
 
 Hook = Callable[[TaskEvent], None]
@@ -73,7 +75,8 @@ def log_task(event: TaskEvent) -> None:
     if not log.isEnabledFor(level):
         return
     message = f"{event.flow_slug}.{event.step_slug} of run {event.run_id} {event.outcome}"
-    took = f" in {event.seconds:.3f} s (attempt {event.attempt})"
+    of = "" if event.max_attempts is None else f" of {event.max_attempts}"
+    took = f" in {event.seconds:.3f} s (attempt {event.attempt}{of})"
     record = log.makeRecord(
         log.name, level, __file__, 0, message + took, (), None, log_task.__name__, about(event)
     )

@@ -20,7 +20,7 @@ import blobstore
 from blobstore import BlobError, BlobUnavailable, ValueRefused, ValueTooLarge
 from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.handlers.tracebacks import frames_of, traceback_of
-from pgflow_events.misuse import advice, files_of
+from pgflow_events.misuse import ADVICE, advice, files_of
 
 PATIENCE = 2.0  # seconds an error may take to tell its text
 LONGEST_ERROR = 8000  # characters of an error that are kept
@@ -92,7 +92,13 @@ def failure_of(error: BaseException) -> Failure:
     """What is told of an error, however long it takes."""
     text = describe(error)
     bare = text if is_ours(error) else describe(error, place_of)
-    return Failure(text, bare, is_permanent(error), loggable(error) or text)
+    return Failure(text, bare, is_permanent(error), advised(loggable(error) or text, text))
+
+
+def advised(traceback: str, text: str) -> str:
+    """A traceback with the advice that the error's text has and Python does not know."""
+    missing = [known for known in ADVICE if known in text and known not in traceback]
+    return "\n".join([traceback, *(known[2:-1] for known in missing)])
 
 
 @contextmanager

@@ -222,6 +222,14 @@ class Executor:
             self._thresholds[task.flow_slug] = thresholds(self._flows[task.flow_slug])
             return self._thresholds[task.flow_slug][task.step_slug]
 
+    def _max_attempts(self, task: ClaimedTask) -> int | None:
+        """How often the task is tried in all, by its step or else by its flow."""
+        step = self._find(task)
+        if step is None:
+            return None
+        own = step.options.max_attempts
+        return step.flow.options.max_attempts if own is None else own
+
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
         failure = await look_at(error)
         claimed = self._end(task, error, failure.traceback)
@@ -247,6 +255,7 @@ class Executor:
             trio.current_time() - claimed,
             error,
             traceback,
+            self._max_attempts(task),
         )
         for hook in self._hooks:
             try:

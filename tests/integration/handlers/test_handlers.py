@@ -87,7 +87,7 @@ async def test_it_is_tried_as_often_as_its_step_says_and_knows_the_attempt(
     assert attempts == [1, 2, 3, 4]
     (task,) = await rows(database, "select * from pgflow.step_tasks")
     assert (task.attempts_count, task.status, task.error_message) == (4, "failed", "ValueError: 4")
-    assert "(attempt 4)" in caplog.text
+    assert "(attempt 4 of 4)" in caplog.text
 
 
 async def test_a_permanent_error_is_not_tried_again(result, database):

@@ -261,7 +261,7 @@ def test_what_clients_and_processes_complain_of_is_named(wrong, waiting, unexpec
 
 RUNS_OF_FAN = "select run_id, input from pgflow.runs where flow_slug = 'torture_fan'"
 TOLD = """\
-2026-11-30 17:34 7 pgflow_events.tasks: torture_fan.split of run x failed in 2.006 s (attempt 1)
+2026-11-30 17:34 7 pgflow_events.tasks: torture_fan.split of run x failed in 2 s (attempt 1 of 3)
 Traceback (most recent call last):
   File "flows.py", line 1, in split
 tests.torture.behaviour.MeantError: attempt 1 was meant to fail

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -199,6 +200,12 @@ def test_as_text_the_attempt_is_named_once_and_the_traceback_follows(caplog):
     message = f"flow.step of run {RUN} failed in 0.500 s (attempt 2)"
     assert named.endswith(f"pgflow_events.tasks: {message}\n    Traceback\n    ValueError: x")
     assert bound.endswith(f"mine flow=flow run_id={RUN} step=step attempt=2")
+
+
+def test_the_number_of_attempts_is_named_where_it_is_known(caplog):
+    log_task(replace(EVENT, max_attempts=3))
+    (line,) = records(logging.Formatter(), caplog)
+    assert "(attempt 2 of 3)" in line
 
 
 def test_the_default_formatter_of_logging_prints_the_traceback_too(caplog):

@@ -122,6 +122,20 @@ def test_in_a_process_it_begins_with_the_handler_too() -> None:
     assert failure.traceback.splitlines()[1].endswith("in fails")
 
 
+def calls_asyncio(*_: object) -> None:
+    import asyncio  # noqa: PLC0415 - as handlers do
+
+    asyncio.get_running_loop()
+
+
+async def test_the_advice_for_an_error_follows_its_traceback() -> None:
+    text = await traceback_in_a_worker(calls_asyncio)
+    said, advice = text.splitlines()[-2:]
+    assert said == "RuntimeError: no running event loop"
+    assert advice.startswith("handlers run in trio, not in asyncio: use trio's counterpart")
+    assert advice.endswith("calls asyncio.run(...)")
+
+
 async def test_what_the_engine_refuses_on_purpose_is_told_without_its_frames() -> None:
     text = await traceback_in_a_worker(lambda run: {1})
     assert text.startswith("blobstore.errors.ValueRefused: ")
