@@ -1,7 +1,7 @@
 """The command line, `pgflow-events`.
 
-A command's module, with all that it needs, is imported when the command is called: `--help` and
-the completion of the shell have no need of a terminal's colours or of a database.
+A command's module is imported when the command is called. So `--help` and shell completion import
+neither rich nor psycopg.
 """
 
 import sys
@@ -18,25 +18,25 @@ from pgflow_events.texts import printable
 
 SUMMARIES = {
     "demo": "See the engine at work.",
-    "migrate": "Bring the database to this release.",
+    "migrate": "Create or upgrade the schema of the database.",
     "worker": "Run the tasks of flows.",
     "start": "Start runs of a flow.",
     "runs": "List runs, the newest first.",
     "show": "Show a run with its steps.",
-    "blob": "Look at stored values, and look after them.",
-    "prune": "Delete old runs with all that belongs to them.",
-    "doctor": "Check the database and say what is wrong.",
-    "systemd-unit": "Write a unit that runs workers under systemd.",
+    "blob": "Show, export, check and maintain stored values.",
+    "prune": "Delete old runs, with their tasks, blobs and messages.",
+    "doctor": "Check the database, and say how to mend what is wrong.",
+    "systemd-unit": "Write a systemd unit that runs workers.",
     "bench": "Measure speed on your own database.",
 }
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are called.
+    """A group that imports the module of a command when the command is called.
 
     Args:
-        place: Where they are: the name of a module, with {} for that of the command in it.
-        summaries: What each of them does, in the order in which they are used.
+        place: The name of a command's module, with {} for the name of the command.
+        summaries: What each command does, in the order in which people use them.
         examples: Command lines for the help.
     """
 
@@ -66,7 +66,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; what is wrong with the command line is told in one line."""
+        """Call the command. Remove control characters from the error if the call is wrong."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -88,12 +88,12 @@ class Commands(click.Group):
 
 @click.command("pgflow-events", cls=Commands, place="pgflow_events.cli.{}", summaries=SUMMARIES)
 @click.version_option(package_name="pgflow-events", message="%(prog)s %(version)s")
-@click.option("--dsn", metavar="DSN", help="Where the database is; also after the command.")
+@click.option("--dsn", metavar="DSN", help="The database. May also follow the command.")
 def commands(*, dsn: str | None) -> None:
     """A workflow engine inside PostgreSQL.
 
-    The database is named by --dsn, PGFLOW_DSN or libpq's variables (PGHOST, PGSERVICE, ...).
-    Without any of them, an embedded PostgreSQL is started in the user's data folder.
+    --dsn, PGFLOW_DSN or libpq's variables (PGHOST, PGSERVICE, ...) name the database. Without
+    any of them, commands start an embedded PostgreSQL in your data folder.
     """
 
 
@@ -101,11 +101,11 @@ def main() -> None:
     """Run the command of the command line, and exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may lack some character
+            stream.reconfigure(errors="replace")  # a terminal may not have every character
     sys.excepthook = print_traceback
     try:
         commands(prog_name="pgflow-events")
-    except OSError as error:  # the file that takes the help may have no room
+    except OSError as error:  # the help goes to a file, and the disk is full
         reason = None if "--debug" in sys.argv else command_module().reason(error)
         if reason is None:
             raise
@@ -114,13 +114,13 @@ def main() -> None:
 
 
 def command_module() -> Any:
-    """The module that knows what errors mean. It takes long to import."""
+    """The module that puts errors into words. Its import is slow."""
     return import_module("pgflow_events.cli.command")
 
 
 def print_traceback(
     kind: type[BaseException], error: BaseException, place: TracebackType | None
 ) -> None:
-    """Print an error as Python does, with nothing in it that a terminal would obey."""
+    """Print an error as Python does, but without control characters."""
     text = "".join(format_exception(kind, error, place))
     sys.stderr.write(printable(text, keep="\n"))

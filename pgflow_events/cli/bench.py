@@ -28,13 +28,13 @@ from pgflow_events.terminal.console import output_console
     "picture",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.png",
-    help="Draw a picture too; needs pgflow-events[bench].",
+    help="Also draw a chart. Needs pgflow-events[bench].",
 )
 @click.option(
     "--peers",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     metavar="FILE",
-    help="Figures of other engines to show beside ours: a JSON object a line.",
+    help="Figures of other engines to show next to ours: one JSON object a line.",
 )
 @click.option("--scale", type=float, hidden=True)
 @dsn_option
@@ -50,12 +50,12 @@ def bench(
 ) -> None:
     """Measure speed on your own database.
 
-    SCENARIOS are some of wake, chain, drain, payload, fan and idle; without any, all of them,
-    which takes a minute or two. Each is measured beside a floor: the least that PostgreSQL has
-    to do for it, done by hand.
+    The scenarios are wake, chain, drain, payload, fan and idle. Without arguments, all of them
+    run, which takes a minute or two. Each scenario is compared with a floor: the least that
+    PostgreSQL must do for the same result, written by hand.
 
-    It makes flows whose names begin with bench_, and a schema pgflow_bench, and removes them
-    afterwards. It keeps the database busy: do not run it where others work.
+    The command creates flows whose names begin with bench_, and a schema pgflow_bench, and removes
+    them afterwards. It keeps the database busy: do not run it on a database that others use.
     """
     if picture:
         check_plot(picture)

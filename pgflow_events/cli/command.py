@@ -21,11 +21,11 @@ from pgflow_events.lines import joined
 from pgflow_events.postgres.passing import STANDBY, is_read_only
 from pgflow_events.texts import LONGEST, plain_json, printable
 
-INTERRUPTED = 130  # what shells make of SIGINT
-# What becomes of a file that a command prints to. It has no name here.
+INTERRUPTED = 130  # the exit code that shells give a command ended by SIGINT
+# Errors of writing to stdout. Such an error does not name the file.
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
-# Raised by statements of ours, they say that the schema is not the one of this release.
+# When our own statements raise these, the schema is not the one of this release.
 OTHER_SCHEMA = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.UndefinedTable,
@@ -35,23 +35,23 @@ OTHER_SCHEMA = (
 
 
 NAME_ANOTHER = (
-    "name the one that takes writes (`target_session_attrs=read-write` finds it among several)"
+    "give the DSN of the primary (with several hosts, `target_session_attrs=read-write` finds it)"
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 def an_id(text: str) -> UUID:
-    """The id of a run or a blob. For `type=` of an argument."""
+    """Parse the id of a run or a blob: the `type=` of an argument."""
     try:
         return UUID(text.strip())
     except ValueError:
-        whole = "give all of it, such as 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
-        raise click.BadParameter(f"{printable(text)!r} is no id: {whole}") from None
+        whole = "give a whole id, such as 0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"
+        raise click.BadParameter(f"{printable(text)!r} is not an id: {whole}") from None
 
 
 def program() -> str:
-    """How this command is typed in this folder: by its name, its path, or as a module."""
+    """How the user can type this command here: by its name, its path, or as a module."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{nearby(Path(sys.executable))} -m pgflow_events"
@@ -61,14 +61,14 @@ def program() -> str:
 
 
 def nearby(path: Path) -> str:
-    """A path as it is written in this folder."""
+    """A path as a shell in the current folder takes it for a command."""
     here = Path.cwd()
     near = str(path.relative_to(here) if path.is_relative_to(here) else path)
     return near if os.sep in near else f".{os.sep}{near}"
 
 
 class Failure(click.ClickException):
-    """Something went wrong that the user can understand; exit code 1."""
+    """An error that the user can understand. The exit code is 1."""
 
     def show(self, file: Any = None) -> None:
         """Write it to stderr."""
@@ -76,7 +76,7 @@ class Failure(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that tells of errors in one line, or with --debug by a traceback.
+    """A command that prints an error as one line, or with --debug as a traceback.
 
     Args:
         examples: Command lines for its help.
@@ -86,7 +86,7 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
         self.params.append(
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")
+            click.Option(["--debug"], is_flag=True, help="Show the traceback if an error occurs.")
         )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -111,7 +111,7 @@ class Command(click.Command):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, or the members of a group."""
+    """The error itself, or all members of a group."""
     if not isinstance(error, BaseExceptionGroup):
         yield error
         return
@@ -120,15 +120,15 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason(error: BaseException) -> str | None:
-    """What went wrong, in one line; None if that is for a bug report and not for users."""
+    """What went wrong, in one line. None if the error is a bug, which needs its traceback."""
     reasons = [one_reason(cause) for cause in causes(error)]
     return "; ".join(dict.fromkeys(filter(None, reasons))) if all(reasons) else None
 
 
 def one_reason(error: BaseException) -> str | None:
-    """What went wrong, of an error that is no group."""
+    """The same for an error that is not a group."""
     if isinstance(error, UnicodeEncodeError):
-        return f"{ascii(error.object)[:LONGEST]} is no text in UTF-8"
+        return f"{ascii(error.object)[:LONGEST]} cannot be encoded as UTF-8: give another text"
     if isinstance(error, OSError) and error.filename:
         return printable(f"{str(error.filename)[:LONGEST]}: {error.strerror}")
     if isinstance(error, OSError) and error.errno in UNWRITTEN:
@@ -152,26 +152,26 @@ def _told_by_server(error: psycopg.Error) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a text, on stderr if that is said, with nothing in it that a terminal would obey.
+    """Print a text without control characters, on stdout or on stderr.
 
-    A notice on stderr that cannot be written is no reason to fail.
+    If stderr cannot be written to, the notice is lost and the command goes on.
     """
     with suppress(OSError, ValueError) if err else nullcontext():
         click.echo(printable(text, keep="\n"), err=err)
 
 
 def print_json(document: Any) -> None:
-    """Print a JSON document; bytes, which JSON has not, as `{"base64": "..."}`."""
+    """Print a JSON document. Bytes become `{"base64": "..."}`."""
     click.echo(json_text(document))
 
 
 def json_text(document: Any) -> str:
-    """The same as a text, in which a terminal obeys nothing: such characters stand as escapes."""
+    """The JSON document as a text. Control characters become JSON escapes."""
     return plain_json(orjson.dumps(document, as_base64, orjson.OPT_INDENT_2).decode())
 
 
 def as_base64(value: Any) -> dict[str, str]:
-    """Bytes as they are put into JSON."""
+    """Bytes as a JSON object, for orjson."""
     if not isinstance(value, bytes):
         raise TypeError
     return {"base64": b64encode(value).decode()}

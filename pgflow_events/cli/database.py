@@ -16,7 +16,7 @@ from pgflow_events.settings import dsn_from_environment
 
 
 def own_or_top(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The DSN of the command, or else the one that stands before it."""
+    """The DSN after the command, or otherwise the DSN before it."""
     return ctx.find_root().params.get("dsn") if value is None else value
 
 
@@ -24,34 +24,34 @@ dsn_option = click.option(
     "--dsn",
     metavar="DSN",
     callback=own_or_top,
-    help="Where the database is, as libpq takes it. Default: PGFLOW_DSN.",
+    help="The database, as a connection string of libpq. Default: PGFLOW_DSN.",
 )
 listen_dsn_option = click.option(
     "--listen-dsn",
     metavar="DSN",
     envvar="PGFLOW_LISTEN_DSN",
     show_envvar=True,
-    help="Where to LISTEN, if --dsn leads to a pooler: it would swallow notifications.",
+    help="Where to LISTEN: the server itself, if --dsn leads to a pooler. Poolers lose"
+    " notifications.",
 )
 
 
 @contextmanager
 def database(dsn: str | None, listen_dsn: str | None = None) -> Iterator[str]:
-    """The DSN of the database, which is there while the block runs.
+    """Give the DSN of a database that runs as long as the block.
 
-    The embedded one is started here, outside of trio, and migrated.
+    The embedded PostgreSQL is started and migrated here, because that must happen outside of trio.
 
     Raises:
-        SettingsError: The DSN cannot be understood, or it is said where to LISTEN and not where
-            the database is.
+        SettingsError: The DSN is not valid, or only a DSN to listen on is given.
     """
     if (dsn := dsn_of(dsn)) is not None:
         yield checked(dsn)
         return
     if listen_dsn:
         raise SettingsError(
-            "a DSN to listen on is given (--listen-dsn, PGFLOW_LISTEN_DSN or a credential), and"
-            " none of the database: give --dsn or PGFLOW_DSN too"
+            "there is a DSN to listen on (--listen-dsn, PGFLOW_LISTEN_DSN or a credential), but no"
+            " DSN of the database: give --dsn or PGFLOW_DSN too"
         )
     with EmbeddedServer() as server:
         say(f"using the embedded PostgreSQL in {server.folder}", err=True)
@@ -60,15 +60,15 @@ def database(dsn: str | None, listen_dsn: str | None = None) -> Iterator[str]:
 
 
 def dsn_of(dsn: str | None) -> str | None:
-    """The DSN that is given, here or by the environment; None for the embedded database."""
+    """This DSN, or the one that the environment names. None means the embedded PostgreSQL."""
     return dsn_from_environment() if dsn is None else dsn
 
 
 def checked(dsn: str) -> str:
-    """The DSN itself.
+    """Return the DSN if libpq can parse it.
 
     Raises:
-        SettingsError: It cannot be understood. The message does not quote it: it may hold a
+        SettingsError: The DSN is not valid. The message does not quote it, because it may hold a
             password.
     """
     if is_garbled(dsn):
@@ -77,7 +77,7 @@ def checked(dsn: str) -> str:
 
 
 async def bring_up_to_date(dsn: str) -> None:
-    """Migrate the database, unless it is at this release: that would disturb those who use it."""
+    """Migrate the database, unless it is at this release: migrating takes locks."""
     async with await Connection.connect(dsn) as connection:
         try:
             await check_schema(connection)

@@ -15,15 +15,15 @@ from pgflow_events.terminal.console import output_console
     cls=Command,
     examples=("pgflow-events demo", "pgflow-events demo --url https://example.org --json"),
 )
-@click.option("--url", "urls", multiple=True, help="A page to scrape as well; repeatable.")
+@click.option("--url", "urls", multiple=True, help="A web page to scrape as well. Repeatable.")
 @dsn_option
 @json_option
 def demo(urls: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
     """See the engine at work.
 
-    Scrapes the web pages of a site of its own, for which no network is needed, and those given by
-    --url; then measures how fast a worker is woken. With --json the figures are the output, and
-    the rest goes to stderr.
+    Serves a small web site on this machine, scrapes its pages and those of --url, and then
+    measures how fast a worker wakes up. Without --url, it needs no network. With --json, it prints
+    the figures to stdout, and everything else to stderr.
     """
     console = output_console(stderr=as_json)
     embedded = dsn_of(dsn) is None

@@ -28,11 +28,11 @@ from pgflow_events.terminal.console import output_console, print_whole
 from pgflow_events.texts import counted, duration, enumeration, printable
 
 OLDEST_SERVER = 15
-FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, every commit that notifies fails
+FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, commits that notify fail
 OLD_TRANSACTION = 300.0  # seconds
-LONG_WAIT = 60.0  # seconds that a task may wait before it seems that nobody runs it
+LONG_WAIT = 60.0  # seconds a task may wait before the doctor warns
 PATIENCE = 10.0  # seconds to connect and LISTEN
-ON_ITS_WAY = 2.0  # seconds that a notification may take
+ON_ITS_WAY = 2.0  # seconds a notification may take
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
@@ -47,7 +47,7 @@ class Finding:
     found: str
 
 
-Verdicts = list[tuple[str, str]]  # status and what was found, once or for each queue
+Verdicts = list[tuple[str, str]]  # status and finding; a check of all queues has one for each
 Check = Callable[[Connection], Awaitable[Verdicts]]
 
 
@@ -59,10 +59,10 @@ Check = Callable[[Connection], Awaitable[Verdicts]]
 @listen_dsn_option
 @json_option
 def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
-    """Check the database and say what is wrong.
+    """Check the database, and say how to mend what is wrong.
 
-    The exit code is 1 if a check failed. Warnings (tasks for which no worker is alive, a
-    transaction that keeps vacuum from its work) leave it at 0.
+    The exit code is 1 if a check fails. It is 0 if there are only warnings, such as tasks without
+    a worker, or a transaction that blocks vacuum.
     """
     with database(dsn) as found:
         findings = trio.run(examine, found, checked(listen_dsn) if listen_dsn else found)
@@ -75,7 +75,7 @@ def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """The findings, with a mark each."""
+    """A table with a marked row for each finding."""
     table = Table.grid(padding=(0, 1))
     for finding in findings:
         table.add_row(Text(*MARKS[finding.status]), finding.check, Text(printable(finding.found)))
@@ -83,7 +83,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
-    """All that can be found out; only the server, if it cannot be reached."""
+    """Make all checks. If the server cannot be reached, return only that."""
     try:
         connection = await Connection.connect(dsn)
     except psycopg.OperationalError as error:
@@ -111,11 +111,11 @@ async def examine(dsn: str, listen_dsn: str) -> list[Finding]:
 
 
 async def verdicts(check: Check, connection: Connection) -> Verdicts:
-    """What a check found, or why it could not be made."""
+    """Make a check. If it raises an error, the verdict says why."""
     try:
         return await check(connection)
     except OTHER_SCHEMA as error:
-        # The check of the schema says what to do.
+        # The check "schema" says what to do.
         return [("failed", f"cannot be checked: {error.diag.message_primary}")]
     except Exception as error:
         if text := reason(error):
@@ -130,20 +130,20 @@ async def of_ours(check: Check, connection: Connection) -> Verdicts:
 
 
 async def server(connection: Connection) -> Verdicts:
-    """Whether the server is one that we support."""
+    """Whether the server is supported, and takes writes."""
     info = connection.info
     version = info.server_version // 10000
     number = info.parameter_status("server_version")
     found = f"PostgreSQL {number}, database {info.dbname}, role {info.user}"
     if version < OLDEST_SERVER:
-        return [("failed", f"{found}: {OLDEST_SERVER} or newer is needed")]
+        return [("failed", f"{found}: upgrade to PostgreSQL {OLDEST_SERVER} or newer")]
     if await summaries.is_read_only(connection):
         return [("warning", f"{found}: {STANDBY}, and workers wait until it takes writes")]
     return [("ok", found)]
 
 
 async def pgmq(connection: Connection) -> Verdicts:
-    """Whether pgmq is there, and recent enough."""
+    """Whether pgmq is installed, and recent enough."""
     if missing := await missing_grants(connection, roles=True):
         return [("failed", missing)]
     state = await pgmq_state(connection)
@@ -151,18 +151,18 @@ async def pgmq(connection: Connection) -> Verdicts:
         await refuse_another_pgmq(connection)
         return [("failed", f"{state}: run `pgflow-events migrate`")]
     if not state.recent:
-        return [("failed", f"{state}: 1.5.0 or newer is needed")]
+        return [("failed", f"{state}: upgrade it to 1.5.0 or newer")]
     return [("ok", str(state))]
 
 
 async def schema(connection: Connection) -> Verdicts:
-    """Whether the schema is the one of this release, and whole."""
+    """Whether the schema is at this release, and complete."""
     await check_schema(connection)
     return await schema_losses(connection) or [("ok", "at this release")]
 
 
 async def settings(connection: Connection) -> Verdicts:
-    """Whether the session is set to what it has to be set to."""
+    """Whether the session has the settings that the engine needs."""
     place = f"role {connection.info.user} in database {connection.info.dbname}"
     return [
         ("failed", f"{fixed.name} is {value}, and {fixed.why}: {advice(fixed, place)}")
@@ -172,15 +172,15 @@ async def settings(connection: Connection) -> Verdicts:
 
 
 def advice(fixed: Fixed, place: str) -> str:
-    """How somebody with the right to it sets what we may not set."""
+    """The statement that sets a parameter which only a superuser may set."""
     return f"let a superuser run `alter {place} set {fixed.name} = '{fixed.value}'`"
 
 
 async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
-    """Whether a notification arrives, from one connection to another."""
+    """Whether a notification from one connection reaches another."""
     if await summaries.is_standby(connection):
-        return [("warning", "a standby passes none on: clients look each second")]
-    # The listener would not give up where nobody answers.
+        return [("warning", "a standby delivers none: clients look at their runs each second")]
+    # A listener retries for ever, so try first whether the server answers.
     await (await Connection.connect(listen_dsn)).close()
     listener = Listener(listen_dsn, [], lambda _: None, lambda: None)
     heard, began = False, trio.current_time()
@@ -193,41 +193,41 @@ async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
         nursery.cancel_scope.cancel()
     if heard:
         return [("ok", f"arrive after {1000 * took:.1f} ms")]
-    return [("failed", "do not arrive; behind a pooler, give --listen-dsn the server itself")]
+    return [("failed", "do not arrive: if the DSN leads to a pooler, give --listen-dsn the server")]
 
 
 async def notification_queue(connection: Connection) -> Verdicts:
-    """Whether somebody listens and does not read."""
+    """Whether the queue of notifications fills up, because a listening session does not read."""
     usage = await summaries.notification_queue_usage(connection)
     if usage > FULL_QUEUE:
-        return [("warning", f"{usage:.0%} full: a session that listens is in a long transaction")]
+        return [("warning", f"{usage:.0%} full: end the long transaction of a listening session")]
     return [("ok", f"{usage:.0%} full")]
 
 
 async def transactions(connection: Connection) -> Verdicts:
-    """Whether an old transaction keeps vacuum from removing what is dead."""
+    """Whether an old transaction blocks vacuum."""
     oldest = await summaries.oldest_transaction(connection)
     seen = "" if await summaries.sees_all_sessions(connection) else " of this role"
     if oldest is None:
-        return [("ok", f"no other{seen} is open")]
+        return [("ok", f"no other transaction{seen} is open")]
     found = (
-        f"the oldest{seen} is {duration(oldest.age)} old"
+        f"the oldest transaction{seen} is {duration(oldest.age)} old"
         f" ({oldest.state}, pid {oldest.pid}, {oldest.application_name or 'nameless'})"
     )
     if oldest.age > OLD_TRANSACTION:
-        return [("warning", f"{found}: until it ends, vacuum cannot clean up after it")]
+        return [("warning", f"{found}: end it, because it blocks vacuum")]
     return [("ok", found)]
 
 
 async def queues(connection: Connection) -> Verdicts:
-    """Whether the queues of all flows are whole, and tasks are waiting for a worker."""
+    """Whether the queues of all flows are complete, and how many tasks wait in them."""
     losses = await queue_losses(connection)
     depths = await summaries.queue_depths(connection)
     return [*losses, *map(depth_verdict, depths)] or [("ok", "no flow is defined")]
 
 
 def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:
-    """Whether a queue's tasks are waiting for a worker."""
+    """How many tasks wait in a queue, and whether they wait too long."""
     if not depth.messages:
         return "ok", f"{depth.flow_slug}: no tasks are queued"
     found = f"{depth.flow_slug}: {counted(depth.messages, 'task')} queued"
@@ -240,23 +240,28 @@ def depth_verdict(depth: summaries.QueueDepth) -> tuple[str, str]:
 
 
 async def workers(connection: Connection) -> Verdicts:
-    """Whether there is a worker for all tasks. One without a seat, behind a pooler, is not seen."""
+    """Whether each flow with tasks has a worker. One that listens through a pooler is not seen."""
     worked = await summaries.worked_flows(connection)
     depths = await summaries.queue_depths(connection)
     alone = [
-        f"{depth.flow_slug}: {depth.messages} queued, and no worker is known to be alive"
+        f"{depth.flow_slug}: {counted(depth.messages, 'task')} queued, but no worker is known to be"
+        " alive: start one"
         for depth in depths
         if depth.messages and depth.flow_slug not in worked
     ]
-    return [("warning", found) for found in alone] or [
-        ("ok", f"alive for {enumeration(sorted(worked))}")
-    ]
+    if alone:
+        return [("warning", found) for found in alone]
+    if not worked:
+        return [("ok", "none is alive, and no task waits for one")]
+    return [("ok", f"alive for {enumeration(sorted(worked))}")]
 
 
 async def failed_runs(connection: Connection) -> Verdicts:
-    """Whether runs failed lately."""
+    """Whether runs failed in the last 24 hours."""
     failed = await summaries.failed_runs(connection)
     if not failed:
         return [("ok", "none in the last 24 hours")]
     by_flow = ", ".join(f"{count} of {slug}" for slug, count in failed.items())
-    return [("warning", f"in the last 24 hours: {by_flow}")]
+    return [
+        ("warning", f"in the last 24 hours: {by_flow}; see `pgflow-events runs --status failed`")
+    ]

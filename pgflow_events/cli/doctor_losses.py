@@ -1,4 +1,4 @@
-"""What the doctor says of what is lost, and of what belongs to others."""
+"""The doctor's findings about lost objects, and about objects of other applications."""
 
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.losses import Queue, count_strange_messages, find_queues
@@ -11,12 +11,12 @@ Verdicts = list[tuple[str, str]]
 
 
 async def schema_losses(connection: Connection) -> Verdicts:
-    """What migrations made and somebody dropped, disabled or changed."""
+    """Objects of the schema that were dropped, disabled or changed."""
     return [("failed", str(thing)) for thing in await find_missing(connection)]
 
 
 async def queue_losses(connection: Connection) -> Verdicts:
-    """What flows lack, and messages in their queues that are not theirs."""
+    """What the queues of flows have lost, and messages in them that no flow sent."""
     found = [
         ("failed", f"{queue.flow_slug}: {fault}")
         for queue in await find_queues(connection)
@@ -32,48 +32,48 @@ def faults(queue: Queue) -> list[str]:
     said = []
     if queue.others:
         said.append(
-            f"{tables(queue.others)} to another application: give the flow another slug; or, if it"
-            f" was made for this flow, run `select pgflow.adopt_queue('{queue.flow_slug}')`"
+            f"{tables(queue.others)} to another application: give the flow another slug; or, if the"
+            f" queue is this flow's own, run `select pgflow.adopt_queue('{queue.flow_slug}')`"
         )
     elif queue.lost:
         lost = " and ".join(f"pgmq.{name}" for name in queue.lost)
         tasks = f", with the messages of {counted(queue.lost_tasks, 'task')}"
         said.append(
             f"{lost} of its queue {'are' if len(queue.lost) > 1 else 'is'} lost"
-            f"{tasks if queue.lost_tasks else ''}: {MIGRATE}, which brings them back"
+            f"{tasks if queue.lost_tasks else ''}: {MIGRATE}, which restores them"
         )
     elif queue.lost_tasks:
         said.append(
-            f"the messages of {counted(queue.lost_tasks, 'task')} are lost, so that no worker finds"
-            f" these: {MIGRATE}, which sends them again"
+            f"the messages of {counted(queue.lost_tasks, 'task')} are lost, so no worker can find"
+            f" them: {MIGRATE}, which sends the messages again"
         )
     if queue.lost_steps:
         said.append(
-            "its steps or their dependencies are lost, since a table was emptied by hand: restart a"
-            " worker that has this flow, which defines them again, or restore a backup"
+            "its steps or their dependencies were deleted by hand: restart a worker of this flow,"
+            " which defines them again, or restore a backup"
         )
     if queue.stuck_runs:
         said.append(
-            f"{counted(queue.stuck_runs, 'run')} cannot go on, since a table was emptied by hand:"
-            f" restore a backup, or `{queue.delete_stuck}`"
+            f"{counted(queue.stuck_runs, 'run')} cannot go on, because rows were deleted by hand:"
+            f" restore a backup, or run `{queue.delete_stuck}`"
         )
     if queue.functions and not queue.lost:
         names = ", ".join(f"pgflow_queues.{name}" for name in queue.functions)
         said.append(f"its queue has lost {names}: {MIGRATE}")
     if queue.reuses_ids and not queue.others:
-        said.append(f"the ids of its messages began again: {MIGRATE}, which goes on after the old")
+        said.append(f"the ids of its messages began again: {MIGRATE}, which corrects that")
     return said
 
 
 def tables(names: list[str]) -> str:
-    """These tables, as a subject and its verb."""
+    """The tables and their verb, as the beginning of a sentence."""
     verb = "belong" if len(names) > 1 else "belongs"
     return f"{' and '.join(f'pgmq.{name}' for name in names)} {verb}"
 
 
 def strange(slug: str, count: int) -> str:
-    """What to do with messages that no flow sent."""
+    """What to do about messages that no flow sent."""
     return (
-        f"{counted(count, 'message')} that no flow sent, which workers leave alone: find out what"
-        f" calls pgmq.send('{slug}', ...), and move or delete them"
+        f"the queue has {counted(count, 'message')} that no flow sent and workers ignore: find out"
+        f" what calls pgmq.send('{slug}', ...), and move or delete these messages"
     )

@@ -1,4 +1,4 @@
-"""Gets flows, and other things of the user's, from modules."""
+"""Loads flows and factories from the user's modules."""
 
 import importlib
 import os
@@ -16,49 +16,51 @@ from pgflow_events.flow.flow import Flow
 from pgflow_events.handlers.failures import describe
 from pgflow_events.handlers.tracebacks import is_calling
 
-NOT_OF_THE_MODULE = ("<frozen ", importlib.__file__)  # the frames by which it is imported
+NOT_OF_THE_MODULE = ("<frozen ", importlib.__file__)  # files of the import machinery
 
 
 def load_flows(places: Iterable[str]) -> list[Flow[Any]]:
-    """The flows at ``MODULE:FLOW``, or all of a ``MODULE``; each once.
+    """Load the flows at each ``MODULE:FLOW`` or ``MODULE``, without duplicates.
 
     Raises:
-        SettingsError: One of the places has none.
+        SettingsError: A place cannot be imported, or has no flow.
     """
     return list(dict.fromkeys(flow for place in places for flow in flows_at(place)))
 
 
 def flows_at(place: str) -> list[Flow[Any]]:
-    """The flow at ``MODULE:FLOW``, or all of a ``MODULE``."""
+    """Load the flow at ``MODULE:FLOW``, or all flows of a ``MODULE``."""
     found = vars(load_module(place)).values() if ":" not in place else [load_object(place)]
     flows = [flow for flow in found if isinstance(flow, Flow)]
     if not flows:
-        raise SettingsError(f"there is no Flow at {place!r}")
+        raise SettingsError(f"there is no Flow at {place!r}: name a module or variable with one")
     return flows
 
 
 def load_factory(place: str) -> Callable[[], Any]:
-    """The function at ``MODULE:NAME``.
+    """Load the function at ``MODULE:NAME``.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: It cannot be imported, or cannot be called.
     """
     factory: Callable[[], Any] = load_object(place)
     if not callable(factory):
-        raise SettingsError(f"{place} is no function, but of type {type(factory).__name__}")
+        raise SettingsError(
+            f"{place} is of type {type(factory).__name__}, not a function: name a function"
+        )
     return factory
 
 
 def load_object(place: str) -> Any:
-    """What ``MODULE:NAME`` names.
+    """Load the object at ``MODULE:NAME``.
 
     Raises:
-        SettingsError: It cannot be had.
+        SettingsError: The module cannot be imported, or has no such name.
     """
     module_name, _, name = place.partition(":")
     module = load_module(module_name)
     if not name:
-        raise SettingsError(f"{place!r} names a module and nothing in it: say MODULE:NAME")
+        raise SettingsError(f"{place!r} names only a module: give MODULE:NAME")
     try:
         return getattr(module, name)
     except AttributeError:
@@ -70,11 +72,11 @@ def load_object(place: str) -> Any:
 def load_module(name: str) -> ModuleType:
     """Import a module by its dotted name, or by the path of its file.
 
-    As `python FILE` and `python -m MODULE` do, it first looks for further modules beside the
-    file, or in the current folder.
+    The module can import its neighbours: the folder of the file, or otherwise the current folder,
+    is put first on the path, as `python FILE` and `python -m MODULE` do.
 
     Raises:
-        SettingsError: It cannot be imported.
+        SettingsError: The module cannot be imported.
     """
     is_path = (name.endswith(".py") or os.sep in name) and "\0" not in name
     path = Path(name).absolute() if is_path else None
@@ -86,15 +88,15 @@ def load_module(name: str) -> ModuleType:
     module = imported(path.stem if path else name, name)
     if path and not (module.__file__ and path.samefile(module.__file__)):
         raise SettingsError(
-            f"{name} has the name of another module, {module.__file__}: call it something else"
+            f"{name} has the same name as another module, {module.__file__}: rename the file"
         )
     return module
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with a dotted name, whether or not there is such a module."""
+    """What is wrong with a dotted name, before any import."""
     if "\0" in name or not all(part.strip() for part in name.split(".")):
-        return f"{name!r} is no module: give its dotted name, or the path of its file"
+        return f"{name!r} is not a module: give a dotted name, or the path of a .py file"
     return None
 
 
@@ -106,12 +108,12 @@ def file_fault(name: str, path: Path) -> str | None:
         near = f"; did you mean {name}.py?" if Path(f"{path}.py").is_file() else ""
         return f"there is no file {name}{near}"
     if path.suffix != ".py" or "." in path.stem:
-        return f"{name} cannot be imported: its name must end in .py and have no other dot"
+        return f"{name} cannot be imported: rename it, so that .py is the only dot in its name"
     return None
 
 
 def imported(module: str, name: str) -> ModuleType:
-    """A module, unless its code raises anything at all."""
+    """Import a module, and turn whatever its code raises into a SettingsError."""
     try:
         return import_module(module)
     except KeyboardInterrupt:
@@ -121,17 +123,17 @@ def imported(module: str, name: str) -> ModuleType:
 
 
 def import_fault(error: BaseException) -> str:
-    """What a module raised, in one line, and where."""
+    """What a module raised, and where, in one line."""
     text = " ".join(describe(error).split())
     if isinstance(error, SystemExit):
-        text = f"it ends the program ({text})"
+        text = f"its code ends the program ({text})"
     elif isinstance(error, ImportError) and "relative import" in text:
-        text += "; name a module of a package with dots, as in package.module"
+        text += "; give the dotted name instead, as in package.module"
     return f"{text}{place_of(error)}"
 
 
 def place_of(error: BaseException) -> str:
-    """The last line of the user's that an error came through."""
+    """The last line of the user's code in the traceback of an error."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(NOT_OF_THE_MODULE) and not is_calling(f)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

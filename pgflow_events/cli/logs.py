@@ -1,8 +1,8 @@
-"""What a worker writes to stderr.
+"""The log that a worker writes to stderr.
 
-The flows' module, and what it imports, may configure logging as it likes: that goes for its own
-records. Those of the engine, and what handlers say by `Context.log`, are written all the same,
-each once; handlers that the module has installed get them too, unless they write to the same place.
+The flows' module may configure logging as it likes, for its own records. The records of the engine
+and of `Context.log` are written in any case, each once. Log handlers of the module get these
+records too, unless such a handler writes to the same place.
 """
 
 import logging
@@ -21,24 +21,24 @@ from pgflow_events.texts import plain_json, unambiguous
 
 LEVELS = ("debug", "info", "warning", "error")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
-BOUND = ("flow", "run_id", "step", "attempt")  # what is said of the attempt a record is about
+BOUND = ("flow", "run_id", "step", "attempt")  # the fields that name an attempt
 OURS = "pgflow_events"
 INDENT = "    "
 LARGE = 2**63
-MOST_SHOWN = 1000  # characters of what cannot be formatted
+MOST_SHOWN = 1000  # characters of a message or argument that cannot be formatted
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; a traceback follows on lines of its own, which are indented.
+    """A line for people. The lines of a traceback follow, indented.
 
-    So what begins in the first column is a record, whatever stands in messages and errors.
+    So only a record begins in the first column, whatever messages and errors contain.
     """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
-        """The line without the traceback; the attempt too, unless the message names its run."""
+        """The line without the traceback, but with the attempt unless the message names its run."""
         fields = bound(record)
         if str(fields.get("run_id")) in record.message:
             fields = {}
@@ -46,7 +46,7 @@ class TextFormatter(logging.Formatter):
         return unambiguous(" ".join(words))
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line and what follows."""
+        """The line and the indented lines after it."""
         line, *more = super().format(record).split("\n")
         return "\n".join([line, *(f"{INDENT}{unambiguous(text)}" for text in more)])
 
@@ -72,7 +72,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class JournalFormatter(JsonFormatter):
-    """The same behind a priority, which systemd's journal takes off and files the line under."""
+    """A JSON object after a priority. systemd's journal removes and stores the priority."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as `<6>` and JSON."""
@@ -84,22 +84,22 @@ FORMATS = {"text": TextFormatter, "json": JsonFormatter, "journal": JournalForma
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """Writes each record as its formatter says.
+    """Writes each record in the chosen format.
 
-    A message that does not fit its arguments is told in its place. logging itself would print a
-    traceback, whose lines look like records and are no JSON.
+    If a message does not fit its arguments, a record that says so takes its place. logging itself
+    would print a traceback, whose lines look like records and are not JSON.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record, or why there is none."""
+        """The record, or one that says why it cannot be formatted."""
         try:
             return super().format(record)
-        except Exception as fault:  # noqa: BLE001 - what is logged is the user's
+        except Exception as fault:  # noqa: BLE001 - the user's objects may raise anything
             return super().format(unformatted(record, fault))
 
 
 def unformatted(record: logging.LogRecord, fault: Exception) -> logging.LogRecord:
-    """A record that says why the message of another one cannot be made, and of what."""
+    """A record that says why a message cannot be formatted, with its parts."""
     told = copy(record)
     place = f"{record.pathname}:{record.lineno}"
     parts = f"{shown(record.msg)} {shown(record.args)}"
@@ -109,26 +109,25 @@ def unformatted(record: logging.LogRecord, fault: Exception) -> logging.LogRecor
 
 
 def shown(part: object) -> str:
-    """A part of a message as Python writes it, or else what it is."""
+    """The repr of a part of a message, or its type if repr() fails."""
     try:
         return repr(part)[:MOST_SHOWN]
-    except Exception:  # noqa: BLE001 - it is the user's
+    except Exception:  # noqa: BLE001 - the user's objects may raise anything
         name = type(part).__name__
         return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 class EngineLogger(logging.Logger):
-    """A logger of the engine: nobody disables it, and it writes with a handler of its own.
+    """A logger of the engine. Nothing disables it, and it writes with its own log handler.
 
-    Its level, or that of the logger above it, still says what is written: who sets that of
-    `pgflow_events.tasks` names it.
+    Its level still decides what it writes, so a module can set the level of `pgflow_events.tasks`.
     """
 
     own: logging.Handler
 
     @property
     def disabled(self) -> bool:
-        """No: `dictConfig` and `fileConfig` disable all loggers that they find."""
+        """Always false, although `dictConfig` and `fileConfig` disable all loggers they find."""
         return False
 
     @disabled.setter
@@ -136,7 +135,7 @@ class EngineLogger(logging.Logger):
         pass
 
     def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - logging's
-        """The record, by the user's factory unless that fails."""
+        """Make the record with the user's factory, or without it if the factory fails."""
         if logging.getLogRecordFactory() is logging.LogRecord:
             return super().makeRecord(*args, **kwargs)
         with suppress(BaseException):
@@ -146,32 +145,32 @@ class EngineLogger(logging.Logger):
         return plain_record(*args, **kwargs)
 
     def filter(self, record: logging.LogRecord) -> Any:
-        """What the user's filters say; one that fails lets the record pass."""
+        """Ask the user's filters. A filter that fails lets the record pass."""
         try:
             return super().filter(record)
-        except BaseException:  # noqa: BLE001 - it is the user's
+        except BaseException:  # noqa: BLE001 - the user's filter may raise anything
             return True
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's
-        """Whether its level lets that pass, whatever `logging.disable` says."""
+        """Whether the logger's level admits this one. `logging.disable` has no effect."""
         return level >= self.getEffectiveLevel()
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """Write the record, and hand it to the handlers of others."""
+        """Write the record, and pass it to the log handlers of other code."""
         hand_over(record, self.own)
         for handler in handlers_above(self):
             if record.levelno >= handler.level and not self._writes_there(handler):
                 hand_over(record, handler)
 
     def _writes_there(self, handler: logging.Handler) -> bool:
-        console = getattr(handler, "console", None)  # that of rich
+        console = getattr(handler, "console", None)  # rich's log handler has one
         stream = getattr(console, "file", None) or getattr(handler, "stream", None)
-        own = getattr(self.own, "stream", None)  # sys.stderr as it was before the module came
+        own = getattr(self.own, "stream", None)  # sys.stderr before the module was imported
         return any(stream is one for one in (own, sys.stderr, sys.stdout))
 
 
 def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
-    """The handlers of a logger, and of those to which it propagates."""
+    """The log handlers of a logger, and of the loggers to which it propagates."""
     found = list(logger.handlers)
     if logger.propagate and logger.parent:
         found += handlers_above(logger.parent)
@@ -179,9 +178,9 @@ def handlers_above(logger: logging.Logger) -> list[logging.Handler]:
 
 
 def hand_over(record: logging.LogRecord, handler: logging.Handler) -> None:
-    """Let a handler have a record. Its fault, or a closed stderr, ends no worker.
+    """Pass a record to a log handler. The worker survives whatever the log handler does.
 
-    Nor does one that calls `sys.exit()`.
+    It may raise an error, write to a closed stderr, or call `sys.exit()`.
     """
     try:
         handler.handle(record)
@@ -202,19 +201,19 @@ def plain_record(  # noqa: PLR0917 - logging's
     extra: Mapping[str, object] | None = None,
     sinfo: str | None = None,
 ) -> logging.LogRecord:
-    """A record of what `Logger.makeRecord` is given, made without the user's factory."""
+    """Make a record from the arguments of `Logger.makeRecord`, without the user's factory."""
     record = logging.LogRecord(name, level, path, line, message, args, exc_info, func, sinfo)
     vars(record).update({**(extra or {}), **vars(record)})
     return record
 
 
 def bound(record: logging.LogRecord) -> dict[str, Any]:
-    """Which attempt the record is about, if it is about one."""
+    """The fields of a record that name an attempt; empty if it is not about one."""
     return {name: vars(record)[name] for name in BOUND if name in vars(record)}
 
 
 def storable(value: Any) -> Any:
-    """A value as JSON can hold it: a lone surrogate, or a number too large, would lose the line."""
+    """A value that JSON can hold. A lone surrogate or a huge number would lose the whole line."""
     if type(value) in {UUID, datetime, bool, float}:
         return value
     if type(value) is int and -LARGE < value < LARGE:
@@ -225,7 +224,7 @@ def storable(value: Any) -> Any:
 def log_to_stderr(level: str, form: str) -> None:
     """Write the records of all loggers, and Python's warnings, to stderr."""
     for_all, for_engine = Stderr(), Stderr()
-    for handler in (for_all, for_engine):  # modules may change that of the root logger
+    for handler in (for_all, for_engine):  # two, because modules may change the root logger's
         handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[for_all])
     logging.captureWarnings(capture=True)
@@ -236,6 +235,6 @@ def log_to_stderr(level: str, form: str) -> None:
 
 
 def shield(logger: logging.Logger, handler: logging.Handler) -> None:
-    """Make a logger write with this handler, whatever becomes of all others."""
+    """Make a logger write with this log handler, whatever happens to other handlers."""
     logger.__class__ = EngineLogger
     vars(logger)["own"] = handler

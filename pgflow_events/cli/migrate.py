@@ -17,21 +17,22 @@ from pgflow_events.schema import migrations
 @click.option(
     "--roles",
     is_flag=True,
-    help="Also make the roles pgflow_worker, pgflow_client and pgflow_observer. Grant them to the"
-    " logins of workers, clients and monitoring.",
+    help="Also create the roles pgflow_worker, pgflow_client and pgflow_observer, and grant them"
+    " their rights.",
 )
 @dsn_option
 @json_option
 def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
-    """Bring the database to this release.
+    """Create or upgrade the schema of the database.
 
-    Makes the schema pgflow, and pgmq where it is missing, in one transaction. It may be called
-    at any time, and by several at once. The first caller owns the schema, and calls it again for
-    each new release. It brings back what was lost: queues, functions, triggers, and the messages
-    of tasks.
+    Creates the schema pgflow, and pgmq if it is missing, in one transaction. The role of the first
+    call owns the schema. The same role must call it again for each new release. It also repairs
+    the schema: it restores lost queues, functions and triggers, and the messages of tasks.
 
-    Once the roles are there, each call brings their rights up to date. They are made without a
-    login: `grant pgflow_worker to app` lets the user app be a worker.
+    Workers may run meanwhile, and several calls may run at once.
+
+    The roles of --roles have no login. `grant pgflow_worker to app` lets the login app be a
+    worker. Once the roles exist, each call brings their rights up to date.
     """
     with database(dsn) as found:
         applied = migrations.migrate_now(found, roles=roles)
@@ -41,5 +42,5 @@ def migrate(*, roles: bool, dsn: str | None, as_json: bool) -> None:
         for path in applied:
             say(f"applied {path}")
         if roles:
-            say("made the roles pgflow_worker, pgflow_client, pgflow_observer")
+            say("the roles pgflow_worker, pgflow_client and pgflow_observer are up to date")
         say("the database is at this release")

@@ -19,7 +19,7 @@ from pgflow_events.texts import counted, size
 from pgflow_events.upkeep import retention
 from pgflow_events.upkeep.retention import Pruned
 
-NEWS = 2.0  # seconds between two lines that say how far it is
+NEWS = 2.0  # seconds between two lines that report progress
 
 
 @click.command(
@@ -34,20 +34,20 @@ NEWS = 2.0  # seconds between two lines that say how far it is
     type=age,
     required=True,
     metavar="AGE",
-    help="How long to keep runs after their end: 90s, 30m, 12h, 7d, 2w.",
+    help="How long to keep runs after their end, such as 90s, 30m, 12h, 7d or 2w.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @dsn_option
 @json_option
 def prune(*, older_than: timedelta, dry_run: bool, dsn: str | None, as_json: bool) -> None:
-    """Delete old runs with all that belongs to them.
+    """Delete old runs, with their tasks, blobs and messages.
 
-    Deletes the runs that ended longer ago than --older-than, with their tasks, blobs and archived
-    messages; blobs in whole days where possible. Also deletes the bytes of blobs past the
-    keep_output of their step. Runs that have not ended are kept, however old.
+    Deletes runs that ended longer ago than --older-than, with their tasks, blobs and archived
+    messages. It also deletes the bytes of blobs that are past the keep_output of their step. It
+    keeps all runs that have not ended.
 
-    It is safe beside running workers, and may be interrupted at any moment: what was deleted is
-    deleted, and the next call goes on.
+    Workers may run meanwhile. You can interrupt the command at any moment, and call it again to
+    go on.
     """
     pruned, finished = Pruned(), False
     with database(dsn) as found:
@@ -60,12 +60,12 @@ def prune(*, older_than: timedelta, dry_run: bool, dsn: str | None, as_json: boo
             if finished or pruned != Pruned():
                 tell(pruned, as_json=as_json, dry_run=dry_run, finished=finished)
     if not finished:
-        say("interrupted: the rest is as it was", err=True)
+        say("interrupted: call it again to delete the rest", err=True)
         click.get_current_context().exit(INTERRUPTED)
 
 
 async def look(dsn: str, older_than: timedelta) -> Pruned:
-    """What would be deleted."""
+    """Count what a real call would delete."""
     async with await Connection.connect(dsn) as connection:
         await check_schema(connection)
         make = caller_of(connection)
@@ -73,7 +73,7 @@ async def look(dsn: str, older_than: timedelta) -> Pruned:
 
 
 async def prune_until_interrupted(dsn: str, older_than: timedelta, pruned: Pruned) -> bool:
-    """Prune, unless SIGINT or SIGTERM comes; whether it was finished."""
+    """Prune until done, or until SIGINT or SIGTERM. Return whether it is done."""
     finished = False
     async with trio.open_nursery() as nursery:
         await nursery.start(heed_signals, nursery.cancel_scope)
@@ -90,7 +90,7 @@ async def prune_until_interrupted(dsn: str, older_than: timedelta, pruned: Prune
 async def heed_signals(
     scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Cancel at the first signal."""
+    """Cancel the scope at the first signal."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         task_status.started()
         async for _ in received:
@@ -98,7 +98,7 @@ async def heed_signals(
 
 
 async def say_how_far(pruned: Pruned) -> None:
-    """Now and then, tell stderr what was deleted so far."""
+    """Report on stderr, every two seconds, what was deleted so far."""
     told = replace(pruned)
     while True:
         await trio.sleep(NEWS)
@@ -120,7 +120,7 @@ def tell(pruned: Pruned, *, as_json: bool, dry_run: bool, finished: bool) -> Non
 
 
 def pruned_table(pruned: Pruned, title: str) -> Table:
-    """What was deleted, a line for each kind."""
+    """A table of what was deleted, with a row for each kind."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(title)
     table.add_column("", justify="right")
@@ -137,5 +137,5 @@ def pruned_table(pruned: Pruned, title: str) -> Table:
     table.add_row("bytes of blobs", size(pruned.bytes))
     if pruned.busy_days:
         days = ", ".join(map(str, pruned.busy_days))
-        table.add_row(f"in use, left to the next time: {days}", "")
+        table.add_row(f"in use, left for the next call: {days}", "")
     return table

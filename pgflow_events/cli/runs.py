@@ -27,8 +27,8 @@ MOST = 2**31 - 1  # rows
 @click.option(
     "--status",
     type=click.Choice(["started", *STATES, "completed", "failed"]),
-    help="Only runs of this status. A run that is started is queued (it waits for a worker),"
-    " running, or retrying (it waits for the next attempt).",
+    help="Only runs of this status. A started run is queued (it waits for a worker), running, or"
+    " retrying (it waits for the next attempt).",
 )
 @click.option(
     "--limit",
@@ -50,7 +50,7 @@ def runs(flow: str | None, status: str | None, limit: int, dsn: str | None, as_j
 
 
 async def list_runs(dsn: str, flow: str | None, status: str | None, limit: int) -> list[RunSummary]:
-    """The newest runs of a flow and a status, or of all."""
+    """The newest runs, of one flow and one status if these are given."""
     async with await Connection.connect(dsn) as connection:
         found = await summarize_runs(connection, flow_slug=flow, status=status, limit=limit)
         if not found:

@@ -31,15 +31,15 @@ from pgflow_events.terminal.display import least_width, run_tree
     ),
 )
 @click.argument("run_id", type=an_id, metavar="RUN_ID")
-@click.option("--values", is_flag=True, help="Show inputs and outputs too, where they are small.")
+@click.option("--values", is_flag=True, help="Also show inputs and outputs that are not blobs.")
 @dsn_option
 @json_option
 def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
     """Show a run with its steps.
 
-    Each step stands after those it depends on, with its status, attempts, duration, and its
-    error; with --values its output too. Of an output that is stored as a blob, only its kind and
-    sizes are shown.
+    Each step follows the steps it depends on. It is shown with its status, attempts, duration and
+    error, and with --values its output. For an output that is a blob, the command shows only the
+    kind and the sizes.
     """
     with database(dsn) as found:
         run, steps, given = trio.run(find, found, run_id, values)
@@ -52,23 +52,23 @@ def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
 
 
 def document(step: StepSummary, values: bool) -> dict[str, Any]:
-    """A step for JSON, with its output if that was asked for."""
+    """A step as a JSON object, with its output if `values` is true."""
     fields = asdict(step) | {"output": as_it_is(step.output)}
     return {k: v for k, v in fields.items() if values or k != "output"}
 
 
 def as_it_is(value: str | None) -> orjson.Fragment | None:
-    """JSON within JSON, which Python may be unable to read: SQL can store `1e400`."""
+    """Put JSON into JSON unparsed, because Python cannot parse all of it: SQL can store `1e400`."""
     return None if value is None else orjson.Fragment(value)
 
 
 async def find(
     dsn: str, run_id: UUID, values: bool
 ) -> tuple[RunSummary, list[StepSummary], dict[str, Any]]:
-    """A run, its steps, and what it was given.
+    """A run, its steps, and its input.
 
     Raises:
-        UnknownRun: There is none of this id.
+        UnknownRun: No run has this id.
     """
     async with await Connection.connect(dsn) as connection:
         found = await summarize_runs(connection, run_id=run_id)

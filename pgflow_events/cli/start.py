@@ -41,41 +41,41 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import size
 
 NUMBER = re.compile(r"-(\d|Infinity).*")
-MOST_SHOWN = 100_000  # bytes of a result that go to a terminal
-PATIENCE = 10.0  # seconds: a worker of many modules has defined its flows by then
-PAUSE = 0.2  # seconds between two tries: nothing is notified when a flow is defined
+MOST_SHOWN = 100_000  # characters of a result that a terminal gets
+PATIENCE = 10.0  # seconds: enough for a worker of many modules to define its flows
+PAUSE = 0.2  # seconds between two tries: no notification says that a flow was defined
 LIKE = "like this"
-SEATING = 0.5  # seconds from there until the worker shows that it is alive
+SEATING = 0.5  # seconds from the definition of its flows until a worker shows that it is alive
 
 
 class Start(Command):
-    """A command with an argument that may be a negative number."""
+    """A command whose argument may be a negative number."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, with a blank before such a number: else it would be an option."""
+        """Parse, with a blank before a negative number: otherwise click takes it for an option."""
         return super().parse_args(ctx, [f" {a}" if NUMBER.fullmatch(a) else a for a in args])
 
 
 def parse_json(ctx: click.Context, param: click.Parameter, value: str) -> Any:
-    """The value of a JSON text, of that on the standard input if it is -, or of that in @FILE."""
+    """Parse the JSON that is given: a text, - for the standard input, or @FILE."""
     try:
         text = text_of(value)
     except OSError as error:
         raise click.BadParameter(f"{error.filename}: {error.strerror}", ctx, param) from error
     except UnicodeDecodeError as error:
-        raise click.BadParameter(f"this is no text in UTF-8: {error}", ctx, param) from error
+        raise click.BadParameter(f"not UTF-8: {error}", ctx, param) from error
     try:
-        # Not orjson, which makes floats of long integers without a word.
+        # Not orjson, which silently makes floats of long integers.
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"this is no JSON: {fault_of(text, error)}", ctx, param) from error
+        raise click.BadParameter(f"not JSON: {fault_of(text, error)}", ctx, param) from error
 
 
 def text_of(value: str) -> str:
-    """The JSON text. A file may begin with a mark of its encoding, as on Windows."""
+    """The JSON text, without the byte order mark that files on Windows may begin with."""
     if value == "-":
-        if sys.stdin is None:  # type checkers do not know of `<&-`
-            raise click.BadParameter("there is no standard input: give the JSON, or @FILE")
+        if sys.stdin is None:  # as after `<&-`; type checkers believe it never is
+            raise click.BadParameter("the standard input is closed: give the JSON itself, or @FILE")
         return sys.stdin.buffer.read().decode("utf-8-sig")
     return Path(value[1:]).read_text("utf-8-sig") if value.startswith("@") else value
 
@@ -83,13 +83,13 @@ def text_of(value: str) -> str:
 def fault_of(text: str, error: Exception) -> str:
     """What is wrong with a JSON text, and what to do."""
     if not text.strip():
-        return "it is empty; null is the JSON of nothing"
+        return "it is empty; write null for no value"
     if isinstance(error, RecursionError):
-        return f"it is nested too deep; {MAX_DEPTH} levels can be stored"
+        return f"it is nested too deep; use at most {MAX_DEPTH} levels"
     if not isinstance(error, json.JSONDecodeError):
-        return "it has a number of thousands of digits; write that as a text, in double quotes"
+        return "a number in it has thousands of digits; write it as a text, in double quotes"
     if text[0] not in '{["-0123456789':
-        return f"{error}; a text has double quotes of its own: '\"{LIKE}\"'"
+        return f"{error}; put double quotes around a text: '\"{LIKE}\"'"
     return str(error)
 
 
@@ -105,7 +105,7 @@ def fault_of(text: str, error: Exception) -> str:
 @click.argument("flow")
 @click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-|@FILE]")
 @click.option(
-    "--count", type=click.IntRange(1, 1_000_000), help="How many runs to start, in one commit."
+    "--count", type=click.IntRange(1, 1_000_000), help="The number of runs to start in one commit."
 )
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @click.option(
@@ -114,7 +114,7 @@ def fault_of(text: str, error: Exception) -> str:
     default=PATIENCE,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a flow that no worker has defined yet.",
+    help="How long to wait for a worker to define the flow.",
 )
 @keys_option
 @sealed_only_option
@@ -138,12 +138,11 @@ def start(
 ) -> None:
     """Start runs of a flow.
 
-    FLOW is the slug of a flow that a worker has defined in the database, or is about to: see
-    --patience. The input of the run is a JSON text, - for the standard input, @FILE for a file, or
-    {} if left out.
+    FLOW is the slug of a flow. A worker defines it in the database: see --patience. The input of
+    the run is a JSON text, - for the standard input, or @FILE for a file. The default is {}.
 
-    Prints the id of each run; with --wait its result, and the exit code is 1 if one failed. As
-    JSON, a run is an object, and with --count there is a list of them.
+    Prints the id of each run. With --wait, it prints the result of each run instead, and the exit
+    code is 1 if a run fails. With --json, it prints an object, or with --count a list of objects.
     """
     options: dict[str, Any] = {"keys": key_ring(keys), "objects": object_store(objects)}
     options["sealed_only"] = sealed_only
@@ -165,15 +164,15 @@ def start(
 
 
 def print_output(run: dict[str, Any]) -> None:
-    """Print a result; on a terminal, of a very long one how it is had."""
+    """Print a result. On a terminal, say how to read a very long one instead."""
     text = json_text(run["output"])
     length = size(len(text.encode()))
     if not sys.stdout.isatty() or len(text) <= MOST_SHOWN:
         say(text)
         return
     say(
-        f"the output of run {run['run_id']} has {length}, too much for a terminal: send it"
-        f" to a file or a pager, or see `pgflow-events show {run['run_id']} --values`",
+        f"the output of run {run['run_id']} has {length}, too much for a terminal: send stdout"
+        f" to a file or a pager, or run `pgflow-events show {run['run_id']} --values`",
         err=True,
     )
 
@@ -181,7 +180,7 @@ def print_output(run: dict[str, Any]) -> None:
 async def start_runs(
     dsn: str, flow: str, inputs: list[Any], *, wait: bool, patience: float, **options: Any
 ) -> list[dict[str, Any]]:
-    """Start a run for each input; what is known of each, after its end if that is awaited."""
+    """Start a run for each input. Return its facts, with `wait` also how it ended."""
     async with connect(dsn, **options) as client:
         runs = await start_patiently(client, flow, inputs, patience)
         if not wait:
@@ -198,7 +197,7 @@ async def start_runs(
 async def start_patiently(
     client: Client, flow: str, inputs: list[Any], patience: float
 ) -> list[Run]:
-    """Start the runs; if the flow is unknown, say so and wait for a worker to define it."""
+    """Start the runs. If the flow is unknown, say so and wait for a worker to define it."""
     late, said = trio.current_time() + patience, False
     while True:
         try:
@@ -208,14 +207,14 @@ async def start_patiently(
                 raise
             if not said:
                 limit = f" {patience:,g} s" if isfinite(patience) else ""
-                say(f"{reason(error)} (waiting{limit} for one that does)", err=True)
+                say(f"{reason(error)} (waiting{limit} for a worker that does)", err=True)
             said = True
         await trio.sleep(PAUSE)
 
 
 async def say_if_alone(dsn: str, flow: str) -> None:
-    """Say so if no worker is there for the runs, which then wait."""
-    # A role may have no right to know, and what else is wrong is told by who waits for the runs.
+    """Say so if no worker of the flow is alive, because the runs then wait."""
+    # The role may not be allowed to look. Other errors also reach the task that waits for the runs.
     with suppress(psycopg.Error):
         async with await Connection.connect(dsn) as connection:
             if flow in await summaries.worked_flows(connection):
@@ -227,12 +226,12 @@ async def say_if_alone(dsn: str, flow: str) -> None:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What is known of a run that was just started."""
+    """The facts about a run that was just started."""
     return {"run_id": run.id, "flow_slug": run.flow_slug, "status": "started"}
 
 
 async def outcome(run: Run) -> dict[str, Any]:
-    """What became of a run, once it has ended."""
+    """Wait for a run, and return how it ended."""
     try:
         return {"status": "completed", "output": await run.result()}
     except RunFailed as error:

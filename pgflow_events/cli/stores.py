@@ -1,4 +1,4 @@
-"""What blobs are read with: keys, and where large ones are kept."""
+"""The options that name keys and the object storage."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,13 @@ keys_option = click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The keys that seal and open blobs. Default: systemd's credential pgflow-keys.",
+    help="The key file that encrypts and decrypts blobs. Default: systemd's credential"
+    " pgflow-keys.",
 )
 
 
 def in_utc(ctx: click.Context, param: click.Parameter, value: datetime | None) -> datetime | None:
-    """A time that was given without a zone."""
+    """Take a time without a zone as UTC."""
     return value and value.replace(tzinfo=UTC)
 
 
@@ -27,31 +28,32 @@ sealed_only_option = click.option(
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     callback=in_utc,
     metavar="DATE",
-    help="Refuse unencrypted values of runs started on or after this day, or this time in UTC.",
+    help="Refuse unencrypted values of runs that started at this day or time (UTC) or later.",
 )
 objects_option = click.option(
     "--objects",
     metavar="URL",
     envvar="PGFLOW_OBJECTS",
     show_envvar=True,
-    help="Where large values are kept: s3://, gs:// or az://BUCKET/PREFIX, or file:///FOLDER.",
+    help="The object storage for large values: s3://, gs:// or az://BUCKET/PREFIX, or"
+    " file:///FOLDER.",
 )
 
 
 def key_ring(path: Path | None) -> KeyRing | None:
-    """The keys of this file, or of the systemd credential if there is one.
+    """Read the key ring from this file, or otherwise from the systemd credential.
 
     Raises:
-        KeyRingError: They cannot be read or used.
+        KeyRingError: The keys cannot be read or used.
     """
     return KeyRing.from_file(path) if path else KeyRing.from_credential()
 
 
 def object_store(url: str | None) -> ObjectStore | None:
-    """The object storage of this URL.
+    """Open the object storage at this URL.
 
     Raises:
-        SettingsError: It cannot be used; the message does not quote it.
+        SettingsError: The URL cannot be used. The message does not quote it.
     """
     if not url:
         return None

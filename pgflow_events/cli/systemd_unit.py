@@ -23,7 +23,7 @@ UNIT = """\
 
 [Unit]
 Description=pgflow worker %i of {flows}
-{order}# However long the database is away: try again.
+{order}# Try again for as long as the database is away.
 StartLimitIntervalSec=0
 
 [Service]
@@ -36,20 +36,20 @@ RestartSec=5s
 TimeoutStartSec=2min
 SyslogIdentifier=%N
 
-# The DSN, in a file that only {owner} can read; and a key file for blobs, if there is one.
+# The DSN, in a file that only {owner} can read. Below it, a key file for encrypted blobs.
 LoadCredential=pgflow-dsn:%E/pgflow/dsn
 #LoadCredential=pgflow-keys:%E/pgflow/keys
 
-# How long the worker may hang; then SIGABRT ends it, and Python prints where each thread was.
+# If the worker hangs for this long, SIGABRT ends it, and Python prints where each thread was.
 WatchdogSec=3min
 Environment=PYTHONFAULTHANDLER=1
 
-# SIGTERM goes to the worker, not to what its handlers have started. It leaves within its
-# --stop-timeout and {last_resort} seconds. What is left of it then is killed.
+# SIGTERM goes to the worker, not to processes that its handlers have started. The worker ends
+# within its --stop-timeout plus {last_resort} seconds. Then systemd kills the remaining processes.
 KillMode=mixed
 TimeoutStopSec={stop_timeout}
 
-# Handlers may write in $STATE_DIRECTORY and /tmp, and talk to any host.
+# Handlers may write to $STATE_DIRECTORY and /tmp, and connect to any host.
 StateDirectory={state}
 UMask=0077
 {sandbox}
@@ -61,7 +61,7 @@ ORDER = """\
 After=network-online.target postgresql.service
 Wants=network-online.target
 """
-# What a service manager of a user's does not do, whatever a unit says.
+# Settings that a user's service manager cannot apply.
 SYSTEM_SANDBOX = """\
 DynamicUser=yes
 User=pgflow
@@ -115,26 +115,26 @@ PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
     "--system/--user",
     default=None,
     required=True,
-    help="For the machine's service manager, or for your own.",
+    help="Whether the unit is for the machine's service manager, or for your own.",
 )
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     metavar="FOLDER",
-    help="The folder in which MODULE is. Default: the current folder.",
+    help="The folder with MODULE. Default: the current folder.",
 )
 @click.option(
     "--worker-options",
     default="",
     metavar="TEXT",
-    help="Options of the command `worker`.",
+    help="Options for the command `worker`.",
 )
 @click.option(
     "--no-check",
     "unchecked",
     is_flag=True,
-    help="Write it for another machine: do not check the folder and the flows here.",
+    help="Write a unit for another machine, without a look at the folder and the flows here.",
 )
 def systemd_unit(
     *,
@@ -144,17 +144,17 @@ def systemd_unit(
     worker_options: str,
     unchecked: bool,
 ) -> None:
-    """Write a unit that runs workers under systemd.
+    """Write a systemd unit that runs workers.
 
-    The unit goes to stdout. It is a template: its instances are workers of the same flows. The DSN
-    is read from a credential, by default /etc/pgflow/dsn or ~/.config/pgflow/dsn, and stands
-    neither in the unit nor in the environment.
+    Prints the unit to stdout. The unit is a template: each instance is a worker of the same flows.
+    systemd reads the DSN from a file, by default /etc/pgflow/dsn or ~/.config/pgflow/dsn, and
+    passes it as a credential. The DSN is neither in the unit nor in the environment.
 
-    The flows are imported, to see that they are there. A warning names what the sandbox of the
-    service hides from it.
+    The command imports the flows, to check them. It warns about files that the sandbox of the
+    service hides.
     """
     if system is None:  # click lets it pass
-        raise click.UsageError("say whose service manager it is for: --system or --user")
+        raise click.UsageError("the kind of service manager is missing: give --system or --user")
     program, directory = find_program(), directory.absolute()
     options = [*words_of(worker_options), "--log-format", "journal"]
     refuse_lines([*flows, *options, str(directory)])
@@ -190,7 +190,7 @@ FOR_USER = {
     "folder": "~/.config/systemd/user",
     "systemctl": "systemctl --user",
     "owner": "you",
-    "state": "pgflow-worker",  # before systemd 254 it is beside the DSN, in ~/.config
+    "state": "pgflow-worker",  # before systemd 254, ~/.config holds this folder and the DSN's
     "order": "",
     "sandbox": USER_SANDBOX + SANDBOX,
     "target": "default.target",
@@ -198,7 +198,7 @@ FOR_USER = {
 
 
 def find_program() -> list[str]:
-    """The command `pgflow-events` of this very Python."""
+    """The command `pgflow-events` of the Python that runs now."""
     script = Path(sys.executable).with_name("pgflow-events")
     return [str(script)] if script.exists() else [sys.executable, "-m", "pgflow_events"]
 
@@ -216,57 +216,57 @@ def words_of(options: str) -> list[str]:
 
 
 def refuse_lines(words: list[str]) -> None:
-    """Raise if one of these words would begin another line of the unit.
+    """Refuse a word that would begin another line of the unit.
 
     Raises:
-        click.UsageError: It has a control character.
+        click.UsageError: A word has a control character.
     """
     for word in words:
         if printable(word) != word:
-            raise click.UsageError(f"a line of a unit cannot hold {word!r}")
+            raise click.UsageError(f"{word!r} has a control character: a unit cannot hold it")
 
 
 def refuse_ends(texts: list[str]) -> None:
-    """Raise if one of these texts, which stand unquoted, would go on in the next line or be cut.
+    """Refuse an unquoted text that systemd would cut, or join with the next line.
 
     Raises:
-        click.UsageError: It ends with a backslash or a blank.
+        click.UsageError: A text ends with a backslash or a blank.
     """
     for text in texts:
         if text.endswith(("\\", " ")):
-            raise click.UsageError(f"a line of a unit cannot end with {text!r}")
+            raise click.UsageError(f"{text!r} ends with a backslash or a blank: give another name")
 
 
 def checked_parameters(arguments: list[str]) -> dict[str, Any]:
-    """What a worker makes of these arguments.
+    """Parse these arguments as the command `worker` does.
 
     Raises:
-        click.UsageError: The worker would not accept them, or they hold a DSN.
+        click.UsageError: The worker would refuse them, or they hold a DSN.
     """
     parameters = worker.make_context("worker", [*arguments]).params
     if parameters["dsn"] or any(word.startswith("--listen-dsn") for word in arguments):
-        raise click.UsageError("everybody can read a unit: put the DSN into its credential")
+        raise click.UsageError("everybody can read a unit: put the DSN into the credential's file")
     return parameters
 
 
 def escaped(text: str) -> str:
-    """A text in which systemd finds no specifier."""
+    """A text with `%` escaped, because systemd would replace specifiers."""
     return text.replace("%", "%%")
 
 
 def seconds(number: float) -> str:
-    """A time as systemd reads it, which knows no 1e+06."""
+    """A time as systemd reads it. systemd does not read 1e+06."""
     return f"{ceil(number)}s" if isfinite(number) else "infinity"
 
 
 def command_line(words: list[str]) -> str:
-    """A command line as systemd reads it: in the path of the program, a $ stands for itself."""
+    """A command line as systemd reads it. In the path of the program, `$` needs no escape."""
     program, *arguments = map(quoted, words)
     return " ".join([program.replace("$$", "$"), *arguments])
 
 
 def quoted(word: str) -> str:
-    """A word of a command line, as systemd reads it."""
+    """A word of a command line, quoted for systemd."""
     if PLAIN.fullmatch(word):
         return word
     inner = escaped(word).replace("\\", r"\\").replace('"', r"\"").replace("$", "$$")

@@ -49,27 +49,28 @@ log = logging.getLogger("pgflow_events.worker")
     type=click.IntRange(min=1),
     default=DEFAULTS.slots,
     show_default=True,
-    help="How many tasks run at once.",
+    help="The largest number of tasks that run at once.",
 )
 @click.option(
     "--connections",
     type=click.IntRange(min=1),
     default=DEFAULTS.connections,
     show_default=True,
-    help="How many connections it opens at most, besides the one that listens.",
+    help="The largest number of connections, besides the one that listens and the one that"
+    " watches a peer.",
 )
 @click.option(
     "--resources",
     metavar="MODULE:FACTORY",
-    help="A function without arguments, whose result is an async context manager of a mapping:"
-    " Context.resources.",
+    help="A function without arguments that returns an async context manager. The manager gives"
+    " the mapping Context.resources.",
 )
 @click.option(
     "--keep-runs",
     type=age,
     metavar="AGE",
-    help="How long to keep runs after their end, such as 7d. Default: for ever. A day or more is"
-    " counted from the last midnight in UTC.",
+    help="How long to keep runs after their end, such as 7d. A day or more counts from the last"
+    " midnight in UTC. Default: for ever.",
 )
 @click.option(
     "--input-budget",
@@ -77,7 +78,7 @@ log = logging.getLogger("pgflow_events.worker")
     default=size_text(DEFAULTS.input_budget),
     show_default=True,
     metavar="SIZE",
-    help="Total size of the blobs that running handlers may hold in memory.",
+    help="The total size of the blobs that running handlers may hold in memory.",
 )
 @click.option(
     "--value-cap",
@@ -85,7 +86,7 @@ log = logging.getLogger("pgflow_events.worker")
     default=size_text(DEFAULTS.value_cap),
     show_default=True,
     metavar="SIZE",
-    help="The largest value that is held in memory; streams have no cap.",
+    help="The size of the largest value that the worker holds in memory. Streams may be larger.",
 )
 @keys_option
 @sealed_only_option
@@ -93,7 +94,8 @@ log = logging.getLogger("pgflow_events.worker")
     "--error-texts",
     is_flag=True,
     default=None,
-    help="Store what handlers raise with its text, though it may quote a value that is sealed.",
+    help="Store the text of handlers' errors even with --keys, although it may quote an encrypted"
+    " value.",
 )
 @objects_option
 @click.option(
@@ -102,7 +104,7 @@ log = logging.getLogger("pgflow_events.worker")
     default=size_text(DEFAULTS.object_threshold),
     show_default=True,
     metavar="SIZE",
-    help="The size from which on a value goes to --objects.",
+    help="Values of this size or more go to --objects.",
 )
 @click.option(
     "--stop-timeout",
@@ -110,21 +112,22 @@ log = logging.getLogger("pgflow_events.worker")
     default=DEFAULTS.stop_timeout,
     show_default=True,
     metavar="SECONDS",
-    help="How long handlers may go on after SIGTERM, before their tasks are given back.",
+    help="How long handlers may go on after SIGTERM, before the worker gives their tasks back.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
     show_default=True,
+    help="Log records of this level or above. With debug, each task is logged.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
-    help="How lines on stderr look; json: an object each; journal: the same, with a priority for"
-    " systemd.",
+    help="The form of a log record on stderr. json: one object a line. journal: the same after a"
+    " priority for systemd.",
 )
 @dsn_option
 @listen_dsn_option
@@ -150,15 +153,18 @@ def worker(
 ) -> None:
     """Run the tasks of flows.
 
-    MODULE is a dotted name or the path of a .py file, FLOW the name of a variable. Without FLOW,
-    it runs all flows of the module. It first stores new flows and changed options in the
-    database. A line on stdout says that the worker is ready.
+    MODULE is a dotted name or the path of a .py file. FLOW is the name of a variable. Without
+    FLOW, the worker runs all flows of the module.
 
-    At SIGTERM or Ctrl-C the worker finishes the tasks at hand and exits with 0. After
-    --stop-timeout, or at the second signal, it cancels them and gives them back, as if it had
-    never claimed them. The exit code is 1 if a handler does not end, or if the database does not
-    take the tasks back. Under systemd, the worker reports its readiness and health: see
-    systemd-unit.
+    The worker first stores new flows and changed options in the database. Then it prints a line
+    that says it is ready.
+
+    At SIGTERM or Ctrl-C, the worker finishes the tasks at hand and exits with 0. After
+    --stop-timeout, or at a second signal, it cancels them and gives them back. The attempt does
+    not count then. The exit code is 1 if a handler does not end, or if the database does not take
+    the tasks back.
+
+    Under systemd, the worker reports its readiness and health. See the command systemd-unit.
     """
     log_to_stderr(log_level, log_format)
     listen_dsn = listen_dsn or credential("pgflow-listen-dsn")
@@ -186,18 +192,18 @@ def worker(
             trio.run(work, runs, ready, Signals.kept())
         finally:
             ignore_signals()
-            # Python waits for threads that handlers have left behind.
+            # At exit, Python waits for the threads that handlers left behind.
             end_within(LAST_RESORT)
     if runs.has_left_tasks:
         click.get_current_context().exit(1)
 
 
 def say_where(settings: Settings, objects: str | None) -> None:
-    """Log where values go. The URL of an object storage that was accepted has no credentials."""
+    """Log where values go. An accepted URL of an object storage holds no credentials."""
     if settings.keys:
-        log.info("values are sealed with key %s", settings.keys.active)
+        log.info("values are encrypted with key %s", settings.keys.active)
     if settings.objects:
-        log.info("values from %s on go to %s", size_text(settings.object_threshold), objects)
+        log.info("values of %s or more go to %s", size_text(settings.object_threshold), objects)
     if settings.keep_runs is not None:
         after = duration(settings.keep_runs.total_seconds())
         log.info("runs are deleted %s after their end", after)
@@ -208,5 +214,5 @@ async def work(runs: Worker, ready: str, signals: Signals) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(runs.run, signals=signals))
         if not runs.is_stopping:
-            with suppress(OSError):  # whoever started it may not want to know
+            with suppress(OSError):  # the reader of stdout may have left
                 say(ready)

@@ -166,7 +166,7 @@ def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
         (["runs", "--flow", "nope"], 1, 'error: unknown flow "nope": no worker has defined it; '),
         (["blob", "stat", "--flow", "nope", "--json"], 1, 'error: unknown flow "nope": no worker'),
         (["show", ABSENT], 1, f"error: there is no run {ABSENT}\n"),
-        (["start", "nope", "{bad"], 2, "this is no JSON: Expecting property name"),
+        (["start", "nope", "{bad"], 2, "not JSON: Expecting property name"),
         (["worker", "nope.flows"], 1, "error: cannot import nope.flows: ModuleNotFoundError"),
         (["demo", "--url", "nope"], 1, "error: "),
     ],
@@ -199,7 +199,7 @@ def test_a_start_waits_for_a_worker_that_is_about_to_define_the_flow(spawn, work
     start = spawn("start", "pages", "--wait", "--patience", "30")
     assert start.stderr.readline() == (
         'unknown flow "pages": no worker has defined it; there is no flow here yet'
-        " (waiting 30 s for one that does)\n"
+        " (waiting 30 s for a worker that does)\n"
     )
     worker()
     output, _ = start.communicate(timeout=30)
@@ -211,7 +211,7 @@ def test_a_start_that_waits_in_vain_says_which_flows_there_are(cli, worker):
     answer = cli("start", "nope", "--patience", "0.5")
     unknown = 'unknown flow "nope": no worker has defined it; flows here: raw'
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == f"{unknown} (waiting 0.5 s for one that does)\nerror: {unknown}\n"
+    assert answer.stderr == f"{unknown} (waiting 0.5 s for a worker that does)\nerror: {unknown}\n"
 
 
 def test_a_start_that_waits_for_its_run_says_if_no_worker_is_there(cli, spawn, worker):
@@ -220,7 +220,7 @@ def test_a_start_that_waits_for_its_run_says_if_no_worker_is_there(cli, spawn, w
     assert start.stderr.readline().startswith("started run ")
     assert start.stderr.readline() == "no worker of pages is known to be alive: waiting for one\n"
     lines = [" ".join(line.split()) for line in cli("doctor").stdout.splitlines()]
-    warned = "! workers pages: 1 queued, and no worker is known to be alive"
+    warned = "! workers pages: 1 task queued, but no worker is known to be alive: start one"
     assert warned in lines
     worker()
     output, errors = start.communicate(timeout=30)

@@ -148,7 +148,7 @@ def test_a_terminal_gets_nothing_that_it_would_obey(put, environment, forker):
     assert on_terminal(image) == on_terminal(null) == (1, "")
     assert on_terminal(escapes, "--force") == (0, "\x1b[31m" * 2000)
     told = at_terminal(["blob", "cat", str(escapes)], environment).errors
-    assert told.startswith("a terminal would obey or hide what was replaced here")
+    assert told.startswith("control characters and the like were replaced: for the bytes")
 
 
 def test_a_run_is_exported_with_a_manifest(cli, database, tmp_path):
@@ -207,7 +207,7 @@ def test_after_a_rotation_the_old_key_is_needed_no_more(put, cli, tmp_path):
 
     lacking = cli("blob", "rotate", "--keys", str(tmp_path / "new"))
     assert (lacking.returncode, lacking.stdout) == (1, "0 blobs moved to key new\n")
-    assert lacking.stderr.startswith("error: blobs are left: 1 with old; ")
+    assert lacking.stderr.startswith("error: blobs are left: 1 with old: add the key")
     rotated = cli("blob", "rotate", "--keys", str(tmp_path / "both"), "--json")
     assert json.loads(rotated.stdout) == {"key": "new", "rotated": 1, "left": {}, "damaged": []}
     assert cli("blob", "cat", str(blob_id), "--keys", str(tmp_path / "new")).stdout == "sealed"
@@ -243,7 +243,7 @@ def test_a_sweep_deletes_on_demand_and_not_with_a_strange_database(put, cli, tmp
         os.utime(file, (before, before))
     strange = cli(*sweep, "--delete")
     assert strange.returncode == 1
-    assert strange.stderr.startswith("WARNING: found 1 blob, none of which has a row")
+    assert strange.stderr.startswith("WARNING: found 1 blob, and none of them has a row")
     assert "nothing was deleted" in strange.stderr
 
     put("x" * 9000, objects=objects, object_threshold=1000)

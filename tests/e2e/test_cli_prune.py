@@ -70,7 +70,7 @@ def test_a_day_in_use_is_named_and_left_to_the_next_time(cli, database):
         reader.execute("select from pgflow.output_blobs")
         busy = cli("prune", "--older-than", "7d")
     assert busy.returncode == 0
-    assert f"in use, left to the next time: {past(30)}" in busy.stdout
+    assert f"in use, left for the next call: {past(30)}" in busy.stdout
     assert json.loads(cli("prune", "--older-than", "7d", "--json").stdout)["runs"] == 10
 
 
@@ -85,7 +85,7 @@ def test_whoever_interrupts_it_learns_what_was_deleted(spawn, database, as_json)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert errors == "interrupted: the rest is as it was\n"
+    assert errors == "interrupted: call it again to delete the rest\n"
     if as_json:
         said = json.loads(output)
         assert (said["runs"], said["messages"], said["finished"]) == (10, 0, False)
@@ -231,10 +231,10 @@ def test_an_age_of_a_century_is_refused(text):
         (["--keep-runs", "99999999999w"], "'99999999999w' is too long"),
         (
             ["--input-budget", "1 apple"],
-            "'1 apple' is not a size: use one such as 16MB, 16MiB or 16000000",
+            "'1 apple' is not a size: use 16MB, 16MiB or 16000000",
         ),
-        (["--stop-timeout", "nan"], "'nan' is no number of seconds: use one such as 30 or 0.5"),
-        (["--stop-timeout", "-1"], "'-1' is no number of seconds"),
+        (["--stop-timeout", "nan"], "'nan' is not a number of seconds: use 30 or 0.5"),
+        (["--stop-timeout", "-1"], "'-1' is not a number of seconds"),
         (["--stop-timeout", "0"], "'0' is too short: use more than 0 seconds"),
         (["--keys", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["--objects", "s3://user:hunter2@x"], "error: the URL of an object storage has no user"),
@@ -261,8 +261,8 @@ def test_a_worker_says_what_seals_and_where_large_values_go(worker, environment,
     started = worker(FLOWS, *arguments, "--object-threshold", "1MB", "--keep-runs", "7d")
     code, errors = end(started)
     assert code == 0
-    assert "values are sealed with key 2026-05\n" in errors
-    assert f"values from 1000000 on go to {tmp_path.as_uri()}\n" in errors
+    assert "values are encrypted with key 2026-05\n" in errors
+    assert f"values of 1000000 or more go to {tmp_path.as_uri()}\n" in errors
     assert "runs are deleted 7 d 0 h after their end\n" in errors
 
 

@@ -46,7 +46,7 @@ def test_roles_are_made_when_asked_for_and_kept_up_to_date(cli, guarded_server, 
         environment["PGFLOW_DSN"] = bare
         first = cli("migrate", "--roles").stdout.splitlines()
         assert first[-2:] == [
-            "made the roles pgflow_worker, pgflow_client, pgflow_observer",
+            "the roles pgflow_worker, pgflow_client and pgflow_observer are up to date",
             "the database is at this release",
         ]
         execute(bare, "grant delete on pgflow.runs to pgflow_client")
@@ -72,7 +72,7 @@ def test_a_run_goes_from_a_client_by_a_worker_to_an_observer(
     assert shown["steps"][0]["blob"]["raw_size"] == 1_800_003
     assert not {"input", "output"} & (shown.keys() | shown["steps"][0].keys())
     stat = cli("blob", "stat", "--json")
-    assert stat.stderr == "values in rows are not counted: this login may not read them\n"
+    assert stat.stderr == "values in rows are not counted: this role may not read them\n"
     assert {step["step_slug"]: step["blobs"] for step in json.loads(stat.stdout)} == {
         "run": 1, "website": 1,
     }  # fmt: skip

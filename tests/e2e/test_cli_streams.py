@@ -53,7 +53,7 @@ def test_a_notice_that_cannot_be_written_does_not_keep_a_run_from_its_end(shell,
 def test_an_input_from_a_closed_stdin_is_told_in_one_line(shell):
     answer = shell("start nope - <&-")
     assert answer.returncode == 2
-    assert answer.stderr.endswith("there is no standard input: give the JSON, or @FILE\n")
+    assert answer.stderr.endswith("the standard input is closed: give the JSON itself, or @FILE\n")
     assert "Traceback" not in answer.stderr
 
 
@@ -63,4 +63,4 @@ def test_a_value_for_a_closed_stdout_is_told_in_one_line(shell, database):
         ((run_id,),) = connection.execute("select run_id from pgflow.start_flow('f', '5')")
     answer = shell(f"blob cat {run_id} run >&-")
     assert answer.returncode == 1
-    assert answer.stderr == "error: there is no standard output: name a file by --output\n"
+    assert answer.stderr == "error: the standard output is closed: name a file with --output\n"

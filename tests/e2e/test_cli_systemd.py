@@ -348,10 +348,10 @@ def test_the_unit_runs_the_worker_with_its_options(cli):
     ("options", "message"),
     [
         ("--slots many", "'many' is not a valid integer"),
-        ("--dsn postgresql://u:hunter2@db/app", "put the DSN into its credential"),
-        ("--listen-dsn=host=db", "put the DSN into its credential"),
+        ("--dsn postgresql://u:hunter2@db/app", "put the DSN into the credential's file"),
+        ("--listen-dsn=host=db", "put the DSN into the credential's file"),
         ("'--slots", "No closing quotation"),
-        ("--keys 'a\nExecStart=b'", "a line of a unit cannot hold"),
+        ("--keys 'a\nExecStart=b'", "has a control character: a unit cannot hold it"),
     ],
 )
 def test_options_that_the_worker_would_refuse_or_all_would_read_are_refused(cli, options, message):

@@ -97,7 +97,7 @@ def test_commands_say_that_a_standby_takes_no_writes(primary, standby):
     found = {check["check"]: check for check in json.loads(asked.stdout)["checks"]}
     assert found["server"]["status"] == "warning"
     assert "the server is a standby" in found["server"]["found"]
-    assert found["notifications"]["found"].startswith("a standby passes none on")
+    assert found["notifications"]["found"].startswith("a standby delivers none")
 
 
 async def completed(dsn: str) -> set[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""`pgflow-events blob`, with commands of its own."""
+"""`pgflow-events blob`, a group of commands."""
 
 import click
 
@@ -8,11 +8,11 @@ SUMMARIES = {
     "stat": "Show what is stored, by flow and step.",
     "cat": "Write a value to the standard output.",
     "export": "Write the values of a run into files.",
-    "check": "Prove that no blob is lost, left over or damaged.",
-    "train": "Train a dictionary for the outputs of a step.",
-    "key": "Make a key for a key file.",
+    "check": "Find blobs that are lost, left over or damaged.",
+    "train": "Train a compression dictionary for the outputs of a step.",
+    "key": "Print a new key for a key file.",
     "rotate": "Move blobs to the newest key.",
-    "sweep": "Remove from the object storage what no blob needs.",
+    "sweep": "Delete objects that no blob needs from the object storage.",
 }
 
 
@@ -27,4 +27,4 @@ SUMMARIES = {
     ),
 )
 def blob() -> None:
-    """Look at stored values, and look after them."""
+    """Show, export, check and maintain stored values."""

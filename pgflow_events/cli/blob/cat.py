@@ -30,7 +30,7 @@ from pgflow_events.core.identify import refuse_blob
 from pgflow_events.texts import printable
 from pgflow_events.upkeep.exports import blob_of, save, value_of, value_pieces
 
-AS_IT_IS = "`| less`, --output or --force has it as it is"
+AS_IT_IS = "for the bytes as they are, use `| less`, --output or --force"
 
 
 @click.command(
@@ -46,9 +46,9 @@ AS_IT_IS = "`| less`, --output or --force has it as it is"
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write a new file instead of the standard output.",
+    help="Write to a new file instead of the standard output.",
 )
-@click.option("--force", is_flag=True, help="Write to a terminal all bytes as they are.")
+@click.option("--force", is_flag=True, help="Write all bytes as they are, even to a terminal.")
 @keys_option
 @sealed_only_option
 @objects_option
@@ -67,13 +67,14 @@ def cat(
     """Write a value to the standard output.
 
     ID is the id of a blob, as `show --json` names it. With STEP, ID is the id of a run, and the
-    output of that step is written, small or large. STEP run is the input of the run.
+    command writes the output of that step, whether it is a blob or not. The step `run` stands for
+    the input of the run.
 
-    The bytes are written as they are: text as UTF-8, JSON as JSON. A list that is kept by its
-    elements is written as JSON, unless some of them are bytes. On a terminal, control characters
-    are replaced, and a value that is no text is refused.
+    Text is written as UTF-8, JSON as JSON, and bytes as they are. A list that is stored by its
+    elements is written as JSON, or refused if elements are bytes. For a terminal, the command
+    replaces control characters, and refuses a value that is not text.
 
-    A large value is never in memory as a whole. If it is damaged, that is found at its end, and
+    The command reads a large value piece by piece. It finds damage at the end of the value; then
     the exit code is 1.
     """
     options: dict[str, Any] = {
@@ -86,7 +87,7 @@ def cat(
         with database(dsn) as found:
             trio.run(partial(copy, step=step, **options), found, some_id, write)
     except BrokenPipeError:
-        # Who reads has seen enough; what is left in the buffer has to go somewhere at exit.
+        # The reader has left. At exit, Python flushes what is still in the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise Failure(f"{error.filename or 'standard output'}: {error.strerror}") from error
@@ -100,7 +101,7 @@ async def copy(
     step: str | None,
     **options: Any,
 ) -> None:
-    """Copy the bytes of a value to where they are wanted."""
+    """Read a value, and pass its pieces to `write`."""
     async with open_blobs(dsn, **options) as (connection, blobs):
         if step is not None:
             value = await value_of(connection, blobs, some_id, step)
@@ -115,26 +116,26 @@ async def copy(
 
 async def print_bytes(pieces: AsyncGenerator[bytes, None], *, force: bool) -> None:
     """Write to the standard output."""
-    if sys.stdout is None:  # type checkers do not know of `>&-`
-        raise Failure("there is no standard output: name a file by --output")
+    if sys.stdout is None:  # as after `>&-`; type checkers believe it never is
+        raise Failure("the standard output is closed: name a file with --output")
     if sys.stdout.isatty() and not force:
         await print_text(pieces)
         return
-    # Not in a thread, which Ctrl-C could not end while a pager reads no further.
+    # Not in a thread: Ctrl-C could not end the thread while a pager has stopped reading.
     async for piece in pieces:
         rest = memoryview(piece)
-        while rest:  # with PYTHONUNBUFFERED it may take a part only
+        while rest:  # with PYTHONUNBUFFERED, write() may take only a part
             rest = rest[sys.stdout.buffer.write(rest) :]
     sys.stdout.buffer.flush()
 
 
 async def print_text(pieces: AsyncGenerator[bytes, None]) -> None:
-    """Write to a terminal, which obeys nothing of it.
+    """Write a text to a terminal, without control characters.
 
     Raises:
-        Failure: It is no text.
+        Failure: The value is not text.
     """
-    # Keeps what is not yet a whole character, or a whole end of a line, until the next piece.
+    # Keeps a part of a character or of a line end until the next piece.
     decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8")(), translate=False)
     changed = False
     try:
@@ -142,15 +143,15 @@ async def print_text(pieces: AsyncGenerator[bytes, None]) -> None:
             changed |= print_plainly(decoder.decode(piece))
         changed |= print_plainly(decoder.decode(b"", final=True))
     except UnicodeDecodeError as error:
-        raise Failure(f"this is no text ({error.reason}): {AS_IT_IS}") from error
+        raise Failure(f"the value is not text ({error.reason}): {AS_IT_IS}") from error
     if changed:
-        say(f"a terminal would obey or hide what was replaced here: {AS_IT_IS}", err=True)
+        say(f"control characters and the like were replaced: {AS_IT_IS}", err=True)
 
 
 def print_plainly(text: str) -> bool:
-    """Write a part of a text; whether something in it had to be replaced."""
+    """Write a part of a text. Return whether something in it was replaced."""
     if "\0" in text:
-        raise Failure(f"this is no text (it has U+0000): {AS_IT_IS}")
+        raise Failure(f"the value is not text (it has U+0000): {AS_IT_IS}")
     lines = text.replace("\r\n", "\n")
     plain = printable(lines, keep="\n\t")
     sys.stdout.write(plain)

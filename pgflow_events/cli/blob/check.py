@@ -26,14 +26,14 @@ from pgflow_events.texts import counted, duration, printable, size
 from pgflow_events.upkeep import checker
 from pgflow_events.upkeep.checker import Checked
 
-NEWS = 2.0  # seconds between two lines that say how far it is
+NEWS = 2.0  # seconds between two lines that report progress
 
 
 @click.command(
     cls=Command,
     examples=("pgflow-events blob check", "pgflow-events blob check --deep --keys keys --json"),
 )
-@click.option("--deep", is_flag=True, help="Read all contents too, and compare their digests.")
+@click.option("--deep", is_flag=True, help="Also read all contents, and compare their digests.")
 @keys_option
 @objects_option
 @dsn_option
@@ -41,13 +41,13 @@ NEWS = 2.0  # seconds between two lines that say how far it is
 def check(
     *, deep: bool, keys: Path | None, objects: str | None, dsn: str | None, as_json: bool
 ) -> None:
-    """Prove that no blob is lost, left over or damaged.
+    """Find blobs that are lost, left over or damaged.
 
-    Checks that a run names each blob, that each named blob is there, and that it has all of its
-    bytes. Workers may run meanwhile. The exit code is 1 if something is wrong.
+    Checks that a run refers to each blob, that each blob exists to which a run refers, and that it
+    has all of its bytes. Workers may run meanwhile. The exit code is 1 if something is wrong.
 
-    With --deep, blobs that are sealed are read with --keys, those that are kept elsewhere with
-    --objects; without these, they count as not checked.
+    With --deep, encrypted blobs need --keys, and blobs in an object storage need --objects.
+    Without these options, such blobs count as not checked.
     """
     ring, store = (key_ring(keys), object_store(objects)) if deep else (None, None)
     with database(dsn) as found:
@@ -60,7 +60,7 @@ def check(
 
 
 async def look(dsn: str, deep: bool, keys: Keys | None, objects: BlobStore | None) -> Checked:
-    """Check the rows, and if it is to be deep the contents."""
+    """Check the rows, and the contents if `deep` is true."""
     async with await Connection.connect(dsn) as connection:
         await check_schema(connection)
         checked = await checker.check(connection)
@@ -75,14 +75,14 @@ async def look(dsn: str, deep: bool, keys: Keys | None, objects: BlobStore | Non
 
 
 async def say_how_far(checked: Checked) -> None:
-    """Now and then, tell stderr how many blobs were read."""
+    """Report on stderr, every two seconds, how many blobs were read."""
     while True:
         await trio.sleep(NEWS)
         say(f"read so far: {checked.verified:,} of {counted(checked.blobs, 'blob')}", err=True)
 
 
 def shown(checked: Checked, *, deep: bool) -> list[RenderableType]:
-    """What was looked at, and a line for each fault."""
+    """A table of what was checked, and a line for each fault."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("blobs", f"{checked.blobs:,}")
     table.add_row("bytes", size(checked.stored_bytes))

@@ -49,14 +49,14 @@ def export(
 ) -> None:
     """Write the values of a run into files.
 
-    DIR is made if it is not there. It must be empty and your own. Nobody else can read the files.
+    The command creates DIR, or takes an empty folder of your own. Only you can read the files.
 
-    The input becomes run.EXT, and each output STEP.EXT. A list that is kept by its elements
-    becomes STEP.0.EXT and so on. EXT follows the media type. The last file, manifest.json, says
-    what each of them is. The output of a step named manifest is manifest-0.EXT.
+    It writes the input as run.EXT, and each output as STEP.EXT. A list that is stored by its
+    elements becomes STEP.0.EXT and so on. EXT follows the media type. The last file,
+    manifest.json, describes each file. The output of a step named manifest is manifest-0.EXT.
 
-    A value that cannot be read has no file, and the exit code is 1. A value that was forgotten,
-    as its step asked, has no file either: that is no error.
+    A value that cannot be read has no file, and the exit code is 1. A value that was deleted
+    because of keep_output has no file either, but is not an error.
     """
     options: dict[str, Any] = {
         "keys": key_ring(keys),
@@ -79,7 +79,7 @@ def export(
 
 
 async def write(dsn: str, run_id: UUID, folder: Path, **options: Any) -> dict[str, Any]:
-    """Write all files; the manifest."""
+    """Write all files, and return the manifest."""
     async with open_blobs(dsn, **options) as (connection, blobs):
         runs = await summarize_runs(connection, run_id=run_id)
         if not runs:

@@ -17,13 +17,13 @@ async def open_blobs(
     objects: BlobStore | None = None,
     sealed_only: datetime | None = None,
 ) -> AsyncIterator[tuple[Connection, Blobs]]:
-    """A connection, and what reads blobs through it and keeps none in memory.
+    """Give a connection, and a reader of blobs that uses it. The reader keeps no blob in memory.
 
     Args:
-        dsn: Where the database is.
-        keys: What opens blobs that are sealed.
-        objects: Where those are that are not in the database.
-        sealed_only: From when on no run has values in clear.
+        dsn: The database.
+        keys: The keys that decrypt blobs.
+        objects: The object storage.
+        sealed_only: Unencrypted values of runs that started at this time or later are refused.
     """
     check_sealed_only(sealed_only, keys)
     async with await Connection.connect(dsn) as connection:

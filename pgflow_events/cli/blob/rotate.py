@@ -24,22 +24,22 @@ from pgflow_events.upkeep.rotation import rotate as rotate_blobs
     type=click.IntRange(min=1),
     default=BATCH,
     show_default=True,
-    help="How many blobs to look at before each commit.",
+    help="The number of blobs that each commit looks at.",
 )
 @dsn_option
 @json_option
 def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> None:
     """Move blobs to the newest key.
 
-    Each blob has its own key. This command encrypts these keys again, with the first key of the
-    file, and leaves the contents as they are. Workers may run meanwhile. It may be interrupted,
-    and called again.
+    Each blob has a key of its own. This command encrypts these keys again, with the first key of
+    the file. It leaves the contents as they are. Workers may run meanwhile. You can interrupt it,
+    and call it again to go on.
 
-    The exit code is 1 if some blobs still need another key: keep that key until none does.
+    The exit code is 1 if some blobs still need another key. Keep a key until no blob needs it.
     """
     ring = key_ring(keys)
     if ring is None:
-        raise SettingsError("to rotate takes --keys, with the new key first and the old ones after")
+        raise SettingsError("no keys: give --keys a file with the new key first, then the old ones")
     rotated = Rotated()
     with database(dsn) as found:
         trio.run(partial(rotate_now, found, ring, rotated, batch))
@@ -59,20 +59,20 @@ async def rotate_now(dsn: str, ring: KeyRing, rotated: Rotated, batch: int) -> N
     async with await Connection.connect(dsn) as connection:
         try:
             await rotate_blobs(connection, ring, rotated, batch=batch)
-        except BaseException:  # Ctrl-C is none of Exception
-            say(f"{counted(rotated.blobs, 'blob')} moved so far; call it again", err=True)
+        except BaseException:  # Ctrl-C is not an Exception
+            say(f"{counted(rotated.blobs, 'blob')} moved so far: call it again to go on", err=True)
             raise
 
 
 def left(rotated: Rotated) -> str:
-    """What still needs another key, in one line."""
+    """The blobs that still need another key, in one line."""
     by_key = ", ".join(f"{count:,} with {printable(key)}" for key, count in rotated.left.items())
     if rotated.damaged:
         return (
-            f"blobs are left: {by_key}; {len(rotated.damaged):,} of them are damaged,"
-            f" {rotated.damaged[0]} first"
+            f"blobs are left: {by_key}; {len(rotated.damaged):,} of them are damaged, the first is"
+            f" {rotated.damaged[0]}: see `pgflow-events blob check --deep`"
         )
     return (
-        f"blobs are left: {by_key}; either the file lacks the key, or somebody still encrypts"
-        " with it or had the blobs locked: call it again"
+        f"blobs are left: {by_key}: add the key to the file if it lacks it, restart workers that"
+        " still encrypt with it, and call this again"
     )

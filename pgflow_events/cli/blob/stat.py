@@ -50,17 +50,21 @@ SIZE_COLUMNS = tuple(
         "pgflow-events blob stat --json",
     ),
 )
-@click.option("--flow", metavar="SLUG", help="Only of this flow.")
-@click.option("--step", metavar="SLUG", help="Only of this step; run: the inputs of runs.")
+@click.option("--flow", metavar="SLUG", help="Only values of this flow.")
+@click.option(
+    "--step", metavar="SLUG", help="Only values of this step. The step `run` stands for inputs."
+)
 @dsn_option
 @json_option
 def stat(flow: str | None, step: str | None, dsn: str | None, as_json: bool) -> None:
     """Show what is stored, by flow and step.
 
-    No value is read. COPIES are the stored bytes of blobs that are equal to another blob of the
-    step. A second table counts the values of all steps by their size. Its last column says how
-    many would be blobs if blob_threshold were that size. In large tables, the values that stand
-    in rows (inline) are estimated from a part.
+    The command counts values in rows (INLINE) and blobs, without reading them. COPIES are the
+    stored bytes of blobs that equal another blob of their step. In large tables, it estimates the
+    inline values from a sample.
+
+    A second table counts the values of all these steps by size. Its last column says how many
+    values would be blobs if blob_threshold were that size.
     """
     with database(dsn) as found:
         steps = trio.run(count, found, flow, step)
@@ -72,10 +76,10 @@ def stat(flow: str | None, step: str | None, dsn: str | None, as_json: bool) -> 
 
 
 async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInventory]:
-    """What is stored of a flow and step, or of all."""
+    """Take the inventory of a flow and step, or of all."""
     async with await Connection.connect(dsn) as connection:
         if not await may_read_values(connection):
-            say("values in rows are not counted: this login may not read them", err=True)
+            say("values in rows are not counted: this role may not read them", err=True)
         found = await take_inventory(connection, flow_slug=flow, step_slug=step)
         if not found:
             await need_flow(connection, flow)
@@ -83,12 +87,12 @@ async def count(dsn: str, flow: str | None, step: str | None) -> list[StepInvent
 
 
 def steps_table(steps: Sequence[StepInventory]) -> WholeTable:
-    """A row for each step."""
+    """A table with a row for each step."""
     return WholeTable(COLUMNS, [step_row(step) for step in steps])
 
 
 def step_row(step: StepInventory) -> tuple[str | Text, ...]:
-    """What is stored of a step."""
+    """The row of a step."""
     return (
         Text(printable(step.flow_slug or "(gone)")),
         Text(printable(step.step_slug)),
@@ -106,7 +110,7 @@ def step_row(step: StepInventory) -> tuple[str | Text, ...]:
 
 
 def details(step: StepInventory) -> Iterator[str]:
-    """How many of the blobs are what."""
+    """How many blobs of a step have which property."""
     yield from (f"{n:,} {codec}" for codec, n in sorted(step.codecs.items()))
     yield from (f"{n:,} with key {key}" for key, n in sorted(step.keys.items()))
     counted = {
@@ -119,7 +123,7 @@ def details(step: StepInventory) -> Iterator[str]:
 
 
 def sizes_table(steps: Sequence[StepInventory]) -> WholeTable:
-    """A row for each size, with what another threshold would do; the threshold is marked."""
+    """A table with a row for each size. A line follows the size that is the threshold."""
     thresholds = {step.threshold for step in steps}
     classes = [*joined(steps)]
     larger = sum(sizes.inline + sizes.blobs for sizes in classes)
@@ -142,7 +146,7 @@ def sizes_table(steps: Sequence[StepInventory]) -> WholeTable:
 
 
 def joined(steps: Sequence[StepInventory]) -> Iterator[SizeClass]:
-    """The sizes of all steps together, without gaps."""
+    """The sizes of all steps, added up, without gaps."""
     found = [sizes for step in steps for sizes in step.sizes]
     up_to = min((sizes.up_to for sizes in found), default=0)
     while up_to and up_to <= max(sizes.up_to for sizes in found):
@@ -158,12 +162,12 @@ def joined(steps: Sequence[StepInventory]) -> Iterator[SizeClass]:
 
 
 def ratio(raw: int, stored: int) -> str:
-    """How many times smaller the stored bytes are."""
+    """How many times smaller the stored bytes are than the raw ones."""
     return f"{raw / stored:.1f}" if stored else ""
 
 
 def ago(moment: datetime | None) -> str:
-    """For how long it has been; the server's clock may be ahead of ours."""
+    """The time since this moment. The server's clock may be ahead of our clock."""
     if moment is None:
         return ""
     return short_duration((datetime.now(UTC) - moment).total_seconds())

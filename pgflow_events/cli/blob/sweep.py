@@ -21,7 +21,7 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import counted, size
 from pgflow_events.upkeep.inventory import find_needing_objects, is_standby
 
-STRANGE = "none of which has a row in this database: is it the wrong one?"
+STRANGE = "and none of them has a row in this database: check that the DSN is the right one"
 
 
 @click.command(
@@ -38,10 +38,12 @@ STRANGE = "none of which has a row in this database: is it the wrong one?"
     default="24h",
     show_default=True,
     metavar="AGE",
-    help="Leave what is younger; at least 1h, and longer than any upload takes.",
+    help="Keep younger objects. At least 1h, and longer than any upload takes.",
 )
-@click.option("--delete", is_flag=True, help="Delete. Without it, only list what would be deleted.")
-@click.option("--force", is_flag=True, help="Delete even if none of the objects is known here.")
+@click.option("--delete", is_flag=True, help="Delete. Without it, only say what would be deleted.")
+@click.option(
+    "--force", is_flag=True, help="Delete even if the database knows none of the objects."
+)
 @dsn_option
 @json_option
 def sweep(
@@ -53,12 +55,14 @@ def sweep(
     dsn: str | None,
     as_json: bool,
 ) -> None:
-    """Remove from the object storage what no blob needs.
+    """Delete objects that no blob needs from the object storage.
 
-    Objects of a blob that has no row in the database, or was forgotten, are deleted once they
-    are older than the grace period. The database must be the one whose workers write there:
-    to any other one, all objects look unneeded. So nothing is deleted without --delete. Where
-    this database knows none of the objects, --force is needed too.
+    An object is not needed if its blob has no row in the database, or was forgotten because of
+    keep_output. The command deletes such objects when they are older than --grace.
+
+    Use the database whose workers write to this storage. To any other database, all objects look
+    unneeded. So the command deletes only with --delete, and if the database knows none of the
+    objects, only with --force too.
     """
     store = object_store(objects)
     if store is None:
@@ -77,14 +81,14 @@ def sweep(
 async def sweep_now(
     dsn: str, store: ObjectStore, grace: timedelta, *, delete: bool, force: bool
 ) -> Swept:
-    """Look at all objects first, and only then delete."""
+    """Look at all objects first, and delete only after that."""
     async with await Connection.connect(dsn) as connection:
 
         async def exists(ids: Sequence[UUID]) -> Sequence[UUID]:
             return await find_needing_objects(connection, ids)
 
         if delete and await is_standby(connection):
-            raise PgflowError("this is a standby, which may not know the newest rows yet")
+            raise PgflowError("a standby may not know the newest rows yet: use the primary")
         swept = await sweep_objects(store, exists, older_than=grace, dry_run=True)
         strange = swept.removed > 0 and swept.kept == 0
         if strange:
@@ -92,16 +96,16 @@ async def sweep_now(
         if not delete:
             return swept
         if strange and not force:
-            raise PgflowError("nothing was deleted; if this is the right database, say --force")
+            raise PgflowError("nothing was deleted: if the database is right, give --force")
         return await sweep_objects(store, exists, older_than=grace)
 
 
 def lines(swept: Swept, *, delete: bool) -> list[str]:
-    """What was found, and what was done."""
+    """What the sweep found, and what it did."""
     done = "deleted" if delete else "would delete"
     objects = counted(swept.removed_objects, "object")
     told = [
         f"needed: {counted(swept.kept, 'blob')}; within the grace period: {swept.young:,}",
         f"{done} {counted(swept.removed, 'blob')}: {objects}, {size(swept.removed_bytes)}",
     ]
-    return told if delete or not swept.removed else [*told, "--delete deletes them"]
+    return told if delete or not swept.removed else [*told, "to delete them, call it with --delete"]

@@ -28,28 +28,30 @@ from pgflow_events.upkeep.training import Trained, train_step
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Outputs to read at most, of blobs and of small ones each, the newest first.",
+    help="The largest number of blobs to read, and of outputs in rows. The newest come first.",
 )
 @click.option(
     "--size",
     type=click.IntRange(MIN_SIZE, MAX_SIZE),
     default=DEFAULT_SIZE,
     show_default=True,
-    help="Bytes the dictionary may have.",
+    help="The largest size of the dictionary, in bytes.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what it would gain, and store nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what the dictionary gains, and store nothing.")
 @dsn_option
 @json_option
 def train(
     *, flow: str, step: str, samples: int, size: int, dry_run: bool, dsn: str | None, as_json: bool
 ) -> None:
-    """Train a dictionary for the outputs of a step.
+    """Train a compression dictionary for the outputs of a step.
 
-    What pages of one site have in common is then stored once, and small ones become several
-    times smaller. It is trained on outputs that are stored now, and judged by others. Running
-    workers compress with it within some minutes. What is stored already stays as it is.
+    A dictionary stores once what the outputs of a step have in common. It makes small outputs,
+    such as pages of one site, several times smaller.
 
-    A dictionary holds pieces of outputs in clear: a flow with encrypted blobs has none.
+    The command trains on three of four stored outputs, and measures the gain on the others. Running
+    workers use the dictionary within some minutes. Outputs that are already stored do not change.
+
+    A dictionary holds pieces of outputs unencrypted. So a flow with encrypted blobs is refused.
     """
     train_it = partial(train_now, flow=flow, step=step, samples=samples, size=size, dry_run=dry_run)
     try:
@@ -66,7 +68,7 @@ def train(
 async def train_now(
     dsn: str, *, flow: str, step: str, samples: int, size: int, dry_run: bool
 ) -> Trained:
-    """Train a dictionary on what is in the database."""
+    """Train a dictionary on the outputs in the database."""
     async with open_blobs(dsn) as (connection, blobs):
         return await train_step(
             connection, blobs, flow, step, count=samples, size=size, dry_run=dry_run
@@ -74,7 +76,7 @@ async def train_now(
 
 
 def lines(trained: Trained, step: str) -> list[str]:
-    """What was done, and what is to be done."""
+    """The result, and a better threshold if there is one."""
     number = trained.dictionary_id
     name = "dictionary (not stored)" if number is None else f"dictionary {number}"
     ratios = f"{trained.plain_ratio:.1f} without it, {trained.dictionary_ratio:.1f} with it"
@@ -85,8 +87,8 @@ def lines(trained: Trained, step: str) -> list[str]:
     ]
     if trained.better_threshold is not None:
         told.append(
-            f"outputs up to {size_text(trained.threshold)} are no blobs and cannot use it:"
-            f" blob_threshold={trained.better_threshold} on the step saves"
+            f"outputs up to {size_text(trained.threshold)} are not blobs and cannot use it:"
+            f" blob_threshold={trained.better_threshold} on the step would save"
             f" {trained.saved:.0%} of all bytes"
         )
     return told

@@ -92,7 +92,7 @@ def test_an_id_of_another_kind_is_told_from_one_that_is_nowhere(ids, command, tm
 def test_what_is_no_id_or_half_of_one_is_refused_in_one_line(command, garbage):
     answer = call({"dsn": ""}, *COMMANDS[command](garbage, "folder"))
     assert answer.exit_code == 2
-    assert "is no id: give all of it, such as 0199f3a4-" in answer.stderr
+    assert "is not an id: give a whole id, such as 0199f3a4-" in answer.stderr
     assert "\x1b" not in answer.stderr
     assert answer.stderr.splitlines()[-1].startswith("Error: ")
 

@@ -132,7 +132,7 @@ async def test_a_worker_leaves_messages_alone_that_no_flow_sent(database, work, 
     assert (depth.messages, depth.waited) == (0, None)
     ((status, found),) = await doctor(database)
     assert status == "warning"
-    assert found.startswith("emails: 120 messages that no flow sent, which workers leave alone")
+    assert found.startswith("emails: the queue has 120 messages that no flow sent and")
 
 
 async def depths(database):
@@ -157,11 +157,11 @@ LOSSES = {
     ),
     "messages": (
         "select pgmq.purge_queue('f')",
-        "f: the messages of 2 tasks are lost, so that no worker finds these: run",
+        "f: the messages of 2 tasks are lost, so no worker can find them: run",
     ),
     "a message": (
         "select pgmq.archive('f', 2)",
-        "f: the messages of 1 task are lost, so that no worker finds these: run",
+        "f: the messages of 1 task are lost, so no worker can find them: run",
     ),
     "functions": (
         "drop function pgflow_queues.send_q_f, pgflow_queues.look_q_f",
@@ -224,7 +224,7 @@ async def test_the_doctor_finds_runs_that_cannot_go_on_and_how_to_be_rid_of_them
     await execute(two_tasks, loss)
     ((status, found),) = await doctor(two_tasks)
     assert status == "failed"
-    assert found.startswith("f: 2 runs cannot go on, since a table was emptied by hand: restore a")
+    assert found.startswith("f: 2 runs cannot go on, because rows were deleted by hand: restore a")
     (advice,) = re.findall("`(delete .*)`", found)
     await execute(two_tasks, advice)
     assert await doctor(two_tasks) == []
@@ -247,9 +247,7 @@ async def test_a_worker_that_starts_defines_steps_again_that_are_lost(
     await execute(database, loss)
     ((status, found),) = await doctor(database)
     assert status == "failed"
-    assert found.startswith(
-        "f: its steps or their dependencies are lost, since a table was emptied"
-    )
+    assert found.startswith("f: its steps or their dependencies were deleted by hand: restart")
     await work(flow)
     assert await waiting.result() == {"again": 8}
     assert await doctor(database) == []

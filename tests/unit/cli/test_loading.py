@@ -69,9 +69,9 @@ def test_a_module_of_a_package_may_import_its_neighbours(folder):
 
 def test_resources_come_from_a_function(folder):
     assert load_factory("flows_in_a_file:Flow").__name__ == "Flow"
-    with pytest.raises(SettingsError, match="flows_in_a_file:number is no function"):
+    with pytest.raises(SettingsError, match="is of type int, not a function: name"):
         load_factory("flows_in_a_file:number")
-    with pytest.raises(SettingsError, match="'flows_in_a_file' names a module and nothing in it"):
+    with pytest.raises(SettingsError, match="'flows_in_a_file' names only a module"):
         load_factory("flows_in_a_file")
 
 
@@ -80,19 +80,19 @@ def test_resources_come_from_a_function(folder):
     [
         ("nowhere.py", "there is no file nowhere.py"),
         ("nowhere.flows", "cannot import nowhere.flows: ModuleNotFoundError"),
-        ("", "'' is no module: give its dotted name, or the path of its file"),
-        (":first", "'' is no module: give its dotted name"),
-        (
-            "flows_in_a_file:",
-            "'flows_in_a_file:' names a module and nothing in it: say MODULE:NAME",
-        ),
+        ("", "'' is not a module: give a dotted name, or the path of a .py file"),
+        (":first", "'' is not a module: give a dotted name"),
+        ("flows_in_a_file:", "'flows_in_a_file:' names only a module: give MODULE:NAME"),
         ("flows_in_a_file:frist", "has no 'frist'; did you mean 'first'"),
         ("faulty_flows", "cannot import faulty_flows: ZeroDivisionError: division by zero"),
         ("flows_in_a_file:nothing", "module flows_in_a_file has no 'nothing'"),
         ("flows_in_a_file:number", "there is no Flow at 'flows_in_a_file:number'"),
-        ("json.py", "json.py has the name of another module"),
-        ("exits.py", r"cannot import exits.py: it ends the program \(SystemExit: 0\) \(.*, line 2"),
-        ("says_bye", "cannot import says_bye: it ends the program"),
+        ("json.py", "json.py has the same name as another module, .*: rename the file"),
+        (
+            "exits.py",
+            r"import exits.py: its code ends the program \(SystemExit: 0\) \(.*, line 2",
+        ),
+        ("says_bye", "cannot import says_bye: its code ends the program"),
         ("raises_base", r"cannot import raises_base: .*Base: x \(.*/raises_base.py, line 2\)"),
         ("raises_mute", r"cannot import raises_mute: .*Mute \(its text raised ValueError\)"),
         (
@@ -100,17 +100,20 @@ def test_resources_come_from_a_function(folder):
             r"all \(2 sub-exceptions\) \[ValueError: one; KeyError: 'two'\]",
         ),
         ("raises_lines", "cannot import raises_lines: ValueError: one two"),
-        ("relative.py", "name a module of a package with dots"),
-        ("package/__init__.py", "name a module of a package with dots"),
+        ("relative.py", "give the dotted name instead, as in package.module"),
+        ("package/__init__.py", "give the dotted name instead"),
         ("defines", r"DefinitionError: flow 'no slug': .*\(.*/defines.py, line 3\)"),
         ("unclosed", r"SyntaxError: '\(' was never closed \(unclosed.py, line 1\)$"),
         ("package/", "package/ is a folder: give the path of a .py file"),
         ("package/flows", "there is no file package/flows; did you mean package/flows.py"),
-        ("./notes.txt", "./notes.txt cannot be imported: its name must end in .py"),
-        ("dotted.flows.py", "cannot be imported: its name must end in .py and have no other dot"),
-        (".", "'.' is no module"),
-        (".flows", "'.flows' is no module"),
-        ("package..flows", "'package..flows' is no module"),
+        ("./notes.txt", "./notes.txt cannot be imported: rename it"),
+        (
+            "dotted.flows.py",
+            "rename it, so that .py is the only dot in its name",
+        ),
+        (".", "'.' is not a module"),
+        (".flows", "'.flows' is not a module"),
+        ("package..flows", "'package..flows' is not a module"),
     ],
 )
 def test_a_place_without_flows_is_an_error_that_says_why(folder, place, message):

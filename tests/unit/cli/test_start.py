@@ -69,10 +69,10 @@ def test_a_file_that_holds_no_json_is_refused(given, tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it is empty; null is the JSON of nothing"),
-        ("example.com", "a text has double quotes of its own: '\"like this\"'"),
-        ("9" * 5000, "it has a number of thousands of digits; write that as a text"),
-        ("[" * 100_000, "it is nested too deep; 254 levels can be stored"),
+        ("", "it is empty; write null for no value"),
+        ("example.com", "put double quotes around a text: '\"like this\"'"),
+        ("9" * 5000, "a number in it has thousands of digits; write it as a text"),
+        ("[" * 100_000, "it is nested too deep; use at most 254 levels"),
         ('{"a": 1', "Expecting ',' delimiter: line 1 column 8 (char 7)"),
     ],
     ids=["empty", "bare", "number", "deep", "open"],
@@ -81,7 +81,7 @@ def test_what_is_no_json_is_told_with_what_to_do(given, text, told):
     for answer in (call("f", text), call("f", "-", input=text)):
         assert answer.exit_code == 2
         line = answer.stderr.splitlines()[-1]
-        assert line.startswith("Error: Invalid value for '[JSON|-|@FILE]': this is no JSON: ")
+        assert line.startswith("Error: Invalid value for '[JSON|-|@FILE]': not JSON: ")
         assert told in line
         assert "sys." not in line
     assert not given
@@ -97,7 +97,7 @@ def test_an_input_may_begin_with_the_mark_of_its_encoding(given, tmp_path):
 def test_an_input_that_is_no_utf_8_is_refused_on_stdin_too(given):
     answer = call("f", "-", input=b'"\xe9"')
     assert answer.exit_code == 2
-    assert "this is no text in UTF-8: " in answer.stderr
+    assert "not UTF-8: " in answer.stderr
     assert not given
 
 
@@ -105,7 +105,7 @@ def test_an_input_that_is_no_utf_8_is_refused_on_stdin_too(given):
 def test_what_is_no_number_of_seconds_is_refused(given, text):
     answer = call("f", f"--patience={text}")
     assert answer.exit_code == 2
-    assert f"{text!r} is no number of seconds: use one such as 30 or 0.5" in answer.stderr
+    assert f"{text!r} is not a number of seconds: use 30 or 0.5" in answer.stderr
     assert not given
     assert call("f", "--patience=inf").exit_code == 0
 

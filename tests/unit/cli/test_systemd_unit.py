@@ -81,8 +81,8 @@ def test_a_unit_for_what_is_not_there_is_refused(folder, arguments, message):
         ("/home/somebody/app", "system", "will not see /home/somebody/app (ProtectHome=yes)"),
         ("/root/app", "system", "will not see /root/app (ProtectHome=yes)"),
         ("/run/user/1000/app", "system", "(ProtectHome=yes)"),
-        ("/run/app", "both", "is gone when the machine starts again"),
-        ("/dev/shm/app", "both", "is gone when the machine starts again"),
+        ("/run/app", "both", "will be gone after a reboot"),
+        ("/dev/shm/app", "both", "will be gone after a reboot"),
         ("/opt/app", "none", ""),
         ("/srv/app", "none", ""),
         ("/tmporary/app", "none", ""),
@@ -120,7 +120,7 @@ def test_a_folder_of_the_flows_a_key_file_and_a_folder_of_objects_are_warned_of(
     assert lines == [
         f"warning: the service will not see /home/me/keys (ProtectHome=yes){elsewhere}",
         f"warning: the service will not see /tmp/app (PrivateTmp=yes){elsewhere}",
-        "warning: add ReadWritePaths=/srv/a b, as the sandbox lets it be read only",
+        "warning: add ReadWritePaths=/srv/a b: the sandbox makes it read-only",
     ]
 
 
