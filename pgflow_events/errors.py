@@ -1,23 +1,23 @@
-"""What can go wrong, as a tree.
+"""The errors of this package, as a tree.
 
     PgflowError
-    ├── DefinitionError      a flow that cannot be: a bad slug, a dependency named twice
+    ├── DefinitionError      a flow or step is not valid: a bad slug, a dependency named twice
     │   └── FlowMismatch     the flow stored under this slug has another shape
-    ├── SettingsError        a DSN, a module path or an option that cannot be used
-    ├── MigrationError       the database cannot be brought to this release
-    │   └── DatabaseTooNew   it was migrated by a newer release
+    ├── SettingsError        a DSN, a module path or an option cannot be used
+    ├── MigrationError       the database cannot be migrated to this release
+    │   └── DatabaseTooNew   a newer release has migrated the database
     ├── EmbeddedError        the embedded PostgreSQL cannot be started
     ├── UnknownFlow          no flow has this slug
     ├── UnknownRun           no run has this id
     ├── UnknownStep          the run has no such step
     ├── RunFailed            the awaited run has failed
     ├── Misuse               called without trio, or entered by the wrong kind of `with`
-    ├── PermanentError       raised by a handler: fail now, do not try again
-    ├── HandlerTimeout       the handler ran longer than its step allows
+    ├── PermanentError       handlers raise it: the task fails now, without another attempt
+    ├── HandlerTimeout       the handler ran longer than the timeout of its step
     └── HandlerCrashed       the process of a cpu_bound handler ended before the handler did
 
-Errors about values (what a handler returned, a damaged blob) are
-:class:`blobstore.BlobError` and its subclasses.
+Errors about values, such as a refused value or a damaged blob, are :class:`blobstore.BlobError` and
+its subclasses.
 """
 
 from collections.abc import Mapping
@@ -25,27 +25,27 @@ from uuid import UUID
 
 
 class PgflowError(Exception):
-    """Any error this package raises on purpose."""
+    """The base of all errors that this package raises on purpose."""
 
 
 class DefinitionError(PgflowError):
-    """A flow or step that cannot be, named in the message."""
+    """A flow or step is not valid. The message names it and lists all faults."""
 
 
 class FlowMismatch(DefinitionError):
-    """The flow stored under this slug has another shape; the message lists the differences."""
+    """The flow stored under this slug has another shape. The message lists the differences."""
 
 
 class SettingsError(PgflowError):
-    """A DSN, a module path or an option that cannot be used."""
+    """A DSN, a module path or an option cannot be used."""
 
 
 class MigrationError(PgflowError):
-    """The database cannot be brought to this release."""
+    """The database cannot be migrated to this release."""
 
 
 class DatabaseTooNew(MigrationError):
-    """The database was migrated by a newer release of this package."""
+    """A newer release of this package has migrated the database."""
 
 
 class EmbeddedError(PgflowError):
@@ -61,16 +61,16 @@ class UnknownRun(PgflowError):
 
 
 class UnknownStep(PgflowError):
-    """The run has no such step; the message says which it has."""
+    """The run has no such step. The message lists the steps that it has."""
 
 
 class RunFailed(PgflowError):
-    """The awaited run has failed; the message says where and why.
+    """The awaited run has failed. The message says where and why.
 
     Attributes:
-        run_id: The run; None where the error is about several.
-        step: The slug of the first step that failed; None if no step says why.
-        errors: What is stored of each failed step, by its slug.
+        run_id: The run. None if the error is about several runs.
+        step: The slug of the first step that failed. None if no step has an error.
+        errors: The stored error of each failed step, by the step's slug.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class RunFailed(PgflowError):
 
 
 class Misuse(PgflowError, RuntimeError, TypeError):
-    """Called where trio does not run, or entered by ``with`` in place of ``async with``.
+    """A call outside of trio, or ``with`` instead of ``async with``.
 
     The message says what to do.
     """
 
 
 class PermanentError(PgflowError):
-    """Raised by a handler: its task fails now, however many attempts are left."""
+    """A handler raises this to fail its task now, without the attempts that are left."""
 
 
 class HandlerTimeout(PgflowError):
-    """The handler ran longer than its step's timeout and was cancelled."""
+    """The handler ran longer than the timeout of its step and was cancelled."""
 
 
 class HandlerCrashed(PgflowError):
-    """The process of a cpu_bound handler has ended, and the handler had not."""
+    """The process of a cpu_bound handler ended before the handler did."""

@@ -1,12 +1,12 @@
-"""A text of several lines as one."""
+"""Joins the lines of a text."""
 
 ENDS = (".", ":", ";", ",", "?", "!", "-")
 
 
 def joined(text: str) -> str:
-    """The lines of a text as one, without blanks at their ends, and a sign where one had none.
+    """Join the lines of a text, with `; ` after a line that has no punctuation at its end.
 
-    libpq says in one line what happened, and in the next one what may be the cause.
+    Errors of libpq name the fault in one line and a possible cause in the next one.
     """
     told = ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Says what to do where trio, asyncio and what is not asynchronous are mixed up."""
+"""Says what to do when a program mixes up trio, asyncio and blocking code."""
 
 import re
 import sys
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never
 from blobstore import trio_only
 from pgflow_events.errors import Misuse
 
-# What functions of asyncio say in trio, and what a loop says that is given the other one's.
+# The errors of asyncio's functions in trio, and of a loop that gets an awaitable of the other one.
 OTHER_LOOP = re.compile(
     r"no (running|current) event loop|should be used inside a task|determine the parent task"
     r"|received unrecognized yield message|Task got bad yield"
 )
-NO_LOOP = "must be called from async context"  # trio's
+NO_LOOP = "must be called from async context"  # the error of trio's functions outside of trio
 NOT_ASYNCIO = (
     " (handlers run in trio, not in asyncio: use trio's counterpart, or make the handler a plain"
     " def that calls asyncio.run(...))"
 )
 NOT_HERE = (
-    " (a plain def runs in a thread, outside of trio: make it an async def, or call what is trio's"
-    " by trio.from_thread.run(...))"
+    " (a plain def runs in a thread, outside of trio: make it an async def, or call trio with"
+    " trio.from_thread.run(...))"
 )
 
 ADVICE = (NOT_ASYNCIO, NOT_HERE)
@@ -31,26 +31,26 @@ need_trio = partial(trio_only.need_trio, error=Misuse)
 
 
 class AsyncOnly(trio_only.AsyncOnly):
-    """What is entered by ``async with``, and says so where it is used otherwise."""
+    """Something to enter with ``async with``. Any other use raises an error that says so."""
 
     misuse = Misuse
 
 
 class SyncOnly:
-    """What is entered by ``with``, and says so where it is used otherwise."""
+    """Something to enter with ``with``. ``async with`` raises an error that says so."""
 
     how_to: ClassVar[str] = "with"
 
-    if not TYPE_CHECKING:  # type checkers know already
+    if not TYPE_CHECKING:  # type checkers must still refuse `async with`
 
         async def __aenter__(self) -> Never:
-            raise Misuse(f"`async with` will not do here: {self.how_to}")
+            raise Misuse(f"`async with` does not work here: use {self.how_to}")
 
         async def __aexit__(self, *_: object) -> None: ...
 
 
 def advice(error: BaseException, text: str) -> str:
-    """What to say after the text of an error that comes of mixing up trio and asyncio."""
+    """The advice to append to the text of an error; empty if nothing was mixed up."""
     kind = type(error)
     if issubclass(kind, RuntimeError | TypeError) and OTHER_LOOP.search(text):
         return NOT_ASYNCIO
@@ -60,8 +60,8 @@ def advice(error: BaseException, text: str) -> str:
 
 
 def is_of_asyncio(error: BaseException) -> bool:
-    """Whether asyncio raised it that was not running: not all it says then speaks of a loop."""
-    asyncio: Any = sys.modules.get("asyncio")  # who called it has imported it
+    """Whether asyncio raised the error without a running loop. Not all such errors name a loop."""
+    asyncio: Any = sys.modules.get("asyncio")  # code that called it has imported it
     if asyncio is None:
         return False
     folder = Path(asyncio.__file__).parent
@@ -71,8 +71,8 @@ def is_of_asyncio(error: BaseException) -> bool:
 
 
 def files_of(error: BaseException) -> Iterator[Path]:
-    """The files of the functions that an error went through, the one that raised it last."""
-    # Not as an attribute, which a class may have replaced.
+    """The files of the functions that an error passed through. The last one raised it."""
+    # Not `error.__traceback__`: a class may have replaced the attribute.
     traceback = BaseException.__dict__["__traceback__"].__get__(error)
     while traceback:
         yield Path(traceback.tb_frame.f_code.co_filename)

@@ -1,4 +1,4 @@
-"""What can be set, and where the database is."""
+"""The settings of workers and clients, and the DSN from the environment."""
 
 import os
 from dataclasses import dataclass, field
@@ -30,53 +30,57 @@ COUNTED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a worker. A client takes those that it shares with workers.
+    """The settings of a worker. A client uses those that it shares with workers.
 
     Raises:
-        SettingsError: A number is out of its range.
+        SettingsError: A value has the wrong type or is out of range.
     """
 
     slots: int = 50
-    """How many tasks run at once."""
+    """The largest number of tasks that run at once."""
     connections: int = 4
-    """How many connections it opens at most, besides the one that listens and the one that watches
-    a peer."""
+    """The largest number of connections, besides the one that listens and the one that watches a
+    peer."""
     listen_dsn: str | None = field(default=None, repr=False)
-    """Where to LISTEN if not at the worker's DSN: a pooler in between swallows notifications."""
+    """Where to LISTEN: the server itself, if the DSN leads to a pooler. Poolers lose
+    notifications."""
     call_timeout: float = 30.0
-    """Seconds the database has to answer a call, before the connection is given up."""
+    """Seconds to wait for the database to answer a call. After that, the connection is closed."""
     check_interval: float = 60.0
-    """Seconds between two proofs that notifications still arrive, and two rounds of housekeeping:
-    to forget, to prune, to make room for the blobs of the next days."""
+    """Seconds between two self-checks. A self-check proves that notifications arrive. It also does
+    the housekeeping: it deletes old outputs and runs, and creates partitions for coming days."""
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
     grace: float = 20.0
-    """Seconds that peers have to return after we have connected, before one that we have not seen
-    alive is taken for dead. After an outage they return within 15 seconds of each other."""
+    """Seconds that a worker waits for its peers after it has connected. After that, it takes a peer
+    that it has not seen for dead. After an outage, peers return within 15 seconds of each other."""
     stop_timeout: float = 25.0
-    """Seconds that handlers have to finish after SIGTERM, before they are cancelled and their tasks
-    given back. Kubernetes kills after 30 seconds, systemd after 90: some are left to give back."""
+    """Seconds that handlers have to finish after SIGTERM. After that, the worker cancels them and
+    gives their tasks back. The default leaves time for that: Kubernetes kills after 30 seconds,
+    systemd after 90."""
     value_cap: int = VALUE_CAP
-    """Bytes the largest value may have that is held in memory; streams have no cap."""
+    """The size in bytes of the largest value in memory. Streams may be larger."""
     input_budget: int = 256 * MIB
-    """Bytes of blobs that the running handlers may have loaded together. One that loads more runs
-    while no other does that loads any."""
+    """The total size in bytes of the blobs that running handlers have loaded. A task whose blobs
+    are larger runs while no other task has blobs loaded."""
     cache_budget: int = 64 * MIB
-    """Bytes of values kept in memory for the steps that come next."""
+    """The size in bytes of the values that stay in memory for the next steps."""
     keys: Keys | None = None
-    """What seals blobs. With it, every value a handler returns becomes a sealed blob."""
+    """The keys that encrypt blobs. With keys, every value becomes an encrypted blob."""
     sealed_only: datetime | None = None
-    """From when on no run has values in clear, by the time in its id: one that is found in its
-    blobs or rows is refused. A time with its zone; None if values in clear are taken."""
+    """Refuse unencrypted values of runs whose ids have this time or a later one. The time needs a
+    zone. With None, unencrypted values are accepted."""
     error_texts: bool | None = None
-    """Whether what handlers raise is stored with its text, which may quote a value; None if so
-    unless there are keys. Without, its type is stored, and where it was raised."""
+    """Whether the text of handlers' errors is stored. The text may quote a value. If it is not
+    stored, the type of the error is, and where it was raised. None means: only without keys."""
     objects: BlobStore | None = None
-    """Keeps large values in place of the database."""
+    """The object storage for large values, which then do not go into the database."""
     object_threshold: int = OBJECT_THRESHOLD
-    """Bytes from which on a value goes there; a stream does once it is longer than 4 MiB."""
+    """Values of this many bytes or more go to the object storage. A stream goes there if it is
+    longer than 4 MiB."""
     keep_runs: timedelta | None = None
-    """For how long runs that ended are kept, with all that belongs to them; None for ever."""
+    """How long runs are kept after their end, with their tasks, blobs and messages. None means for
+    ever."""
 
     def __post_init__(self) -> None:
         check_sealed_only(self.sealed_only, self.keys)
@@ -91,13 +95,13 @@ class Settings:
                 raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)!r}")
         if self.keep_runs is not None and not is_age(self.keep_runs):
             raise SettingsError(
-                "keep_runs is a timedelta of more than 0 and less than a century, not"
+                "keep_runs must be a timedelta of more than 0 and less than a century, not"
                 f" {self.keep_runs}"
             )
 
     @property
     def stores_error_texts(self) -> bool:
-        """Whether what handlers raise is stored with its text."""
+        """Whether the text of handlers' errors is stored."""
         return self.keys is None if self.error_texts is None else self.error_texts
 
     @classmethod
@@ -107,29 +111,29 @@ class Settings:
 
 
 def check_sealed_only(since: datetime | None, keys: Keys | None) -> None:
-    """See that values in clear can be refused from this time on.
+    """Check the setting `sealed_only`.
 
     Raises:
-        SettingsError: It has no zone, or there are no keys.
+        SettingsError: The time has no zone, or there are no keys.
     """
     if since is None:
         return
     if since.tzinfo is None:
-        raise SettingsError("sealed_only takes a time with its zone, such as datetime.UTC")
+        raise SettingsError("sealed_only has no time zone: give one, such as datetime.UTC")
     if keys is None:
-        raise SettingsError("sealed_only takes keys: without them no value could be read")
+        raise SettingsError("sealed_only needs keys: without keys, no value can be read")
 
 
 def is_age(value: object) -> bool:
-    """Whether this is a time for which something can be kept."""
+    """Whether this is a length of time in the allowed range."""
     return isinstance(value, timedelta) and NO_TIME < value < LONGEST
 
 
 def dsn_from_environment() -> str | None:
     """The DSN that the environment names, or None if it names none.
 
-    ``PGFLOW_DSN`` comes first, then systemd's credential ``pgflow-dsn``. Where only libpq's own
-    variables say where the server is, the empty DSN lets libpq read them.
+    ``PGFLOW_DSN`` comes first, then systemd's credential ``pgflow-dsn``. If only libpq's own
+    variables name the server, the result is the empty DSN, with which libpq reads them.
     """
     if dsn := os.environ.get("PGFLOW_DSN"):
         return dsn
@@ -139,10 +143,10 @@ def dsn_from_environment() -> str | None:
 
 
 def credential(name: str) -> str | None:
-    """What systemd's ``LoadCredential=`` gives under this name, or None if it gives nothing.
+    """The credential that systemd's ``LoadCredential=`` passes under this name, or None.
 
     Raises:
-        SettingsError: It gives something that cannot be read.
+        SettingsError: The credential cannot be read.
     """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
@@ -152,7 +156,7 @@ def credential(name: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        # Not None: another database than the one that is meant would be used.
+        # Not None: the worker would use another database than the operator wants.
         raise SettingsError(
             f"the credential {name} cannot be read: {type(error).__name__}"
         ) from None

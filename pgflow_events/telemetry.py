@@ -1,4 +1,4 @@
-"""What a worker tells of its tasks: one frozen record for each, given to every hook."""
+"""Reports each attempt of a task to hooks, as a frozen record."""
 
 import logging
 from collections.abc import Callable, MutableMapping
@@ -10,7 +10,7 @@ log = logging.getLogger("pgflow_events.tasks")
 
 
 class Attempt(Protocol):
-    """An attempt of a task, as far as the log names it."""
+    """The parts of an attempt that the log names."""
 
     @property
     def flow_slug(self) -> str: ...  # noqa: D102
@@ -24,7 +24,7 @@ class Attempt(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """An attempt of a task that has ended in this worker."""
+    """The end of an attempt in this worker."""
 
     flow_slug: str
     step_slug: str
@@ -33,21 +33,22 @@ class TaskEvent:
     attempt: int
     outcome: Literal["completed", "failed"]
     seconds: float
-    """From the claim to the encoded output, the handler's time included."""
+    """The time from the claim to the encoded output or the error."""
     error: BaseException | None = None
-    """What the handler raised, as it is: to ask for its text may take any time, or raise."""
+    """The error that the handler raised. Its `str()` may take any time, or raise."""
     traceback: str = ""
-    """That of the error, as text, without the middle if it is long."""
+    """The traceback of the error as text. A long one lacks its middle."""
     max_attempts: int | None = None
-    """How often the worker's flow tries the step in all; None if it does not know the step."""
+    """The step's `max_attempts` in this worker; None if the worker does not know the step."""
 
 
 Hook = Callable[[TaskEvent], None]
-"""Called in the worker's thread right after each attempt: it must be quick and not raise."""
+"""A function that the worker calls after each attempt, in its own thread. It must be quick, and
+must not raise."""
 
 
 def about(task: Attempt) -> dict[str, Any]:
-    """The attempt that a record is about, as its `extra`."""
+    """The `extra` of a log record that is about an attempt."""
     return {
         "flow": task.flow_slug,
         "run_id": task.run_id,
@@ -57,19 +58,19 @@ def about(task: Attempt) -> dict[str, Any]:
 
 
 class AttemptLog(logging.LoggerAdapter[logging.Logger]):
-    """The logger of a handler: its records name the attempt too, whatever `extra` they have."""
+    """The logger of a handler. Its records name the attempt, in addition to their own `extra`."""
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the attempt to what is given as `extra`. Before Python 3.13, nobody does."""
+        """Add the attempt to the given `extra`. Before Python 3.13, logging replaces it."""
         return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 def log_task(event: TaskEvent) -> None:
-    """The default hook: failures at level warning with their traceback, the rest at debug.
+    """The default hook. It logs failures as warnings with their traceback, and the rest as debug.
 
-    The record has the fields `flow`, `run_id`, `step` and `attempt`.
+    The log record has the fields `flow`, `run_id`, `step` and `attempt`.
     """
     level = logging.WARNING if event.traceback else logging.DEBUG
     if not log.isEnabledFor(level):
@@ -80,5 +81,5 @@ def log_task(event: TaskEvent) -> None:
     record = log.makeRecord(
         log.name, level, __file__, 0, message + took, (), None, log_task.__name__, about(event)
     )
-    record.exc_text = event.traceback or None  # so every formatter sets it apart, as its own
+    record.exc_text = event.traceback or None  # so that every formatter prints it as a traceback
     log.handle(record)

@@ -1,8 +1,8 @@
-"""Texts for terminals and logs, by means of nothing that takes long to import.
+"""Makes texts safe for terminals and logs. Imports nothing that is slow to import.
 
-What is stored, and what servers say, is the text of others. A terminal obeys some of its
-characters and shows others nowhere: they can move the cursor, exchange the order of words, or hide
-what is copied. Here they are spelled in a way that does neither.
+Values, errors and the answers of servers are text from others. A terminal obeys some characters
+and does not show others. So a text can move the cursor, change the order of words, or hide what a
+user copies. The functions here replace such characters.
 """
 
 import re
@@ -15,50 +15,50 @@ LONGEST = 100  # characters of a value or an error
 THOUSAND = 1000
 MOST_NAMES = 20  # in a message
 MINUTE = 60
-MOST_MARKS = 8  # combining marks on a character: no script takes more, and a tower hides lines
-# Printable by Python's account, though nobody sees them: fillers, joiners, selectors of variants.
+MOST_MARKS = 8  # combining marks on a character: no script needs more, and many hide other lines
+# Invisible characters that `str.isprintable` accepts: fillers, joiners, variation selectors.
 INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-HEAP = re.compile(rf"\W{{{MOST_MARKS + 1}}}")  # may be all marks, of which none is a \w
-NOT_PLAIN = re.compile(r"[^ -~]+")  # whatever is neither a blank nor a visible character of ASCII
+HEAP = re.compile(rf"\W{{{MOST_MARKS + 1}}}")  # perhaps all marks: a mark is not a \w
+NOT_PLAIN = re.compile(r"[^ -~]+")  # everything except blanks and visible ASCII characters
 UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
 SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    """All lines of a text as one, shortened, without what a terminal would obey."""
+    """All lines of a text as one, shortened, without control characters."""
     return shortened(joined(text), longest)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """The beginning of a text, without what a terminal would obey."""
+    """The beginning of a text, without control characters."""
     return printable(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """A text in which all that a terminal obeys or hides is replaced, but for what to keep."""
+    """A text in which U+FFFD replaces each control or invisible character that is not in `keep`."""
     return spelled(text, lambda _: "\N{REPLACEMENT CHARACTER}", keep)
 
 
 def unambiguous(text: str) -> str:
-    """The same on one line, with such characters as a literal of Python has them."""
+    """A text on one line, with Python's escapes for control and invisible characters."""
     return spelled(text, lambda c: c.encode("unicode_escape").decode())
 
 
 def plain_json(text: str, *, keep: str = "\n") -> str:
-    """JSON of the same value, in which escapes stand for such characters."""
+    """JSON of the same value, with JSON's escapes for control and invisible characters."""
     return spelled(text, json_escape, keep)
 
 
 def json_escape(character: str) -> str:
-    """A character as a string of JSON can hold it: two escapes for one beyond U+FFFF."""
+    """The JSON escape of a character: two escapes for one beyond U+FFFF."""
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def spelled(text: str, spell: Callable[[str], str], keep: str = "") -> str:
-    """A text with another spelling of what a terminal obeys or hides."""
+    """A text in which `spell` replaces each control or invisible character."""
 
     def spell_run(match: re.Match[str]) -> str:
         run, marks, spelled = match[0], 0, []
@@ -74,7 +74,7 @@ def spelled(text: str, spell: Callable[[str], str], keep: str = "") -> str:
 
 
 def enumeration(names: Sequence[str]) -> str:
-    """The first names of some, and how many more there are; `nothing` if there are none."""
+    """The first of these names, and how many more there are; `nothing` if the list is empty."""
     named = ", ".join(names[:MOST_NAMES]) or "nothing"
     return named if len(names) <= MOST_NAMES else f"{named} and {len(names) - MOST_NAMES} more"
 
@@ -82,8 +82,8 @@ def enumeration(names: Sequence[str]) -> str:
 def duration(seconds: float) -> str:
     """Seconds in one or two units, such as `12 ms`, `1.5 s`, `3 min 5 s`.
 
-    It is rounded before the unit is chosen, so that no 1000 ms and no 60.0 s come out. The clock
-    of another machine may make it negative: then it is nothing.
+    The seconds are rounded before the unit is chosen, so that 1000 ms and 60.0 s never come out.
+    If clocks of two machines differ, the seconds may be negative: then the text is `0 ms`.
     """
     if (milliseconds := round(THOUSAND * seconds)) < THOUSAND:
         return f"{max(milliseconds, 0)} ms"
@@ -96,12 +96,12 @@ def duration(seconds: float) -> str:
 
 
 def short_duration(seconds: float) -> str:
-    """The same in its larger unit alone, such as `3 min`."""
+    """Seconds in one unit, such as `3 min`."""
     return " ".join(duration(seconds).split()[:2])
 
 
 def size(count: int) -> str:
-    """Bytes in one unit, by the thousand, such as `999 bytes`, `1.0 kB`; rounded likewise."""
+    """Bytes in one unit of thousands, such as `999 bytes`, `1.0 kB`; rounded first, as above."""
     if count < THOUSAND:
         return counted(count, "byte")
     power = 1

@@ -134,7 +134,7 @@ PLAIN = re.compile(r"[\w@:,./+=-]+", re.ASCII)
     "--no-check",
     "unchecked",
     is_flag=True,
-    help="Write a unit for another machine, without a look at the folder and the flows here.",
+    help="Write a unit for another machine: skip the checks of the folder and the flows.",
 )
 def systemd_unit(
     *,

@@ -1,1 +1,1 @@
-"""What is shown to people: tables, runs, and a console that escapes what it is given."""
+"""Output for people: tables, runs, and a console that replaces control characters."""

@@ -1,4 +1,4 @@
-"""Where commands print what has colours and columns."""
+"""The console for output with colours and columns."""
 
 from collections.abc import Iterator
 
@@ -7,34 +7,34 @@ from rich.segment import Segment
 
 from pgflow_events.texts import printable
 
-WIDE = 10_000  # characters; nothing is that wide
+WIDE = 10_000  # characters: wider than any output
 
 
 class Plain:
-    """What something looks like, with nothing in it that a terminal would obey or hide."""
+    """Wraps a renderable, and replaces control and invisible characters in its text."""
 
     def __init__(self, what: ConsoleRenderable) -> None:
         self._what = what
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """The same segments. Those of rich itself, such as to move the cursor, stay as they are."""
+        """The same segments. Control segments of rich, which move the cursor, do not change."""
         for segment in console.render(self._what, options):
             text, style, control = segment
             yield segment if control else Segment(printable(text, keep="\n"), style)
 
 
 class Plainly(RenderHook):
-    """Makes all plain that is printed, wherever its text has come from."""
+    """Makes everything plain that the console prints."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Each of them, made plain."""
+        """Wrap each renderable in Plain."""
         return [Plain(what) for what in renderables]
 
 
 def output_console(*, stderr: bool = False) -> Console:
-    """The standard output or error; a line is never wrapped for a reader that is no terminal.
+    """A console on stdout or stderr. It wraps lines for terminals only.
 
-    A text has no markup of rich's: what looks like it was written by others.
+    Rich's markup is off, because text from others may look like markup.
     """
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     console.push_render_hook(Plainly())
@@ -44,7 +44,7 @@ def output_console(*, stderr: bool = False) -> Console:
 
 
 def print_whole(console: Console, *whats: RenderableType) -> None:
-    """Print; a word that is longer than the terminal is wide is left in one piece."""
+    """Print without breaking words. The console grows to the width of the longest word."""
     for what in whats:
         least = console.measure(what, options=console.options.update(max_width=WIDE)).minimum
         console.width = max(console.width, least)

@@ -1,7 +1,7 @@
-"""Runs as they are shown on a terminal.
+"""Shows runs on a terminal.
 
-What comes from users (slugs, outputs, errors) is put in as text, never as rich's markup, and
-without control characters: a terminal would obey them.
+Slugs, outputs and errors come from users. They are shown as text, never as rich's markup, and
+without control characters.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pgflow_events.core.summaries import BlobSummary, RunSummary, StepSummary
 from pgflow_events.terminal.tables import Column, WholeTable
 from pgflow_events.texts import duration, one_line, printable, short_duration, shortened, size
 
-LONGEST_ERROR = 1000  # characters: what to do stands at the end
+LONGEST_ERROR = 1000  # characters: long enough for the advice at the end of an error
 STYLES = {
     "completed": "green",
     "running": "cyan",
@@ -36,12 +36,12 @@ RUN_COLUMNS = (
 
 
 def runs_table(runs: Sequence[RunSummary]) -> WholeTable:
-    """A table of runs, a row for each."""
+    """A table with a row for each run."""
     return WholeTable(RUN_COLUMNS, [run_row(run) for run in runs])
 
 
 def run_row(run: RunSummary) -> tuple[str | Text, ...]:
-    """What the table says of a run."""
+    """The row of a run."""
     return (
         str(run.run_id),
         Text(run.flow_slug),
@@ -53,7 +53,7 @@ def run_row(run: RunSummary) -> tuple[str | Text, ...]:
 
 
 def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = True) -> Tree:
-    """A run with its steps, each after its dependencies, and what became of them."""
+    """A run with its steps and their results. Each step follows its dependencies."""
     tree = Tree(
         Text.assemble(
             f"run {run.run_id} of {run.flow_slug}: ",
@@ -69,12 +69,12 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = Tr
 
 
 def least_width(steps: Sequence[StepSummary]) -> int:
-    """The columns that this tree takes if no slug is to break."""
+    """The width that the tree needs so that no slug breaks."""
     return len("├── (after ),") + max((len(step.step_slug) for step in steps), default=0)
 
 
 def step_line(step: StepSummary) -> Text:
-    """A step's state in a line."""
+    """The state of a step, in one line."""
     line = Text(step.step_slug, "bold", end="")
     if step.dependencies:
         line.append(f" (after {', '.join(step.dependencies)})", "dim")
@@ -87,14 +87,14 @@ def step_line(step: StepSummary) -> Text:
 
 
 def step_details(step: StepSummary, *, values: bool) -> list[RenderableType]:
-    """The output of a step, of a blob what it is, or its last error."""
+    """The output of a step or its last error. A blob is described, not shown."""
     if step.status == "completed":
         return [value(step.output, step.blob)] if values or step.blob else []
     return [Text(one_line(step.error, LONGEST_ERROR), "red")] if step.error else []
 
 
 def value(inline: str | None, blob: BlobSummary | None) -> Text:
-    """A value as JSON, shortened; of a blob only what it is."""
+    """A value as shortened JSON, or the kind and sizes of a blob."""
     if blob is None:
         return Text(shortened(inline or "null"))
     raw, stored = size(blob["raw_size"]), size(blob["stored_size"])

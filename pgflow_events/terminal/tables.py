@@ -1,6 +1,6 @@
-"""Tables whose cells never break: a slug or an id is there to be copied.
+"""Tables whose cells never break, so that users can copy slugs and ids.
 
-Where a terminal is too narrow, columns that can be spared are left out, and a line names them.
+If a terminal is too narrow, the table leaves out less important columns, and a line names them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Its heading.
-        right: Whether its cells stand to the right, as numbers do.
-        spare: Columns with the highest number are left out first; those with 0 never are.
+        name: The heading.
+        right: Whether cells are aligned to the right, as numbers are.
+        spare: The column with the highest number is left out first. A column with 0 always stays.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Column:
 
 
 class WholeTable:
-    """A table without lines, for a console of any width.
+    """A table without borders, for a console of any width.
 
     Args:
-        columns: Its columns.
-        rows: Its cells, a row for each.
-        sections: The rows after which there is a line, counted from 0.
+        columns: The columns.
+        rows: The rows, each with a cell for each column.
+        sections: The rows that a line follows, counted from 0.
     """
 
     def __init__(
@@ -50,24 +50,24 @@ class WholeTable:
         ]
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """From what cannot be spared to all."""
+        """The width of the columns that always stay, and the width of all columns."""
         never = [n for n, column in enumerate(self._columns) if not column.spare]
         return Measurement(self._width(never), self._width(range(len(self._columns))))
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """The table, and what was left out."""
+        """The table, and a line that names the columns that were left out."""
         kept = self._kept(options.max_width)
         yield self._table(kept)
         if missing := [c.name for n, c in enumerate(self._columns) if n not in kept]:
-            yield Text(f"left out: {', '.join(missing)}; a wider terminal or --json has it", "dim")
+            yield Text(f"left out: {', '.join(missing)}; use a wider terminal or --json", "dim")
 
     def _width(self, kept: Sequence[int]) -> int:
         return sum(self._widths[n] + 1 for n in kept) - 1
 
     def _kept(self, width: int) -> list[int]:
-        """The columns for which there is room."""
+        """The columns that fit into this width."""
         kept = list(range(len(self._columns)))
         by_need = sorted(kept, key=lambda n: self._columns[n].spare)
         while self._width(kept) > width and self._columns[by_need[-1]].spare:

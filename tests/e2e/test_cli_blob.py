@@ -227,7 +227,7 @@ def test_what_is_in_clear_is_refused_if_only_what_is_sealed_is_to_be_read(put, c
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.endswith("is in clear, and only sealed values are taken\n")
     lacking = cli("blob", "cat", str(clear), "--sealed-only", "2020-01-01")
-    assert lacking.stderr.startswith("error: sealed_only takes keys")
+    assert lacking.stderr.startswith("error: sealed_only needs keys")
 
 
 def test_a_sweep_deletes_on_demand_and_not_with_a_strange_database(put, cli, tmp_path):

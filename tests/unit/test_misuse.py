@@ -155,7 +155,7 @@ def test_what_is_entered_by_async_with_says_so_otherwise(thing, instead):
 
 
 async def test_what_is_entered_by_with_says_so_otherwise():
-    with pytest.raises(Misuse, match=r"^`async with` will not do here: with EmbeddedServer"):
+    with pytest.raises(Misuse, match=r"^`async with` does not work here: use with EmbeddedServer"):
         async with EmbeddedServer():
             pass
 
@@ -231,7 +231,7 @@ def test_a_plain_handler_that_calls_trio_is_told_that_it_runs_in_a_thread():
     for call in (trio.current_time, trio.CancelScope().__enter__, trio.lowlevel.current_task):
         assert describe(raised(lambda call=call: trio.run(main, call))) == (
             "RuntimeError: must be called from async context (a plain def runs in a thread, outside"
-            " of trio: make it an async def, or call what is trio's by trio.from_thread.run(...))"
+            " of trio: make it an async def, or call trio with trio.from_thread.run(...))"
         )
 
 

@@ -43,8 +43,8 @@ def check(
 ) -> None:
     """Find blobs that are lost, left over or damaged.
 
-    Checks that a run refers to each blob, that each blob exists to which a run refers, and that it
-    has all of its bytes. Workers may run meanwhile. The exit code is 1 if something is wrong.
+    Checks that some run refers to each blob, and that each blob a run refers to exists and has all
+    of its bytes. Workers may run meanwhile. The exit code is 1 if something is wrong.
 
     With --deep, encrypted blobs need --keys, and blobs in an object storage need --objects.
     Without these options, such blobs count as not checked.
