@@ -223,7 +223,7 @@ def refuse_lines(words: list[str]) -> None:
     """
     for word in words:
         if printable(word) != word:
-            raise click.UsageError(f"{word!r} has a control character: a unit cannot hold it")
+            raise click.UsageError(f"a unit cannot hold {word!r}: leave out control characters")
 
 
 def refuse_ends(texts: list[str]) -> None:
@@ -234,7 +234,7 @@ def refuse_ends(texts: list[str]) -> None:
     """
     for text in texts:
         if text.endswith(("\\", " ")):
-            raise click.UsageError(f"{text!r} ends with a backslash or a blank: give another name")
+            raise click.UsageError(f"a unit cannot hold {text!r}: its end is a backslash or blank")
 
 
 def checked_parameters(arguments: list[str]) -> dict[str, Any]:

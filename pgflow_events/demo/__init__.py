@@ -1,7 +1,7 @@
-"""The demo: a web site, a worker and what passes between them, measured while it happens.
+"""The demo: a web site and a worker, and figures of what the worker does.
 
-Its flows are in :mod:`pgflow_events.demo.flows`. The web site and the worker are processes of
-their own, so that every wake-up crosses from one process to another.
+The flows are in :mod:`pgflow_events.demo.flows`. The web site and the worker are separate
+processes, so that each wake-up goes from one process to another.
 """
 
 import os
@@ -46,26 +46,26 @@ async def run(
 ) -> dict[str, Any]:
     """Run the demo, and print what was measured.
 
-    It begins by removing what the last one left in the database: its runs, and the table
+    It first removes what the last demo left in the database: the runs, and the table
     ``pgflow_demo.pages``.
 
     Args:
-        dsn: A migrated database, as libpq takes it.
-        urls: Web pages to scrape besides those of its own site.
+        dsn: The connection string of a migrated database.
+        urls: Web pages to scrape besides those of the demo's site.
         console: Where to print.
-        pages: How many pages its own site has, at most.
-        starts: How often an idle worker is woken.
-        idle: Seconds for which the worker is watched while there is nothing to do.
-        program: How our command is typed here, for what is printed last.
+        pages: The largest number of pages of the demo's site.
+        starts: How often the demo wakes an idle worker.
+        idle: How many seconds the demo watches the idle worker.
+        program: How the user types our command, for the last lines of the output.
         embedded: Whether the server ends with this process.
 
     Returns:
-        The figures, as JSON can hold them; sizes in bytes, latencies in milliseconds.
+        The figures, as JSON can hold them. Sizes are in bytes, latencies in milliseconds.
 
     Raises:
-        SettingsError: One of the addresses is none of a web page.
+        SettingsError: One of the URLs is not the URL of a web page.
         RunFailed: A run has failed.
-        PgflowError: Another demo is running on this database, or a process of it failed.
+        PgflowError: Another demo is running on this database, or one of its processes failed.
     """
     check(urls)
     began = time.monotonic()
@@ -98,16 +98,16 @@ async def run(
 
 
 def check(urls: Sequence[str]) -> None:
-    """Refuse what is no address of a web page."""
+    """Refuse a URL that is not the URL of a web page."""
     for url in urls:
         if urlsplit(url).scheme not in {"http", "https"}:
-            raise SettingsError(f"{url!r} is no address of a web page: http://… or https://…")
+            raise SettingsError(f"{url!r} is not a web page: give http://… or https://…")
 
 
 async def opened(
     site: child.Child, worker: child.Child, advance: Advance
 ) -> dict[str, tuple[int, str]]:
-    """Wait for both processes; bytes and SHA-256 of the pages by address."""
+    """Wait for both processes. Return size and SHA-256 of each page by its URL."""
     listed = await site.receive()
     advance()
     await worker.receive()
@@ -119,7 +119,7 @@ async def opened(
 
 
 class Demo:
-    """The parts of the demo; each shows its progress and returns its figures."""
+    """The parts of the demo. Each shows its progress and returns its figures."""
 
     def __init__(self, connection: Connection, client: Client, console: Console) -> None:
         self._connection = connection
@@ -129,7 +129,7 @@ class Demo:
     async def scrape(
         self, urls: Sequence[str], served: dict[str, tuple[int, str]]
     ) -> dict[str, Any]:
-        """Scrape these pages, and compare what was saved with what the site served."""
+        """Scrape these pages, and compare the saved pages with those that the site served."""
         what = f"{len(urls)} pages: website → links, words, summary → save"
         with report.part(self._console, what, len(urls)) as advance:
             runs = await self._client.start_many(scrape, urls)
@@ -172,7 +172,7 @@ class Demo:
         }
 
     async def _wake_up(self) -> tuple[float, float]:
-        """Milliseconds from when COMMIT was answered, and sent, to the handler's first line."""
+        """Milliseconds from the answer to COMMIT, and from its sending, to the handler's start."""
         run_id = new_id()
         async with self._connection.transaction():
             await start_flows(self._connection, wake.slug, [Inline(b"0")], [run_id])
@@ -182,9 +182,9 @@ class Demo:
         return (at - answered) * 1000, (at - sent) * 1000
 
     async def idle(self, seconds: float, name: str) -> dict[str, Any]:
-        """See which of the worker's sessions send a query while there is nothing to do."""
+        """Count the worker's sessions that send a query while the worker is idle."""
         with report.part(self._console, "Leaving it alone", 1) as advance:
-            await trio.sleep(0.3)  # it may still be told that its last commit is done
+            await trio.sleep(0.3)  # the answer to its last commit may still be on its way
             before = await queries.sessions(self._connection, name)
             await trio.sleep(seconds)
             after = await queries.sessions(self._connection, name)
@@ -209,7 +209,7 @@ async def completed(runs: Sequence[Run], advance: Advance) -> None:
     """Wait for these runs.
 
     Raises:
-        RunFailed: Some have failed.
+        RunFailed: At least one of them failed.
     """
     failures: list[RunFailed] = []
 
@@ -228,7 +228,7 @@ async def completed(runs: Sequence[Run], advance: Advance) -> None:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """The median, the value that 99 % are not above, and the largest."""
+    """The median, the 99th percentile and the maximum."""
     ordered = sorted(values)
     return {
         "p50": ordered[ceil(len(ordered) * 0.5) - 1],

@@ -1,4 +1,4 @@
-"""The processes of the demo, and how they talk: JSON, a line a message, over their pipes."""
+"""The processes of the demo. They exchange JSON over pipes, one message a line."""
 
 import subprocess
 import sys
@@ -13,24 +13,25 @@ import trio
 
 from pgflow_events.errors import PgflowError
 
-PATIENCE = 10.0  # seconds a process has to end after it was asked to
+PATIENCE = 10.0  # seconds that a process has to end after we ask it to
 
 
 @asynccontextmanager
 async def start(module: str, message: object) -> AsyncIterator["Child"]:
     """Run a module as a process until the block ends.
 
-    Its standard input ends when the block does, or when we are killed; then it is to end too.
-    If cancelled, the process is terminated. What is raised in the block comes out as it is.
+    The standard input of the process ends when the block ends, or when we are killed. Then the
+    process must end too. A cancellation terminates the process. An error of the block comes out
+    unchanged.
 
     Args:
-        module: What ``python -m`` runs.
-        message: The first message to it.
+        module: The module, as ``python -m`` takes it.
+        message: The first message to the process.
 
     Raises:
-        PgflowError: It ended before it was asked to, or failed; with what it wrote to stderr.
+        PgflowError: The process failed, or ended before we asked it to. The note has its stderr.
     """
-    # -P: no file in the folder the user happens to be in may pass for a module.
+    # -P: Python must not import files of the current folder.
     command = [sys.executable, "-P", "-m", module]
     with TemporaryFile() as stderr:
         run = partial(
@@ -40,7 +41,7 @@ async def start(module: str, message: object) -> AsyncIterator["Child"]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             check=False,
-            start_new_session=True,  # Ctrl-C is for us, who end the process
+            start_new_session=True,  # only we get Ctrl-C, and then we end the process
         )
         try:
             async with trio.open_nursery() as nursery:
@@ -56,7 +57,7 @@ async def start(module: str, message: object) -> AsyncIterator["Child"]:
 
 
 class Child:
-    """A process of the demo; :func:`start` makes it."""
+    """A process of the demo. :func:`start` creates it."""
 
     def __init__(self, module: str, process: trio.Process, stderr: IO[bytes]) -> None:
         assert process.stdio  # noqa: S101 - both are pipes
@@ -72,19 +73,19 @@ class Child:
         try:
             await self._pipes.send_all(orjson.dumps(message) + b"\n")
         except trio.BrokenResourceError:
-            await trio.sleep_forever()  # watch() tells what happened
+            await trio.sleep_forever()  # watch() raises the reason
 
     async def receive(self) -> Any:
         """The next message."""
         while b"\n" not in self._received:
             if not (some := await self._pipes.receive_some()):
-                await trio.sleep_forever()  # watch() tells what happened
+                await trio.sleep_forever()  # watch() raises the reason
             self._received += some
         line, _, self._received = self._received.partition(b"\n")
         return orjson.loads(line)
 
     async def watch(self) -> None:
-        """Raise if the process ends before it should, or fails."""
+        """Raise an error if the process fails, or ends too early."""
         status = await self._process.wait()
         if status or not self._closing:
             self._stderr.seek(0)
@@ -96,12 +97,12 @@ class Child:
             raise error
 
     async def end(self) -> None:
-        """Ask the process to end; it may still send messages."""
+        """Ask the process to end. It may still send messages."""
         self._closing = True
         await self._pipes.send_eof()
 
     async def close(self) -> None:
-        """Ask the process to end, and see that it does."""
+        """Ask the process to end, and kill it if it does not."""
         await self.end()
         with trio.move_on_after(PATIENCE):
             await self._process.wait()
@@ -110,11 +111,11 @@ class Child:
 
 
 def receive() -> Any:
-    """In the process: the next message."""
+    """Receive the next message, in the process."""
     return orjson.loads(sys.stdin.readline())
 
 
 def send(message: object) -> None:
-    """In the process: send a message."""
+    """Send a message, in the process."""
     sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
     sys.stdout.buffer.flush()

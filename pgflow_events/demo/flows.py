@@ -4,7 +4,7 @@
              ├─> words ───┤
              └─> summary ─┘
 
-What takes more than a millisecond is a plain function, and runs in a thread.
+Handlers that take more than a millisecond are plain functions, which run in threads.
 """
 
 import re
@@ -27,7 +27,7 @@ HREF = re.compile(r"""<a\b[^>]*?\bhref=["']([^"'#]+)""", re.IGNORECASE)
 
 
 class Summary(TypedDict):
-    """What is kept of a page."""
+    """The facts about a page."""
 
     title: str
     bytes: int
@@ -35,28 +35,28 @@ class Summary(TypedDict):
 
 
 class Saved(TypedDict):
-    """What was counted in a page."""
+    """The counts of a page."""
 
     links: int
     words: int
 
 
 class Count(TypedDict):
-    """What was in a bundle."""
+    """The counts of a bundle."""
 
     pages: int
     bytes: int
 
 
 def fetch(url: str) -> str:
-    """The HTML at an address."""
+    """Fetch the HTML at a URL."""
     try:
-        with urlopen(url, timeout=20) as answer:  # noqa: S310 - run() has looked at the scheme
+        with urlopen(url, timeout=20) as answer:  # noqa: S310 - run() has checked the scheme
             charset = answer.headers.get_content_charset("utf-8")
             html: str = answer.read().decode(charset, "replace")
             return html
     except HTTPError as error:
-        if error.code < 500:  # noqa: PLR2004 - from here on the server's own fault
+        if error.code < 500:  # noqa: PLR2004 - from 500 on, the server is at fault
             raise PermanentError(f"{url}: {error}") from error
         raise
 
@@ -71,13 +71,13 @@ scrape = Flow("pgflow_scrape", input=str, base_delay=1)
 
 @scrape.step(scrape.input, timeout=30)
 def website(url: str) -> str:
-    """Fetch a page; it may have megabytes."""
+    """Fetch a page, which may have megabytes."""
     return fetch(url)
 
 
 @scrape.step(scrape.input, website)
 def links(url: str, html: str) -> list[str]:
-    """Where the page leads to on the web."""
+    """The links of the page to the web."""
     found = {urljoin(url, unescape(href)) for href in HREF.findall(html)}
     return sorted(link for link in found if link.startswith("http"))
 
@@ -90,7 +90,7 @@ def words(html: str) -> dict[str, int]:
 
 @scrape.step(website)
 def summary(html: str) -> Summary:
-    """Title and fingerprint."""
+    """The title, size and digest of the page."""
     title = TITLE.search(html)
     data = html.encode()
     return {
@@ -122,7 +122,7 @@ def pages(urls: list[str]) -> dict[str, str]:
 
 @bundle.step(pages)
 def count(htmls: dict[str, str]) -> Count:
-    """What arrived."""
+    """Count the pages that arrived."""
     return {"pages": len(htmls), "bytes": sum(len(html.encode()) for html in htmls.values())}
 
 
@@ -131,7 +131,7 @@ wake = Flow("pgflow_wake", input=int, max_attempts=1)
 
 @wake.step()
 async def woken() -> float:
-    """The time on the clock that all processes of a machine share."""
+    """The time, by a clock that all processes of a machine share."""
     return time.monotonic()
 
 

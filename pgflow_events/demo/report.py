@@ -1,6 +1,6 @@
-"""What the demo says on the console: a line for each part while it goes, then the figures.
+"""Prints the demo's output: a line for each part, then the figures.
 
-An example is kept by ``pgflow-events demo | sed 's/ *$//' > docs/measured/demo-output.txt``.
+To renew the example: ``pgflow-events demo | sed 's/ *$//' > docs/measured/demo-output.txt``.
 """
 
 import time
@@ -19,25 +19,25 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.terminal.display import run_tree
 from pgflow_events.texts import size as bytes_text
 
-WIDTH = 80  # at most: a line is to be read, also in a window as wide as the screen
+WIDTH = 80  # the largest: longer lines are hard to read
 
 
 def show(console: Console, what: RenderableType, *, no_wrap: bool = False) -> None:
-    """Print within the width."""
+    """Print, no wider than WIDTH."""
     width = min(console.width, WIDTH)
     console.print(what, width=width, highlight=False, no_wrap=no_wrap, overflow="ellipsis")
 
 
 @contextmanager
 def part(console: Console, what: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Show the progress of a part on a terminal, and its time when it is over.
+    """Show the progress of a part on a terminal, and its time at the end.
 
     Yields:
-        What is to be called after each of its steps.
+        A function to call after each step of the part.
     """
     began = time.monotonic()
     columns = (TextColumn("  {task.description}"), BarColumn(16), MofNCompleteColumn())
-    # Drawn when a step is over and by no thread of its own, which would disturb what is measured.
+    # Drawn after each step, without a thread: a thread would disturb the measurement.
     with Progress(
         *columns,
         console=console,
@@ -57,15 +57,15 @@ def part(console: Console, what: str, steps: int) -> Iterator[Callable[[], None]
 
 
 def introduction(console: Console, connection: Connection, others: int) -> None:
-    """Say what is about to happen."""
+    """Say what the demo is about to do."""
     version = connection.info.server_version
     more = f" and {others} other page{'s' * (others > 1)}" if others else ""
     show(console, Text("pgflow-events demo", "bold"))
     show(
         console,
         Text(
-            "On 127.0.0.1, a web site made of Python's own documentation. In another process, a"
-            f" worker that scrapes it{more}. Between the worker and us,"
+            "A web site on 127.0.0.1 serves Python's own documentation. In another process, a"
+            f" worker scrapes it{more}. This process talks to the worker through"
             f" PostgreSQL {version // 10000}.{version % 10000}.\n",
             "dim",
         ),
@@ -73,7 +73,7 @@ def introduction(console: Console, connection: Connection, others: int) -> None:
 
 
 def figures(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print a table of what was measured."""
+    """Print a table of the figures."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("", justify="right", no_wrap=True, style="bold")
     table.add_column("measured in this run")
@@ -84,7 +84,7 @@ def figures(console: Console, figures: Mapping[str, Any]) -> None:
 
 
 def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The figures, each with what it means."""
+    """The figures, each with its meaning."""
     size = {name: bytes_text(value) for name, value in figures.items() if name.endswith("_bytes")}
     tasks, served = figures["tasks"], figures["pages_served"]
     answered, sent = figures["wake_ms"], figures["wake_with_commit_ms"]
@@ -95,7 +95,7 @@ def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         size["html_passed_bytes"],
         (
-            "of HTML handed to the next steps: each page to three of them; then all pages to one,"
+            "of HTML passed to next steps: each page to three steps, then all pages to one step,"
             f" as one value of {size['largest_blob_bytes']}"
         ),
     )
@@ -108,7 +108,7 @@ def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         str(figures["handed_over"]),
-        (f"of {tasks} tasks came with the commit of another: no wake-up, no claim"),
+        (f"of {tasks} tasks came with the commit of another task: no wake-up, no claim"),
     )
     yield (
         f"{answered['p50']:.1f} ms",
@@ -119,27 +119,27 @@ def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         f"{sent['p50']:.1f} ms",
-        (f"from the sending of COMMIT, so with its wait for the disk; p99 {sent['p99']:.1f} ms"),
+        (f"from the sending of COMMIT, which waits for the disk; p99 {sent['p99']:.1f} ms"),
     )
     yield idle(figures)
 
 
 def idle(figures: Mapping[str, Any]) -> tuple[str, str]:
-    """What the idle worker sent; the view tells who sent something, and not how much."""
+    """The queries of the idle worker. The view shows which sessions sent some, but not how many."""
     seconds, sessions = f"{figures['idle_seconds']:g} s", figures["idle_sessions"]
     active = figures["idle_sessions_with_queries"]
     if active is None:
-        return "unknown", f"queries sent in {seconds}: the server has track_activities off"
+        return "unknown", f"queries sent in {seconds}: the server's track_activities is off"
     if active:
         return str(active), f"of the worker's {sessions} sessions sent queries in {seconds} idle"
     queries = f"queries sent by the idle worker in {seconds}, on {sessions} connections"
-    return "0", f"{queries} (says pg_stat_activity)"
+    return "0", f"{queries} (according to pg_stat_activity)"
 
 
 def largest(
     console: Console, run: RunSummary, steps: Sequence[StepSummary], *, program: str, embedded: bool
 ) -> None:
-    """Print the run of the largest page, and the commands that show more, as they can be typed."""
+    """Print the run of the largest page, and the commands that show more."""
     where = "which start the embedded PostgreSQL again" if embedded else "or in pgflow_demo.pages"
     show(console, "")
     show(console, Text("The run of the largest page", "bold"))
@@ -147,7 +147,7 @@ def largest(
     show(
         console,
         Text(
-            f"\nAll this stays until the next demo. Look at it with `{program} runs`"
+            f"\nThese runs stay until the next demo. Look at them with `{program} runs`"
             f" and `{program} show {run.run_id}`, {where}.",
             "dim",
         ),

@@ -1,7 +1,7 @@
-"""A process of the demo: a web server with what pydoc makes of the standard library.
+"""A process of the demo: a web server for the standard library's pages as pydoc renders them.
 
-Told how many pages there shall be, it renders each once and answers with its port and a list of
-them. It serves until its standard input ends.
+The first message says how many pages to serve. The process renders each page once, answers with
+its port and a list of the pages, and serves until its standard input ends.
 """
 
 import pydoc
@@ -20,8 +20,8 @@ from typing import TypedDict
 
 from pgflow_events.demo import child
 
-# Some of the largest pages, one of the smallest, and then all sizes between. None of os, sys, site
-# and the like: pydoc prints the values of constants, and os.environ is no page for a database.
+# Some of the largest pages, one of the smallest, and then all sizes between. Not os, sys, site and
+# the like: pydoc prints constants, and os.environ does not belong into a database.
 MODULES = """
     tkinter builtins turtle errno ast asyncio typing socket json enum
     mailbox ssl io unittest configparser decimal inspect smtplib socketserver ipaddress
@@ -33,7 +33,7 @@ MODULES = """
 
 
 class Listed(TypedDict):
-    """What the site says of a page."""
+    """The facts that the site lists about a page."""
 
     path: str
     bytes: int
@@ -41,18 +41,18 @@ class Listed(TypedDict):
 
 
 def render() -> Iterator[tuple[str, bytes]]:
-    """Path and HTML of each module that this Python has."""
+    """The path and HTML of each module that this Python has."""
     for name in MODULES.split():
         try:
             module = import_module(name)
-        except ImportError:  # tkinter and sqlite3 are not everywhere
+        except ImportError:  # some Pythons lack tkinter or sqlite3
             continue
         page = pydoc.html.page(name, pydoc.html.document(module, name))
         yield f"/{name}.html", page.encode("utf-8", "replace")
 
 
 def render_quietly(pages: int) -> dict[str, bytes]:
-    """At most so many pages by path, whatever modules may say when they are imported."""
+    """At most this number of pages, by path. Modules that print at import stay silent."""
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         return dict(islice(render(), pages))
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def __init__(self, pages: Mapping[str, bytes], *args: object) -> None:
         self._pages = pages
-        super().__init__(*args)  # type: ignore[arg-type]  # what the server gives it
+        super().__init__(*args)  # type: ignore[arg-type]  # the server's arguments
 
     def do_GET(self) -> None:
         """Send the page of this path, or 404."""
@@ -78,18 +78,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: what the process writes is shown if it fails."""
+        """Write nothing: stderr is for the error of the process."""
 
 
 class Server(ThreadingHTTPServer):
     """Serves any number of visitors at once."""
 
-    # Of more than the usual 5 who knock at once, the rest would come again after a second.
+    # With the usual backlog of 5, further connections would retry after a second.
     request_queue_size = 128
 
 
 def listing(pages: Mapping[str, bytes]) -> Sequence[Listed]:
-    """What there is, to be compared with what arrives."""
+    """The facts about all pages, to compare them with those that arrive."""
     return [
         {"path": path, "bytes": len(page), "sha256": sha256(page).hexdigest()}
         for path, page in pages.items()
@@ -97,7 +97,7 @@ def listing(pages: Mapping[str, bytes]) -> Sequence[Listed]:
 
 
 def main() -> None:
-    """Render, tell, serve."""
+    """Render the pages, list them and serve them."""
     pages = render_quietly(child.receive()["pages"])
     with Server(("127.0.0.1", 0), partial(Handler, pages)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What the demo asks of the database, besides what any user of the engine would."""
+"""The demo's own SQL."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from pgflow_events.postgres.connection import Connection
 
 LOCK = "select pg_try_advisory_lock(hashtextextended('pgflow_demo', 0))"
 
-# A demo that was killed may have left runs half done, and one of an older release other flows.
+# A killed demo may have left unfinished runs, and a demo of an older release other flows.
 CLEAR = """
 delete from pgflow.runs where flow_slug = any(%(slugs)s);
 delete from pgflow.deps where flow_slug = any(%(slugs)s);
@@ -77,37 +77,37 @@ where application_name = %s and datname = current_database()
 
 
 async def lock(connection: Connection) -> None:
-    """Keep the demo to ourselves while the session lives.
+    """Keep other demos away as long as the session lives.
 
     Raises:
-        PgflowError: Another demo has this database.
+        PgflowError: Another demo is running on this database.
     """
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(LOCK)
     if not await cursor.fetchone():
-        raise PgflowError("another demo is running on this database")
+        raise PgflowError("another demo is running on this database: wait until it ends")
 
 
 async def clear(connection: Connection, slugs: Sequence[str]) -> None:
-    """Take away what earlier demos left, and make the demo's table."""
+    """Remove what earlier demos left, and create the demo's table."""
     async with connection.transaction():
         for statement in CLEAR.split(";"):
             await connection.execute(statement.encode(), {"slugs": list(slugs)})
 
 
 async def save_page(connection: Connection, page: Mapping[str, Any]) -> None:
-    """Write the row of a page. A task may run twice, so it is written over."""
+    """Write the row of a page. A task may run twice, so the row may be overwritten."""
     await connection.execute(SAVE_PAGE, page)
 
 
 async def saved_pages(connection: Connection) -> dict[str, tuple[int, str]]:
-    """Bytes and SHA-256 of the pages in the demo's table, by address."""
+    """The size and SHA-256 of each page in the demo's table, by URL."""
     cursor = await connection.execute("select url, bytes, sha256 from pgflow_demo.pages")
     return {url: (size, digest) for url, size, digest in await cursor.fetchall()}
 
 
 async def figures(connection: Connection, slugs: Sequence[str]) -> dict[str, int]:
-    """What ran, and what its outputs take: ``…_bytes`` are bytes."""
+    """The numbers of runs and tasks, and the sizes of outputs. ``…_bytes`` are in bytes."""
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(FIGURES, {"slugs": list(slugs)})
     (row,) = await cursor.fetchall()
@@ -115,9 +115,9 @@ async def figures(connection: Connection, slugs: Sequence[str]) -> dict[str, int
 
 
 async def sessions(connection: Connection, application_name: str) -> dict[int, datetime | None]:
-    """When each session of this name last began or ended a query, by its process id.
+    """When each session of this name last began or ended a query, by process id.
 
-    The time is None where the server does not keep it (``track_activities = off``).
+    The time is None if the server does not keep it (``track_activities = off``).
     """
     cursor = await connection.execute(SESSIONS, [application_name])
     return dict(await cursor.fetchall())

@@ -1,7 +1,7 @@
 """A process of the demo: the worker that runs its flows.
 
-Told where the database is, it answers when it is ready, works until its standard input ends, and
-says how many tasks were handed over to it.
+The first message names the database. The process answers when it is ready, and works until its
+standard input ends. Then it reports the number of tasks that were handed over to it.
 """
 
 import os
@@ -17,7 +17,7 @@ from pgflow_events.demo.flows import FLOWS
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.worker.worker import Worker
 
-PATIENCE = 5.0  # seconds for what is at hand: the database may have gone for good
+PATIENCE = 5.0  # seconds to finish the tasks at hand: the database may be gone
 
 
 async def work(dsn: str) -> None:
@@ -40,7 +40,7 @@ async def work(dsn: str) -> None:
 
 def main() -> None:
     """Work until the standard input ends."""
-    # The site of the demo is on this machine, where no proxy would find it.
+    # A proxy could not reach the demo's site on this machine.
     os.environ["no_proxy"] = f"127.0.0.1,{os.environ.get('no_proxy', '')}"
     trio.run(work, child.receive()["dsn"])
 

@@ -46,7 +46,7 @@ def test_a_unit_is_written_for_flows_that_are_there(folder, place):
 def test_whose_service_manager_it_is_for_must_be_said(folder):
     refused = unit("app", "--directory", str(folder))
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert refused.stderr.endswith("for: --system or --user\n")
+    assert refused.stderr.endswith("give --system or --user\n")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_would_go_on_in_another_line_or_be_hidden_is_refused(text):
     for arguments in ([text], ["m", "--directory", f"/srv/{text}"]):
         refused = unit(*arguments, "--system", "--no-check")
         assert (refused.exit_code, refused.stdout) == (2, "")
-        assert "a line of a unit cannot" in refused.stderr
+        assert "a unit cannot hold" in refused.stderr
 
 
 @pytest.mark.parametrize(("given", "written"), [("1e6", "1000025s"), ("0.5", "26s")])
