@@ -1,9 +1,9 @@
-"""Fetch a page, look at it in two ways at once, save what was found.
+"""Fetch a page, analyze it in two steps that run in parallel, and save the results.
 
     pgflow-events worker examples/analyze_website.py &
     pgflow-events start analyze_website '{"url": "https://example.com"}' --wait
 
-The page may have megabytes: it goes from step to step like any other value.
+The page may have megabytes. It goes from step to step like any other value.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""Pass a file of any size between steps; no step and no worker ever holds all of it.
+"""Pass a file of any size between steps. No worker ever holds all of it in memory.
 
 On the command line:
 
@@ -26,7 +26,7 @@ def file(run: Source) -> Path:  # the bytes of the file are stored, a chunk at a
 
 
 @large_files.step(file.blob)
-async def upper(content: Blob[bytes]) -> AsyncIterator[bytes]:  # what it yields is stored likewise
+async def upper(content: Blob[bytes]) -> AsyncIterator[bytes]:  # what it yields is stored
     async with content.open() as stream:
         async for piece in stream:
             yield piece.upper()
@@ -43,7 +43,7 @@ async def lines(content: Blob[bytes]) -> int:
 
 @large_files.step(file.blob, upper.blob, lines)
 async def report(original: Blob[bytes], changed: Blob[bytes], count: int) -> dict[str, object]:
-    head = await original.read(0, 80)  # of a large value, only the chunk it is in
+    head = await original.read(0, 80)  # reads only the first chunk of a large value
     return {
         "lines": count,
         "bytes": [original.size, changed.size],

@@ -1,8 +1,8 @@
-"""Scrape web pages into a table, with the worker and the client in one process.
+"""Scrape web pages into a table. The worker and the client share one process.
 
     python examples/scrape_site.py https://www.python.org/ https://trio.readthedocs.io/
 
-The database is that of PGFLOW_DSN or of libpq's variables; without them an embedded one is started.
+PGFLOW_DSN or libpq's variables name the database. Without them, the program starts an embedded one.
 """
 
 import re
@@ -30,7 +30,7 @@ scrape = Flow("scrape_site", input=str)
 
 
 @scrape.step(scrape.input, timeout=30)
-def website(url: str) -> str:  # urllib blocks: a plain function runs in a thread
+def website(url: str) -> str:  # urllib blocks, and a plain function runs in a thread
     with urlopen(url, timeout=20) as answer:
         return str(answer.read(), answer.headers.get_content_charset("utf-8"), "replace")
 
@@ -49,7 +49,7 @@ def title(html: str) -> str:
 @scrape.step(scrape.context, scrape.input, links, title)
 async def save(context: Context, url: str, links: list[str], title: str) -> str:
     async with context.resources["pool"].connection() as connection:
-        await connection.execute(SAVE, [url, title, links])  # twice is as good as once
+        await connection.execute(SAVE, [url, title, links])  # a retry may execute this twice
     return f"{url}: {title}, {len(links)} links"
 
 

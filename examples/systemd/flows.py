@@ -1,4 +1,4 @@
-"""What the service runs: measures web pages, and notes it in the service's own folder."""
+"""The flow of the service: measures web pages, and writes their sizes to the service's folder."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def page(run: dict[str, str]) -> bytes:
 
 @pages.step(pages.input, page)
 def note(run: dict[str, str], content: bytes) -> int:
-    # All the rest of the file system is read-only.
+    # The rest of the file system is read-only.
     with Path(os.environ["STATE_DIRECTORY"], "sizes.txt").open("a") as notes:
         notes.write(f"{len(content)} {run['url']}\n")
     return len(content)

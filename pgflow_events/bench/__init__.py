@@ -1,8 +1,8 @@
 """Benchmarks that need nothing but a database: `pgflow-events bench`.
 
-A scenario is an async function that is given the DSN of a migrated database and returns what it
-measured. Its flows have slugs that begin with `bench_`; its other tables are in a schema of their
-own, `pgflow_bench`. Nothing of either is left when it has ended.
+A scenario is an async function that takes the DSN of a migrated database and returns its figures.
+The slugs of its flows begin with `bench_`. Its other tables are in the schema `pgflow_bench`. The
+benchmark removes these flows and the schema at its end.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -30,16 +30,16 @@ SCENARIOS: Mapping[str, Scenario] = {
 def measure(
     dsn: str, scenarios: Mapping[str, Scenario], peers: Sequence[Peer] = ()
 ) -> Iterator[Sequence[Result]]:
-    """Measure one scenario after the other; the results of each as soon as they are known.
+    """Measure one scenario after the other, and yield the results of each.
 
     Args:
-        dsn: A migrated database, as libpq takes it.
-        scenarios: What to measure, by name.
-        peers: What was measured of other engines.
+        dsn: The connection string of a migrated database.
+        scenarios: The scenarios by name.
+        peers: Figures of other engines.
 
     Raises:
-        PgflowError: A flow is there that is not ours but has the name of one of ours, or
-            another benchmark has this database.
+        PgflowError: A user's flow has a slug that begins with `bench_`, or another benchmark is
+            running on this database.
     """
     for name, scenario in scenarios.items():
         with reserved(dsn):

@@ -1,4 +1,4 @@
-"""What a flow of several steps costs: how soon its last one starts, how many get done."""
+"""The cost of a flow of several steps: how soon the last step starts, and runs a second."""
 
 import random
 import time
@@ -15,25 +15,25 @@ from pgflow_events.settings import Settings
 from pgflow_events.worker.worker import Worker
 
 FLOW = "bench_chain"
-COMMITS = 4  # the start of the run, and the end of each step before the last
+COMMITS = 4  # the start of the run, and the end of each step before the last one
 ROUNDS, STARTS, WARM = 5, 20, 5
-GAP = 0.05  # seconds between two, so that one is over before the next one starts
+GAP = 0.05  # seconds between two runs, so that one ends before the next one starts
 RUNS = 1_500
 TASKS = 4
 
 
 async def chain(dsn: str) -> list[Measured]:
-    """A flow a -> b, c -> d: from its start's commit to the start of d, and runs a second.
+    """A flow a -> b, c -> d: from the commit of the start to the start of d, and runs a second.
 
-    The floor of the latency are four commits of one row each, one after the other: a worker that
-    takes over what its commits make ready can do with these. The floor of the rate is that of
+    The floor of the latency is four commits of one row each, one after the other. A worker that
+    gets the next tasks from its own commits needs no more. The floor of the rate is that of
     `drain`, for four jobs a run.
     """
     return [await one_by_one(dsn), await loaded(dsn)]
 
 
 async def one_by_one(dsn: str) -> Measured:
-    """Single runs, while the worker has nothing else to do."""
+    """Single runs, while the worker is otherwise idle."""
     ours: list[float] = []
     floor: list[float] = []
     note, noted = trio.open_memory_channel[float](1000)
@@ -55,13 +55,13 @@ async def one_by_one(dsn: str) -> Measured:
 async def one_round(
     start: Starter, noted: trio.MemoryReceiveChannel[float], count: int
 ) -> list[float]:
-    """Seconds from each COMMIT of a start to the start of the last handler."""
+    """Seconds from each start's COMMIT to the start of the last handler."""
     sent = await start(queries.START_RUN, [(FLOW, n) for n in range(count)], GAP)
     return [await noted.receive() - at for at in sent]
 
 
 async def commits(connection: Connection) -> float:
-    """Seconds that the commits take, on a machine that had nothing to do before as well."""
+    """Seconds that the commits take, on a machine that was idle before, as in `one_by_one`."""
     await trio.sleep(random.uniform(GAP / 2, GAP * 3 / 2))  # noqa: S311 - no secret
     began = time.monotonic()
     for _ in range(COMMITS):
@@ -70,7 +70,7 @@ async def commits(connection: Connection) -> float:
 
 
 async def loaded(dsn: str) -> Measured:
-    """Runs that wait, done by one process."""
+    """Waiting runs, which one process works off."""
     runs, slots = scaled(RUNS), Settings().slots
     ours = await drained(dsn, FLOW, runs, 1, slots)
     floor = await by_hand(dsn, runs * TASKS, 1, slots)

@@ -1,4 +1,4 @@
-"""How fast waiting runs get done."""
+"""How fast workers work off waiting runs."""
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,18 +19,18 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import Settings
 
 RUNS = 6_000
-LOOK = 0.05  # seconds between two looks whether all is done
-LOOKED_AT = 200  # runs
+LOOK = 0.05  # seconds between two looks whether all runs have ended
+LOOKED_AT = 200  # runs in one look
 MANY_SLOTS = 200
 HANDLERS = {"no-op": ("bench_noop", 0.0), "1 ms": ("bench_brief", 0.001)}
 
 
 async def drain(dsn: str) -> list[Measured]:
-    """Waiting runs of one step that worker processes get done in a second.
+    """The runs of one step that worker processes complete in a second.
 
-    The floor is a query by hand that completes jobs of a plain table and claims the next ones, as
-    many at once as the worker has slots, in as many processes; where the handler takes a
-    millisecond, these wait that long for each batch.
+    The floor is a handwritten query that completes jobs of a plain table and claims the next ones.
+    A batch has as many jobs as the worker has slots, and the number of processes is the same. If
+    the handler takes a millisecond, each batch waits a millisecond.
     """
     measured = []
     combinations = itertools.product((1, 2), HANDLERS.items(), (Settings().slots, MANY_SLOTS))
@@ -51,27 +51,27 @@ async def drain(dsn: str) -> list[Measured]:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Runs that wait to be done."""
+    """Runs that wait for a worker."""
 
     connection: Connection
     run_ids: list[UUID]
 
     async def done(self) -> None:
-        """Wait until all of them have ended; most of the time, look at few of the last ones."""
+        """Wait until all runs have ended. Look at the last ones first, a few at a time."""
         for first in reversed(range(0, len(self.run_ids), LOOKED_AT)):
             some = self.run_ids[first : first + LOOKED_AT]
-            while await queries.find(self.connection, queries.GOING_ON, some):  # noqa: ASYNC110 - to be told of each would disturb more
+            while await queries.find(self.connection, queries.GOING_ON, some):  # noqa: ASYNC110 - a notification for each run would disturb more
                 await trio.sleep(LOOK)
 
     async def seconds(self) -> float:
-        """From the first task's claim to the last one's end, by the clock of the server."""
+        """Seconds from the first task's claim to the last task's end, by the server's clock."""
         found: float = await queries.find(self.connection, queries.RUNS_TIME, self.run_ids)
         return found
 
 
 @asynccontextmanager
 async def waiting(dsn: str, slug: str, count: int) -> AsyncIterator[Waiting]:
-    """Start so many runs of a flow of ours; they are deleted afterwards."""
+    """Start `count` runs of a flow, and delete them after the block."""
     async with await Connection.connect(dsn) as connection, connect(dsn) as client:
         await define_flow(connection, flows.FLOWS[slug](slug).definition())
         run_ids: list[UUID] = []
@@ -83,7 +83,7 @@ async def waiting(dsn: str, slug: str, count: int) -> AsyncIterator[Waiting]:
 
 
 async def drained(dsn: str, slug: str, runs: int, processes: int, slots: int) -> float:
-    """Seconds that worker processes take for so many runs."""
+    """Seconds that worker processes take for this number of runs."""
     order = {"role": "work", "dsn": dsn, "flow": slug, "slots": slots}
     async with waiting(dsn, slug, runs) as queue:
         await at_once(order, processes, lambda _: queue.done())
@@ -91,7 +91,7 @@ async def drained(dsn: str, slug: str, runs: int, processes: int, slots: int) ->
 
 
 async def by_hand(dsn: str, jobs: int, processes: int, qty: int, pause: float = 0) -> float:
-    """The same of jobs in a plain table."""
+    """Seconds that processes take for this number of jobs in a plain table."""
     async with await Connection.connect(dsn) as connection:
         await connection.execute(queries.CLEAR_JOBS)
         await connection.execute(queries.ADD_JOBS, [jobs])
@@ -109,7 +109,7 @@ async def by_hand(dsn: str, jobs: int, processes: int, qty: int, pause: float = 
 async def at_once(
     order: dict[str, Any], processes: int, done: Callable[[list[child.Child]], Awaitable[None]]
 ) -> None:
-    """Let some processes begin together, until all is done."""
+    """Start processes, let them begin together, and end them when `done` returns."""
     async with AsyncExitStack() as stack:
         others = [
             await stack.enter_async_context(child.start(process.MODULE, order))

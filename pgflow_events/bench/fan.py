@@ -1,4 +1,4 @@
-"""How soon many steps start that wait for one, and the one that waits for them."""
+"""How soon many dependents of one step start, and the step that waits for all of them."""
 
 import time
 from collections.abc import Callable
@@ -18,10 +18,10 @@ RUNS, WARM = 20, 2
 
 
 async def fan(dsn: str) -> list[Measured]:
-    """A root with 100 steps that wait for it: from its end to the last start, and to the join's.
+    """A root with 100 dependents: from its end to the last start, and to the start of the join.
 
-    The floor does by hand what has to be committed on the way: 100 jobs that are added, and
-    claimed and completed as many at once as the worker has slots.
+    The floor makes the necessary commits by hand: it adds 100 jobs, and then claims and completes
+    them in batches. A batch has as many jobs as the worker has slots.
     """
     began: list[float] = []
     children: list[list[float]] = []
@@ -44,19 +44,19 @@ async def fan(dsn: str) -> list[Measured]:
 
 
 def noting(times: Callable[[], list[float]]) -> flows.Note:
-    """Note the time there."""
+    """A note that appends the time to a list."""
     return lambda _: times().append(time.perf_counter())
 
 
 def measured(setting: str, ours: list[float], floor: list[float]) -> Measured:
-    """Latencies, and what is a child's share of the median."""
+    """The latencies, and each child's share of the median."""
     figures = [latencies(each) for each in (ours, floor)]
     shares = [each | {"of each child, ms": each["p50"] / CHILDREN} for each in figures]
     return Measured(setting=setting, unit="ms", ours=shares[0], floor=shares[1])
 
 
 async def floor(dsn: str) -> tuple[list[float], list[float]]:
-    """Seconds until the last job is claimed, and until all are completed."""
+    """Seconds until the last job is claimed, and until all jobs are completed."""
     last, join = [], []
     async with await Connection.connect(dsn) as connection:
         for _ in range(WARM + scaled(RUNS)):

@@ -1,6 +1,6 @@
 """The flows of the benchmarks.
 
-Handlers tell `note` the number of their run, which is its input, and do nothing else.
+A handler only calls `note` with the number of its run. The number is the run's input.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ CHILDREN = 100
 
 
 def no_note(run: int) -> None:
-    """For those who only count."""
+    """Do nothing, for scenarios that need no notes."""
 
 
 def single(slug: str, note: Note = no_note, *, pause: float | None = None) -> Flow[int]:
-    """One step, which takes so many seconds."""
+    """One step, which sleeps for `pause` seconds."""
     flow = Flow(slug, input=int)
 
     @flow.step(flow.input)
@@ -34,7 +34,7 @@ def single(slug: str, note: Note = no_note, *, pause: float | None = None) -> Fl
 
 
 def four_steps(slug: str, note: Note = no_note) -> Flow[int]:
-    """a, then b and c side by side, then d; the note is of d."""
+    """Step a, then b and c in parallel, then d. Only d calls the note."""
     flow = Flow(slug, input=int)
 
     @flow.step(flow.input)
@@ -58,7 +58,7 @@ def four_steps(slug: str, note: Note = no_note) -> Flow[int]:
 
 
 def fan_out(slug: str, root: Note, child: Note, join: Note) -> Flow[int]:
-    """A root, many steps that wait for it, and one that waits for them all."""
+    """A root, its many dependents, and a step that depends on all of these."""
     flow = Flow(slug, input=int)
 
     @flow.step(flow.input, slug="root")
@@ -81,7 +81,7 @@ def fan_out(slug: str, root: Note, child: Note, join: Note) -> Flow[int]:
     return flow
 
 
-# Those that processes of their own run, by slug.
+# The flows that other processes run, by slug.
 FLOWS: dict[str, Callable[[str], Flow[int]]] = {
     "bench_noop": single,
     "bench_brief": partial(single, pause=0.001),

@@ -1,4 +1,4 @@
-"""What a worker costs that has nothing to do."""
+"""The cost of an idle worker."""
 
 import time
 
@@ -11,17 +11,17 @@ from pgflow_events.bench.measured import Measured, scaled
 from pgflow_events.settings import Settings
 from pgflow_events.worker.worker import Worker
 
-MINUTE = 15  # seconds that stand for one
-SETTLED = 1.0  # seconds until what a worker does at its start is over
+MINUTE = 15  # seconds that stand for a minute
+SETTLED = 1.0  # seconds until a worker has finished its start
 
 
 async def idle(dsn: str) -> list[Measured]:
-    """Statements that an idle worker sends in a minute, and the CPU it takes.
+    """The statements that an idle worker sends in a minute, and its CPU time.
 
-    What it does by the clock, it does once every `check_interval`, which is a minute. To have the
-    minute in a quarter of its time, that interval is set to a quarter.
-    Statements are known where pg_stat_statements is installed, and those of others with the same
-    role in the same database count as well.
+    An idle worker acts once in a `check_interval`, which is a minute. To measure a minute in a
+    quarter of the time, the benchmark sets the interval to a quarter.
+    Statements are known only if pg_stat_statements is installed. Statements of other sessions with
+    the same role in the same database count too.
     """
     interval = scaled(MINUTE)
     worker = Worker([flows.single("bench_idle")], dsn, settings=Settings(check_interval=interval))

@@ -1,4 +1,4 @@
-"""Where a benchmark runs, and how much it is disturbed there."""
+"""The machine of a benchmark, and its noise."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import MILLISECONDS, percentile, scaled
 
 TRIES = 100
-LOOP = 50_000  # rounds: some two milliseconds
+LOOP = 50_000  # rounds: about two milliseconds
 
 
 def machine(dsn: str) -> dict[str, Any]:
-    """The machine, the versions, and the noise of this moment; takes half a second."""
+    """The machine, the versions, and the present noise. Takes half a second."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         loops = [timed(lambda: sum(range(LOOP))) for _ in range(scaled(TRIES))]
         commits = [
@@ -47,12 +47,12 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def spread(values: list[float]) -> float:
-    """How many times a slow one is a quick one; 1 where nothing disturbs."""
+    """The ratio of a slow value to a quick one. It is 1 on a quiet machine."""
     return percentile(values, 0.9) / percentile(values, 0.1)
 
 
 def cpu_model() -> str:
-    """As the kernel names it, where it is Linux."""
+    """The model of the CPU, on Linux as the kernel names it."""
     if sys.platform == "linux":
         with suppress(OSError):
             for line in Path("/proc/cpuinfo").read_text().splitlines():

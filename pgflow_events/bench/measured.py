@@ -1,4 +1,4 @@
-"""What a scenario measured, and how it is passed on."""
+"""The figures of a scenario."""
 
 import os
 import re
@@ -14,14 +14,15 @@ PLAIN = re.compile(r"p\d+|mean|rate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Figures of one setting of a scenario; the first one is the one that counts.
+    """The figures of one setting of a scenario. The first figure is the most important one.
 
     Attributes:
-        setting: What is special to it, if the scenario has several.
-        unit: Of the figures whose names tell no other. With "/s" at its end, more is better.
-        ours: The engine's.
-        floor: The same figures of what has to be done in any case, done by hand.
-        beside: What else was done for comparison, by name.
+        setting: The setting, if the scenario has several.
+        unit: The unit of figures whose names do not contain one. With "/s" at its end, more is
+            better.
+        ours: The engine's figures.
+        floor: The same figures for the least that PostgreSQL must do, written by hand.
+        beside: The figures of other ways, by name, for comparison.
     """
 
     setting: str = ""
@@ -33,14 +34,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result(Measured):
-    """What was measured, with all that is needed to judge it.
+    """The figures with their context.
 
     Attributes:
-        scenario: Its name.
-        ratio: How many times the floor it costs, by the first figure that both have: 2 is twice
+        scenario: The name of the scenario.
+        ratio: The cost in multiples of the floor, by the first figure that both have: 2 is twice
             the time, or half the rate. None without a floor.
         peers: The same figures of other engines, by name.
-        machine: Where it was measured.
+        machine: The machine that measured them.
     """
 
     scenario: str
@@ -50,7 +51,7 @@ class Result(Measured):
 
     @classmethod
     def of(cls, scenario: str, measured: Measured, machine: Mapping[str, Any]) -> Self:
-        """What a scenario measured on a machine."""
+        """Add the scenario and the machine to figures."""
         return cls(
             scenario=scenario,
             ratio=multiple(measured, measured.ours),
@@ -60,7 +61,7 @@ class Result(Measured):
 
 
 def multiple(measured: Measured, figures: Figures) -> float | None:
-    """How many times the floor these cost, by the first figure that both have."""
+    """The cost of these figures in multiples of the floor, by the first figure that both have."""
     name = next((name for name in measured.ours if name in figures and name in measured.floor), "")
     if not name or not figures[name] or not measured.floor[name]:
         return None
@@ -69,26 +70,26 @@ def multiple(measured: Measured, figures: Figures) -> float | None:
 
 
 def unit_of(measured: Measured, name: str) -> str:
-    """The unit of a figure, if its name does not tell it."""
+    """The unit of a figure; empty if the name contains it."""
     return measured.unit if PLAIN.fullmatch(name) else ""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of all is not above."""
+    """The percentile of these values, with `share` from 0 to 1."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and 99th percentile, in milliseconds."""
+    """The median and the 99th percentile, in milliseconds."""
     return {f"p{int(p * 100)}": percentile(seconds, p) * MILLISECONDS for p in (0.5, 0.99)}
 
 
 def rate(count: float, seconds: float) -> dict[str, float]:
-    """How many a second, in the one try there was."""
+    """The number a second, from one measurement."""
     return {"rate": count / seconds}
 
 
 def scaled(count: int) -> int:
-    """So many, times PGFLOW_BENCH_SCALE: those who only want to see that it works have little."""
+    """A count times PGFLOW_BENCH_SCALE. Tests set a small scale."""
     return max(2, round(count * float(os.environ.get("PGFLOW_BENCH_SCALE", "1"))))

@@ -1,4 +1,4 @@
-"""Real HTML: what pydoc makes of modules of the standard library, 4 MB of it."""
+"""Real HTML: 4 MB of pages that pydoc renders for modules of the standard library."""
 
 from functools import cache
 from importlib import import_module
@@ -13,9 +13,9 @@ typing unittest.mock urllib.request xml.dom.minidom zipfile
 
 
 def html(size: int) -> str:
-    """About so many characters of it; 4 MB take some three seconds.
+    """HTML of this number of characters. 4 MB take about three seconds.
 
-    From there on the pages come again, too far away for a compressor to notice.
+    Beyond 4 MB the pages repeat, too far apart for a compressor to notice.
     """
     pages, length = list[str](), 0
     for name in cycle(MODULES.split()):
@@ -28,5 +28,5 @@ def html(size: int) -> str:
 
 @cache
 def page(module: str) -> str:
-    """The page of one module."""
+    """The page of a module."""
     return HTMLDoc().docmodule(import_module(module))

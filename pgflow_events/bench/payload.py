@@ -1,4 +1,4 @@
-"""What it costs to pass large pages from one step to the next."""
+"""The cost of passing large pages from one step to the next."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pgflow_events.client.client import connect
 from pgflow_events.flow.flow import Flow
 from pgflow_events.worker.worker import Worker
 
-PAGES = {3: 31, 20: 9}  # how many of so many megabytes
+PAGES = {3: 31, 20: 9}  # megabytes of a page, and the number of such pages
 MB = 1_000_000
 
 Plain = psycopg.Connection[Any]
@@ -30,15 +30,15 @@ Way = tuple[Write, Read, str]
 async def payload(dsn: str) -> list[Measured]:
     """HTML of 3 and 20 MB from the end of one handler to the start of the next.
 
-    The floor does it by hand on one connection: compress, insert, commit, select, decompress.
-    Beside it, what a jsonb column costs. Stored are bytes in rows, and WAL is what the whole server
-    wrote meanwhile.
+    The floor does the same by hand on one connection: compress, insert, commit, select, decompress.
+    A jsonb column is measured for comparison. Stored bytes are those in rows. The WAL is that of
+    the whole server.
     """
     return [await passed(dsn, size, scaled(pages)) for size, pages in PAGES.items()]
 
 
 async def passed(dsn: str, size: int, pages: int) -> Measured:
-    """All three ways for so many pages of so many megabytes."""
+    """Measure all three ways, with pages of `size` megabytes."""
     page = await trio.to_thread.run_sync(html, scaled(size * MB))
     with psycopg.connect(dsn, autocommit=True) as connection:
         run_sync = trio.to_thread.run_sync
@@ -52,14 +52,14 @@ async def passed(dsn: str, size: int, pages: int) -> Measured:
 
 
 async def hand_over(dsn: str, connection: Plain, slug: str, page: str, pages: int) -> Figures:
-    """Through a worker."""
+    """Pass the pages through a worker."""
     flow = Flow(slug, input=int)
     ended: list[float] = []
     seconds: list[float] = []
 
     @flow.step(flow.input)
     async def website(run: int) -> str:
-        content = f"<!-- {run} -->{page}"  # none is like another
+        content = f"<!-- {run} -->{page}"  # so that no two pages are equal
         ended.append(time.perf_counter())
         return content
 
@@ -80,7 +80,7 @@ async def hand_over(dsn: str, connection: Plain, slug: str, page: str, pages: in
 
 
 def by_hand(connection: Plain, page: str, pages: int, way: Way) -> Figures:
-    """Write each page and read it again."""
+    """Write and read each page, in one of the handwritten ways."""
     write, read, stored = way
     seconds: list[float] = []
     wal = queries.scalar(connection, queries.WAL)
@@ -95,7 +95,7 @@ def by_hand(connection: Plain, page: str, pages: int, way: Way) -> Figures:
 
 
 def figures(seconds: list[float], stored: float, wal: float) -> Figures:
-    """Latencies, and what each page takes."""
+    """The latencies, and the bytes of each page."""
     return latencies(seconds) | {
         "bytes stored": stored,
         "WAL bytes": wal / len(seconds),
@@ -103,24 +103,24 @@ def figures(seconds: list[float], stored: float, wal: float) -> Figures:
 
 
 def write_zstd(connection: Plain, key: UUID, page: str) -> None:
-    """As small as our default makes it."""
+    """Write a page, compressed at the engine's default level."""
     content = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(page.encode())
     connection.execute(queries.WRITE_ZSTD, [key, content])
 
 
 def read_zstd(connection: Plain, key: UUID) -> str:
-    """The page again."""
+    """Read and decompress a page."""
     rows = connection.execute(queries.READ_ZSTD, [key], binary=True).fetchall()
     return zstandard.ZstdDecompressor().decompress(rows[0][0]).decode()
 
 
 def write_jsonb(connection: Plain, key: UUID, page: str) -> None:
-    """As a step output in a jsonb column."""
+    """Write a page into a jsonb column."""
     connection.execute(queries.WRITE_JSONB, [key, Jsonb(page, dumps=orjson.dumps)])
 
 
 def read_jsonb(connection: Plain, key: UUID) -> str:
-    """The page again."""
+    """Read a page from a jsonb column."""
     rows = connection.execute(queries.READ_JSONB, [key]).fetchall()
     page: str = orjson.loads(rows[0][0])
     return page

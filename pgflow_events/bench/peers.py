@@ -1,4 +1,4 @@
-"""Figures of other engines, measured by themselves and read from a file."""
+"""Figures of other engines, read from a file."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,7 +11,7 @@ from pgflow_events.errors import SettingsError
 
 LATENCIES = {"ms p50": "p50", "ms p99": "p99"}
 
-# By scenario and setting of ours, how their figures are called here.
+# By our scenario and setting: the peers' names of figures, and our names.
 NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("wake", ""): LATENCIES,
     ("chain", "idle"): LATENCIES,
@@ -33,7 +33,7 @@ NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What another engine did in one of the scenarios."""
+    """The figures of another engine in one scenario."""
 
     peer: str
     version: str
@@ -44,27 +44,27 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """What it is called in a table."""
+        """The name in a table."""
         return f"{self.peer} {self.version}{', ' * bool(self.setting)}{self.setting}"
 
 
 def read_peers(path: Path) -> list[Peer]:
-    """The peers of a file: a JSON object a line, with the fields of `Peer` and perhaps more.
+    """Read a file with one JSON object a line. Each has at least the fields of `Peer`.
 
     Raises:
-        SettingsError: It has a line of another kind.
-        OSError: It cannot be read.
+        SettingsError: A line is not such an object.
+        OSError: The file cannot be read.
     """
     names = [field.name for field in fields(Peer)]
     try:
         found = [orjson.loads(line) for line in path.read_text().splitlines() if line.strip()]
         return [Peer(**{name: each[name] for name in names}) for each in found]
     except (TypeError, KeyError, ValueError) as error:
-        raise SettingsError(f"{path} is no file of peers: {error!r}") from error
+        raise SettingsError(f"{path} is not a file of peers' figures: {error!r}") from error
 
 
 def beside(results: Sequence[Result], peers: Iterable[Peer]) -> list[Result]:
-    """Put to each result what the peers have of its figures."""
+    """Add to each result the figures of peers that are comparable."""
     known = list(peers)
     return [
         replace(result, peers={peer.name: has for peer in known if (has := of(result, peer))})
@@ -73,7 +73,7 @@ def beside(results: Sequence[Result], peers: Iterable[Peer]) -> list[Result]:
 
 
 def of(result: Result, peer: Peer) -> Figures:
-    """The figures of a peer that are of the same kind, by the names that they have here."""
+    """The figures of a peer that are comparable to a result, by our names."""
     if peer.scenario != result.scenario:
         return {}
     names = dict(NAMES.get((result.scenario, result.setting), {}))

@@ -1,4 +1,4 @@
-"""Results as a picture."""
+"""Draws results as a chart."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -13,23 +13,25 @@ from pgflow_events.errors import SettingsError
 COLOURS = {"ours": "#2f6db5", "floor": "#9a9a9a"}
 BESIDE = ("#d98a29", "#5a9e5a", "#b05a9e", "#c0504d", "#7a6fb0", "#4aa3a3", "#8c7853")
 BAR, HEAD = 0.22, 0.7  # inches
-DOTS = 100  # an inch
+DOTS = 100  # per inch
 
 
 def check_plot(path: Path) -> None:
-    """See that a picture can be drawn there, before all is measured.
+    """Check, before the measurement, that the chart can be drawn.
 
     Raises:
-        SettingsError: matplotlib is missing, or the folder.
+        SettingsError: The folder or matplotlib is missing.
     """
     if not path.parent.is_dir():
-        raise SettingsError(f"there is no folder {path.parent}")
+        raise SettingsError(f"there is no folder {path.parent}: create it, or name another")
     if not find_spec("matplotlib"):
-        raise SettingsError("--plot needs matplotlib: pip install 'pgflow-events[bench]' brings it")
+        raise SettingsError("--plot needs matplotlib: run pip install 'pgflow-events[bench]'")
 
 
 def plot(scenarios: Sequence[Sequence[Result]], path: Path) -> None:
-    """Draw the first figure of each result beside the others', each scenario on its own scale.
+    """Draw the first figure of each result next to those of the floor and the peers.
+
+    Each scenario has its own scale.
 
     Raises:
         OSError: The file cannot be written.
@@ -49,38 +51,38 @@ def plot(scenarios: Sequence[Sequence[Result]], path: Path) -> None:
         for panel, axis in zip(panels, axes, strict=True):
             draw(axis, panel, colours)
     canvas.draw()
-    # There are few colours: with a palette, the file is a third of the size.
+    # The chart has few colours: a palette makes the file three times smaller.
     picture = fromarray(array(canvas.buffer_rgba())).convert("RGB").quantize(64)
     picture.save(path, format="png", optimize=True)
 
 
 def by_unit(results: Sequence[Result]) -> Iterator[list[Result]]:
-    """Those that share an axis, and have something to be compared with."""
+    """Groups of results that share an axis. Results without a comparison are left out."""
     compared = [result for result in results if result.unit and len(bars(result)) > 1]
     for unit in dict.fromkeys(result.unit for result in compared):
         yield [result for result in compared if result.unit == unit]
 
 
 def bars(result: Result) -> dict[str, float]:
-    """Who took how much, by the first figure of ours."""
+    """The first figure of each competitor, by name."""
     name = next(iter(result.ours))
     return {who: figures[name] for who, figures in who_did(result).items() if figures.get(name)}
 
 
 def lines(panel: Sequence[Result]) -> int:
-    """How many bars there are, with a gap after each setting."""
+    """The number of bars, with a gap after each setting."""
     return sum(len(bars(result)) + 1 for result in panel) - 1
 
 
 def colours_of(panels: Sequence[Sequence[Result]]) -> Mapping[str, str]:
-    """The same colour for the same name in all panels."""
+    """A colour for each name, the same in all panels."""
     names = dict.fromkeys(who for panel in panels for result in panel for who in bars(result))
     others = [name for name in names if name not in COLOURS]
     return COLOURS | {name: BESIDE[n % len(BESIDE)] for n, name in enumerate(others)}
 
 
 def draw(axis: Any, panel: Sequence[Result], colours: Mapping[str, str]) -> None:
-    """One panel: for each setting its bars, ours first."""
+    """Draw one panel: the bars of each setting, ours first."""
     ticks: dict[int, str] = {}
     place, values = 0, []
     for result in panel:
@@ -100,7 +102,7 @@ def draw(axis: Any, panel: Sequence[Result], colours: Mapping[str, str]) -> None
 
 
 def scale(axis: Any, values: Sequence[float]) -> None:
-    """Logarithmic, from a whole power of ten well below the least: a bar has to have a length."""
+    """Set a logarithmic scale that begins well below the least value: each bar needs a length."""
     axis.set_xscale("log")
     least = 10 ** floor(log10(min(values) / 2))
     axis.set_xlim(least, max(values) * (max(values) / least) ** 0.08)

@@ -1,6 +1,7 @@
-"""A process of a benchmark: a worker, one that works by hand, or one that starts runs.
+"""A process of a benchmark: a worker, a handwritten worker, or a starter of runs.
 
-Told what to do, it prepares, says that it is ready, waits for the word, and goes.
+The first message names the role. The process prepares, reports that it is ready, waits for a line
+on its standard input, and begins.
 """
 
 import random
@@ -24,7 +25,7 @@ MODULE = __name__
 
 
 def main() -> None:
-    """Do as the first message says."""
+    """Play the role that the first message names."""
     order = receive()
     roles: dict[str, Callable[..., None]] = {
         "work": work,
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def ready() -> bool:
-    """Say so, and wait for the word; False if nothing is wanted any more."""
+    """Report readiness, and wait for a line. Return False if the standard input ended instead."""
     send("ready")
     return bool(sys.stdin.readline())
 
@@ -55,7 +56,7 @@ def work(dsn: str, flow: str, slots: int) -> None:
 
 
 def work_by_hand(dsn: str, qty: int, pause: float) -> None:
-    """Take and complete jobs, so many at once, until none are left."""
+    """Claim and complete jobs in batches of `qty`, until no job is left."""
 
     async def main() -> None:
         async with await Connection.connect(dsn) as connection:
@@ -70,7 +71,7 @@ def work_by_hand(dsn: str, qty: int, pause: float) -> None:
 
 
 def start_runs(dsn: str) -> None:
-    """Commit what messages tell, and answer with the time right before each COMMIT."""
+    """Commit the queries of messages. Answer each message with the times of its commits."""
     with psycopg.connect(dsn) as connection:
         send("ready")
         for line in sys.stdin:
@@ -84,9 +85,9 @@ def commit_all(
     parameters: list[tuple[Any, ...]],
     gap: float,
 ) -> list[float]:
-    """Commit the query with each of the parameters at random gaps, of so many seconds on average.
+    """Commit the query with each of the parameters, with random gaps of `gap` seconds on average.
 
-    The times are of the system-wide clock.
+    Return the time right before each COMMIT, by a clock that all processes share.
     """
     sent = []
     for each in parameters:

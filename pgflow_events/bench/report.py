@@ -1,4 +1,4 @@
-"""Results as a table."""
+"""Prints results as a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ THREE_DIGITS = 100
 
 
 def table(results: Sequence[Result]) -> Table:
-    """A scenario: a line for ours, the floor and each that is beside them; a column a figure."""
+    """The table of a scenario: a row for each competitor, a column for each figure."""
     names = list(dict.fromkeys(name for result in results for name in result.ours))
     drawn = Table(
         box=SIMPLE_HEAD, title=results[0].scenario, title_justify="left", caption=noise(results[0])
@@ -31,7 +31,7 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def lines(result: Result, names: Sequence[str]) -> Iterator[list[str]]:
-    """The cells of each line."""
+    """The cells of each row."""
     for who, figures in who_did(result).items():
         times = multiple(result, figures) if who != "floor" else None
         yield [
@@ -44,20 +44,20 @@ def lines(result: Result, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def who_did(result: Result) -> Mapping[str, Figures]:
-    """All whose figures there are, ours first."""
+    """The figures of each competitor, ours first: the engine, the floor, other ways and peers."""
     found = {"ours": result.ours, "floor": result.floor, **result.beside, **result.peers}
     return {who: figures for who, figures in found.items() if figures}
 
 
 def number(value: float | None) -> str:
-    """Three digits: there are no more to know."""
+    """A figure with three digits: more would not be significant."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= THREE_DIGITS else f"{value:.3g}"
 
 
 def noise(result: Result) -> str:
-    """How quiet the machine was right before."""
+    """The noise of the machine right before the measurement."""
     measured = result.machine["noise"]
     return (
         f"noise (p90 / p10): CPU {measured['cpu_p90_by_p10']:.2f}, commits"

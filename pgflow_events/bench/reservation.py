@@ -1,4 +1,4 @@
-"""Keeps a database to one benchmark, and leaves in it what was there before."""
+"""Reserves a database for one benchmark, and removes the benchmark's objects afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +14,23 @@ from pgflow_events.schema.migrations import check_schema
 
 @contextmanager
 def reserved(dsn: str) -> Iterator[None]:
-    """Take the slugs that begin with `bench_`, and the schema `pgflow_bench`, for the block.
+    """Reserve the slugs that begin with `bench_` and the schema `pgflow_bench` during the block.
 
-    What a benchmark left that was killed is removed first.
+    First remove what a killed benchmark left behind.
 
     Raises:
-        PgflowError: A flow has such a slug that no benchmark made, or another benchmark runs.
+        PgflowError: A user's flow has such a slug, or another benchmark is running.
         MigrationError: The database is not at this release.
     """
     trio.run(check, dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         if not queries.lock(connection):
-            raise PgflowError("another benchmark is running on this database")
+            raise PgflowError("another benchmark is running on this database: wait until it ends")
         queries.clear(connection)
         if slugs := queries.flows(connection):
             raise PgflowError(
-                f"there are flows whose names begin with bench_: {', '.join(slugs)}. Benchmarks"
-                " take these names and remove what has them: use another database"
+                f"there are flows whose names begin with bench_: {', '.join(slugs)}. A benchmark"
+                " would delete them: use another database"
             )
         try:
             queries.prepare(connection)
@@ -40,6 +40,6 @@ def reserved(dsn: str) -> Iterator[None]:
 
 
 async def check(dsn: str) -> None:
-    """See that the database is at this release."""
+    """Check that the database is at this release."""
     async with await Connection.connect(dsn) as connection:
         await check_schema(connection)

@@ -1,4 +1,4 @@
-"""What benchmarks ask of the database, besides what any user of the engine would."""
+"""The benchmarks' own SQL."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ LOCK = "select pg_try_advisory_lock(hashtextextended('pgflow_bench', 0))"
 
 FLOWS = r"select flow_slug from pgflow.flows where lower(flow_slug) like 'bench\_%' order by 1"
 
-# The schema tells that what is named so is ours: it is there from before the first flow is
-# defined until the last one is gone. A schema of others has no such comment.
+# The schema with its comment marks the flows named bench_ as made by a benchmark. It is created
+# before the first of these flows, and dropped after the last one.
 PREPARE = """
 create schema pgflow_bench;
 comment on schema pgflow_bench is 'made by pgflow-events bench';
@@ -73,7 +73,7 @@ ADD_JOBS = """
 insert into pgflow_bench.jobs (input) select to_jsonb(n) from generate_series(1, %s) n
 """
 
-# What there is to do in one round: the last batch is done, the next one is taken.
+# One round: complete the last batch, and claim the next one.
 WORK_JOBS = """
 with done as (
   update pgflow_bench.jobs
@@ -129,28 +129,28 @@ Plain = psycopg.Connection[Any]
 
 
 def scalar(connection: Plain, query: str, *parameters: object) -> Any:
-    """The only value of an answer."""
+    """The single value that a query returns."""
     cursor = connection.cursor(row_factory=scalar_row)
     return cursor.execute(query.encode(), parameters or None).fetchone()
 
 
 def lock(connection: Plain) -> bool:
-    """Keep other benchmarks away while the session lives, if none is there."""
+    """Keep other benchmarks away as long as the session lives. False if one is running."""
     return bool(scalar(connection, LOCK))
 
 
 def flows(connection: Plain) -> list[str]:
-    """Flows whose slugs are those of benchmarks."""
+    """The flows whose slugs begin with bench_."""
     return [slug for (slug,) in connection.execute(FLOWS)]
 
 
 def prepare(connection: Plain) -> None:
-    """Make our schema."""
+    """Create the schema of benchmarks."""
     connection.execute(PREPARE)
 
 
 def clear(connection: Plain) -> None:
-    """Remove all that benchmarks made, if our schema tells that they did."""
+    """Remove everything that benchmarks created. Without their schema, remove nothing."""
     if not scalar(connection, OURS):
         return
     parameters = {"slugs": flows(connection), "after": UUID(int=0)}
@@ -163,7 +163,7 @@ def clear(connection: Plain) -> None:
 
 
 def settings(connection: Plain) -> dict[str, str]:
-    """The server's version, and how it commits."""
+    """The server's version, and its settings for commits."""
     postgres, fsync, synchronous_commit = connection.execute(SETTINGS).fetchall()[0]
     return {
         "postgres": postgres.split()[0],
@@ -173,23 +173,23 @@ def settings(connection: Plain) -> dict[str, str]:
 
 
 def statements(connection: Plain) -> int | None:
-    """Statements of this role so far; None where nobody counts them."""
+    """The number of statements of this role so far; None without pg_stat_statements."""
     return scalar(connection, STATEMENTS) if scalar(connection, HAS_STATEMENTS) else None
 
 
 async def run(connection: Connection, query: str, *parameters: object) -> None:
-    """Do something that has no answer."""
+    """Execute a statement that returns no rows."""
     await connection.execute(query.encode(), parameters or None)
 
 
 async def find(connection: Connection, query: str, *parameters: object) -> Any:
-    """The only value of an answer."""
+    """The single value that a query returns."""
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(query.encode(), parameters or None)
     return await cursor.fetchone()
 
 
 async def work_jobs(connection: Connection, done: Sequence[int], qty: int) -> list[tuple[int, Any]]:
-    """Complete jobs and take others, in one commit: their ids and inputs."""
+    """Complete jobs and claim others, in one commit. Return ids and inputs of the claimed jobs."""
     cursor = await connection.execute(WORK_JOBS, [list(done), qty], prepare=True, binary=True)
     return await cursor.fetchall()

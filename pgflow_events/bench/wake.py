@@ -1,4 +1,4 @@
-"""How soon an idle worker starts what was just committed."""
+"""How soon an idle worker starts a task that was just committed."""
 
 import time
 from collections.abc import AsyncIterator
@@ -17,15 +17,15 @@ from pgflow_events.worker.worker import Worker
 FLOW = "bench_wake"
 CHANNEL = "pgflow_bench"
 ROUNDS, STARTS, WARM = 5, 40, 10
-GAP = 0.02  # seconds between two, on average
+GAP = 0.02  # seconds between two runs, on average
 
 
 async def wake(dsn: str) -> list[Measured]:
-    """From the commit of a run in one process to its handler's start in an idle worker.
+    """From the commit of a run in one process to the start of its handler in an idle worker.
 
-    The floor is a raw NOTIFY from that process to a psycopg listener on trio, and a query by hand
-    that claims the job committed along with it. Rounds of both alternate. Times begin right before
-    COMMIT is sent.
+    The floor is a plain NOTIFY from that process to a psycopg listener on trio, and a handwritten
+    query that claims the job of the same commit. Rounds of both alternate. Each time begins right
+    before COMMIT is sent.
     """
     ours: list[float] = []
     notified: list[float] = []
@@ -37,7 +37,7 @@ async def wake(dsn: str) -> list[Measured]:
             handled = [await started.receive() for _ in runs]
             jobs = await start(queries.ADD_JOB, [(n, CHANNEL) for n in range(count)])
             answers = [await heard.receive() for _ in jobs]
-            if number:  # the first round was to get warm
+            if number:  # the first round is the warm-up
                 ours += (at - sent for sent, at in zip(runs, handled, strict=True))
                 notified += (at - sent for sent, (at, _) in zip(jobs, answers, strict=True))
                 claimed += (at - sent for sent, (_, at) in zip(jobs, answers, strict=True))
@@ -52,7 +52,7 @@ async def wake(dsn: str) -> list[Measured]:
 
 
 class Starter:
-    """Lets another process commit."""
+    """Makes another process commit."""
 
     def __init__(self, other: child.Child) -> None:
         self._other = other
@@ -60,7 +60,7 @@ class Starter:
     async def __call__(
         self, query: str, parameters: list[tuple[Any, ...]], gap: float = GAP
     ) -> list[float]:
-        """Commit a query with each of the parameters; when each COMMIT was sent."""
+        """Commit a query with each of the parameters. Return when each COMMIT was sent."""
         await self._other.send({"query": query, "parameters": parameters, "gap": gap})
         sent: list[float] = await self._other.receive()
         return sent
@@ -68,7 +68,7 @@ class Starter:
 
 @asynccontextmanager
 async def starter(dsn: str) -> AsyncIterator[Starter]:
-    """A process that commits what it is told."""
+    """A process that commits queries for us."""
     async with child.start(process.MODULE, {"role": "start_runs", "dsn": dsn}) as other:
         await other.receive()
         yield Starter(other)
@@ -87,7 +87,7 @@ async def idle_worker(dsn: str) -> AsyncIterator[trio.MemoryReceiveChannel[float
 
 @asynccontextmanager
 async def by_hand(dsn: str) -> AsyncIterator[trio.MemoryReceiveChannel[tuple[float, float]]]:
-    """The least there can be: when each job was heard of, and when it was claimed."""
+    """The floor: when each job's notification arrived, and when the job was claimed."""
     note, noted = trio.open_memory_channel[tuple[float, float]](1000)
     async with (
         await Connection.connect(dsn) as listener,

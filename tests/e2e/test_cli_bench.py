@@ -85,7 +85,7 @@ def test_a_file_that_is_none_of_peers_is_refused(cli, tmp_path, database):
     file.write_text('{"peer": "other"}\n')
     answer = cli("bench", "wake", "--peers", str(file))
     assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: {file} is no file of peers: ")
+    assert answer.stderr.startswith(f"error: {file} is not a file of peers' figures: ")
 
 
 def test_flows_of_others_that_have_such_a_name_are_left_alone(cli, database):
@@ -132,7 +132,7 @@ def test_two_benchmarks_do_not_meet_in_a_database(cli, spawn, database):
     answer = cli("bench", "wake", *TINY)
     assert (answer.returncode, answer.stderr) == (
         1,
-        "error: another benchmark is running on this database\n",
+        "error: another benchmark is running on this database: wait until it ends\n",
     )
 
 
