@@ -16,7 +16,7 @@ from pgflow_events.service.shutdown import LAST_RESORT
 from pgflow_events.texts import printable
 
 UNIT = """\
-# A template, written by `pgflow-events systemd-unit`. Save it in {folder} as NAME@.service; then
+# A template by `pgflow-events systemd-unit`. Save it in {folder} as NAME@.service, then run
 #
 #     {systemctl} daemon-reload
 #     {systemctl} enable --now NAME@1 NAME@2
