@@ -124,7 +124,7 @@ async def verdicts(check: Check, connection: Connection) -> Verdicts:
 
 
 async def of_ours(check: Check, connection: Connection) -> Verdicts:
-    """A check that reads our tables, where they are there."""
+    """Make a check that reads our tables, unless this role cannot see them."""
     await refuse_unseen(connection)
     return await check(connection)
 
