@@ -259,9 +259,10 @@ async def test_a_server_cursor_is_closed_where_its_block_is_cancelled(conn):
 
 
 async def test_a_server_cursor_is_closed_where_its_query_is_cancelled(conn):
-    with trio.move_on_after(0.02):
+    with trio.CancelScope() as scope:
         async with conn.transaction(), conn.cursor("walk") as cursor:
             await cursor.execute("select pg_sleep(30)")
+            scope.deadline = trio.current_time() + 0.1  # it is sent by then
             await cursor.fetchone()
     assert cursor.closed
     assert conn.closed
