@@ -66,8 +66,8 @@ def files(*patterns: str) -> list[Path]:
 def with_text() -> list[Path]:
     """The files whose text people read: pages, the code and SQL that is shipped, the examples."""
     folders = ("pgflow_events", "blobstore", "examples")
-    sql = [path for path in files("sql/*.sql", "sql/**/*.sql") if "migrations" not in path.parts]
-    return [*files("*.md"), *files(*(f"{folder}/**/*.py" for folder in folders)), *sql]
+    sql = [path for path in files("sql/*.sql") if "migrations" not in path.parts]
+    return [*files("*.md"), *files(*(f"{folder}/*.py" for folder in folders)), *sql]
 
 
 def blanked(match: re.Match[str]) -> str:
