@@ -368,8 +368,8 @@ async def test_no_handler_is_called_with_an_input_in_clear(work, database, size)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"keys": None, "sealed_only": BEFORE}, "takes keys"),
-        ({"keys": KEYS, "sealed_only": datetime(2026, 1, 1)}, "a time with its zone"),  # noqa: DTZ001 - that is what is refused
+        ({"keys": None, "sealed_only": BEFORE}, "needs keys"),
+        ({"keys": KEYS, "sealed_only": datetime(2026, 1, 1)}, "no time zone"),  # noqa: DTZ001 - that is what is refused
     ],
 )
 def test_a_time_that_nothing_can_be_refused_from_is_refused(options, words):

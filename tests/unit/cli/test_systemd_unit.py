@@ -39,7 +39,7 @@ def unit(*arguments: str) -> Result:
 def test_a_unit_is_written_for_flows_that_are_there(folder, place):
     written = unit(place, "--system", "--directory", str(folder))
     assert written.exit_code == 0, written.stderr
-    assert written.stdout.startswith("# A template, ")
+    assert written.stdout.startswith("# A template by ")
     assert "loaded" not in written.stdout
 
 
