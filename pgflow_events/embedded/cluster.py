@@ -104,7 +104,7 @@ class Cluster:
             f" `chmod o+x {closed}`.\n"
         )
 
-    def launch(self, lock: int, settings: Mapping[str, str], patience: float) -> None:
+    def launch(self, lock: int, settings: Mapping[str, str], timeout: float) -> None:
         """Start a keeper, whose server holds the lock too."""
         folder, litter = self._folder.socket_place(self._programs.account), ""
         if folder != self._folder.data:
@@ -124,7 +124,7 @@ class Cluster:
                 users=self._folder.users,
                 lock=lock,
                 log=log,
-                patience=patience,
+                timeout=timeout,
                 litter=litter,
             )
 

@@ -63,11 +63,11 @@ class ServerFolder:
 
     def await_end(self) -> None:
         """Wait until the server has ended, unless it is used."""
-        patience = time.monotonic() + 5
+        deadline = time.monotonic() + 5
         while not self.is_free():
             with opened(self.open_users()) as users:
                 if takes(users, "whole"):
-                    if time.monotonic() > patience:
+                    if time.monotonic() > deadline:
                         return  # there is no keeper that would take it
                 elif takes(users, "share"):
                     return

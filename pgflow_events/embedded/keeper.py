@@ -4,7 +4,7 @@ A program of its own, started by its path; it imports no other module of the pac
 there in 15 ms. It starts the server, and stops it when it gets the lock that each user holds a
 share of: the kernel gives a share back however its process ends.
 
-    python -I -S keeper.py USERS LOCK PATIENCE ACCOUNT LITTER postgres -D ...
+    python -I -S keeper.py USERS LOCK TIMEOUT ACCOUNT LITTER postgres -D ...
 """
 
 import ctypes
@@ -44,13 +44,13 @@ def end_with_parent() -> Callable[[], None] | None:
     return before_exec
 
 
-def main(users: str, lock: str, patience: str, account: str, litter: str, *command: str) -> None:
+def main(users: str, lock: str, timeout: str, account: str, litter: str, *command: str) -> None:
     """Run the server until nobody uses it.
 
     Args:
         users: The file of which each user holds a shared lock.
         lock: The descriptor that all of the server's processes hold.
-        patience: Seconds in which the server should be stopped, in one of three ways.
+        timeout: Seconds in which the server should be stopped, in one of three ways.
         account: The number of the user and of the group that the server runs as, with a colon
             between them; or nothing, to run as we do.
         litter: A folder to remove at the end, or nothing.
@@ -74,14 +74,14 @@ def main(users: str, lock: str, patience: str, account: str, litter: str, *comma
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.send_signal(signal.SIGINT))
     threading.Thread(
-        target=stop_when_unused, args=(server, used, float(patience) / 3), daemon=True
+        target=stop_when_unused, args=(server, used, float(timeout) / 3), daemon=True
     ).start()
     server.wait()
     if litter:
         shutil.rmtree(litter, ignore_errors=True)
 
 
-def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, patience: float) -> None:
+def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, timeout: float) -> None:
     """Stop the server once nobody uses it; who comes meanwhile waits until we have ended.
 
     PostgreSQL does not end by SIGINT while it recovers after the crash of one of its processes.
@@ -90,7 +90,7 @@ def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, patience: flo
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
-            server.wait(patience)
+            server.wait(timeout)
             return
 
 

@@ -114,12 +114,12 @@ class Programs:
         return output
 
     def keep(
-        self, *server: str, users: Path, lock: int, log: int, patience: float, litter: str
+        self, *server: str, users: Path, lock: int, log: int, timeout: float, litter: str
     ) -> None:
         """Start a server that runs until nobody uses it: see `keeper.py`."""
         account = f"{self.account.pw_uid}:{self.account.pw_gid}" if not os.geteuid() else ""
         program = str(self.binaries / server[0])
-        command = [str(users), str(lock), str(patience), account, litter, program, *server[1:]]
+        command = [str(users), str(lock), str(timeout), account, litter, program, *server[1:]]
         subprocess.run(  # noqa: S603 - no shell, and programs we chose
             [sys.executable, "-I", "-S", keeper.__file__, *command],
             cwd="/",

@@ -96,7 +96,7 @@ class EmbeddedServer(SyncOnly):
         self._given_folder = folder
         self._given_binaries = binaries
         self._settings = settings
-        self._patience = patience
+        self._timeout = patience
         self._share: int | None = None
         self._is_left = False
         self._refusal = ""
@@ -205,7 +205,7 @@ class EmbeddedServer(SyncOnly):
                 self._cluster.clear_remains()
                 if not self._place.data.exists():
                     self._cluster.create(lock)
-                self._cluster.launch(lock, self._settings, self._patience)
+                self._cluster.launch(lock, self._settings, self._timeout)
         if not self.attached:
             self._wait_until(self._has_started)
         self._places.add(self._sockets)
@@ -240,7 +240,7 @@ class EmbeddedServer(SyncOnly):
         return self._connects()
 
     def _connects(self) -> bool:
-        timeout = math.ceil(self._patience)
+        timeout = math.ceil(self._timeout)
         try:
             psycopg.connect(self.dsn, connect_timeout=timeout).close()
         except psycopg.OperationalError as error:
@@ -270,15 +270,15 @@ class EmbeddedServer(SyncOnly):
                 self._place.await_end()
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         while not done():  # asked again and again: a file is all that tells of the readiness
             if self._is_left:
                 raise EmbeddedError(f"the server in {self.folder} was left while it was started")
             if not self._place.data.exists():  # another makes it, on a disk that may be slow
-                deadline = time.monotonic() + self._patience
+                deadline = time.monotonic() + self._timeout
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{self._place.in_use()}, a server that is not ready after {self._patience} s"
+                    f"{self._place.in_use()}, a server that is not ready after {self._timeout} s"
                     f"{self._place.way_to_end()}. {self._refusal}\n{self._place.end_of_log()}"
                 )
             time.sleep(0.005)

@@ -22,7 +22,7 @@ from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.handlers.tracebacks import frames_of, traceback_of
 from pgflow_events.misuse import ADVICE, advice, files_of
 
-PATIENCE = 2.0  # seconds an error may take to tell its text
+TEXT_TIMEOUT = 2.0  # seconds an error may take to tell its text
 LONGEST_ERROR = 8000  # characters of an error that are kept
 LONGEST_TRACEBACK = 20_000  # characters of it that are logged
 MOST_MEMBERS = 100  # of a group that are looked at to describe it
@@ -78,7 +78,7 @@ async def look_at(error: BaseException) -> Failure:
         return error.failure
     reason = "took too long"
     try:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TEXT_TIMEOUT):
             return await trio.to_thread.run_sync(
                 failure_of, error, abandon_on_cancel=True, limiter=_threads
             )

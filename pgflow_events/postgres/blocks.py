@@ -152,7 +152,7 @@ class ServerCursor(psycopg.AsyncServerCursor[Row], Cursor[Row]):
     __slots__ = ()
 
     async def close(self) -> None:
-        """Close the cursor; if cancelled, within the `grace` of the connection."""
+        """Close the cursor; if cancelled, within the `cancel_limit` of the connection."""
         try:
             await cast("Breakable", self._conn).persist(super().close)
         finally:

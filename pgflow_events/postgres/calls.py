@@ -65,19 +65,19 @@ class Calls:
         return await self.repeat(lambda: self._call(call), again)
 
     async def make_once(
-        self, call: Callable[[Connection], Awaitable[T]], patience: float = 1.0
+        self, call: Callable[[Connection], Awaitable[T]], time_factor: float = 1.0
     ) -> T:
         """Make a call on some connection, and never again.
 
         Args:
             call: As for :meth:`make`.
-            patience: How many times the seconds of a call it may take.
+            time_factor: How many times the timeout of a call it may take.
 
         Raises:
             psycopg.Error: It failed. `passing.passes` says whether to try again.
             trio.TooSlowError: It was not answered in time.
         """
-        return await self._once(lambda: self._call(call), patience * self._timeout)
+        return await self._once(lambda: self._call(call), time_factor * self._timeout)
 
     async def _call(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         async with self.connection() as connection:

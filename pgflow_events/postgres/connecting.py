@@ -164,7 +164,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         lines = [f"failed to resolve host {host!r}" for host in unknown] + [*map(str, failures)]
         raise type(last)("\n".join(lines), pgconn=last.pgconn)
 
-    async def _settle(self, patience: float) -> None:
+    async def _settle(self, limit: float) -> None:
         """Set what each of our sessions is set to, and see whether it is one of the server's own.
 
         A pooler tells numbers of processes that are not the server's. One that gives each
@@ -174,7 +174,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         self._autocommit = True  # it shall open no transaction
         late = f"{place(self.info.get_parameters())} failed: connection timeout expired"
         try:
-            with time_limit(patience, errors.ConnectionTimeout(late)):
+            with time_limit(limit, errors.ConnectionTimeout(late)):
                 pid = self.info.backend_pid
                 cursor = await self.execute(session.SETTLE, session.settle_parameters(pid))
                 row = await cursor.fetchone()

@@ -36,8 +36,8 @@ from pgflow_events.postgres.prepared import PreparedStatements
 from pgflow_events.postgres.waiting import (
     WRITE,
     ConnectionLock,
+    cancel_limit,
     drive,
-    grace_left,
     patiently,
     time_limit,
     until_ready,
@@ -62,12 +62,12 @@ class Connection(Connecting[Row]):
     that the connection should survive, use the server's ``statement_timeout``.
 
     Attributes:
-        grace: Seconds (5) for cleaning up after a cancellation, then the connection is
+        cancel_limit: Seconds (5) for cleaning up after a cancellation, then the connection is
             closed in any case.
         streamed: Whether a query was streamed since the last pipeline.
     """
 
-    grace: float = 5.0
+    cancel_limit: float = 5.0
     lock: ConnectionLock  # type: ignore[assignment]  # psycopg's is asyncio's
     streamed = False
     _prepared: PreparedStatements
@@ -141,26 +141,26 @@ class Connection(Connecting[Row]):
     async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         """Await *step* to its end, even when cancelled.
 
-        From the cancellation on, each answer has `grace` seconds to come; else the
+        From the cancellation on, each answer has `cancel_limit` seconds to come; else the
         connection is closed and the cancellation takes its course.
         """
-        token = grace_left.set(self.grace)
+        token = cancel_limit.set(self.cancel_limit)
         try:
             return await step(*args)
         except trio.Cancelled:
             await self.abort()
             raise
         finally:
-            grace_left.reset(token)
+            cancel_limit.reset(token)
 
     async def abort(self) -> None:
         """Close the connection, after stopping on the server what it is doing.
 
-        Takes `grace` seconds at most, and is not interrupted by a cancellation.
+        Takes `cancel_limit` seconds at most, and is not interrupted by a cancellation.
         """
         if self.pgconn.transaction_status == ACTIVE and not self._aborting:
             self._aborting = True  # another task may be using the connection
-            with trio.move_on_after(self.grace, shield=True):
+            with trio.move_on_after(self.cancel_limit, shield=True):
                 await self._stop_query()
         if not self.closed:
             trio.lowlevel.notify_closing(self.pgconn.socket)  # who waits on it gives up

@@ -21,7 +21,7 @@ log = logging.getLogger("pgflow_events.listener")
 
 Args = TypeVarTuple("Args")
 
-GRACE = 1.0  # seconds: over a dead link even asking to cancel would take longer
+CANCEL_LIMIT = 1.0  # seconds: over a dead link even asking to cancel would take longer
 LISTEN_TIMEOUT = 10.0  # seconds
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds between attempts, without the jitter
 MAX_CHANNEL = 63  # bytes; of a longer name LISTEN silently drops the rest
@@ -99,7 +99,7 @@ class Listener:
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> Never:
         async with await Connection.connect(self._conninfo, **self._connect_kwargs) as conn:
-            conn.grace = GRACE
+            conn.cancel_limit = CANCEL_LIMIT
             conn.add_notify_handler(self._hear)
             await self._within_limit(conn.execute, self._statement)
             await self._prepare(conn)
@@ -135,16 +135,14 @@ class Listener:
         else:
             self._on_notify(notify.channel)
 
-    async def check(
-        self, notify: Callable[[str], Awaitable[object]], patience: float = 5.0
-    ) -> bool:
+    async def check(self, notify: Callable[[str], Awaitable[object]], limit: float = 5.0) -> bool:
         """Prove that notifications arrive, or drop the connection and open another.
 
         Args:
             notify: Sends a notification to the channel it is given, over *another*
                 connection: a pooler may well echo what one connection sends itself. Its
                 errors are passed on and say nothing of the listener.
-            patience: Seconds that the notification may take to arrive.
+            limit: Seconds that the notification may take to arrive.
 
         Returns:
             Whether it arrived; ``False`` at once while there is no connection. If none has ever
@@ -157,13 +155,13 @@ class Listener:
             self._heard = trio.Event()
         heard = self._heard
         await notify(self._check_channel)
-        with trio.move_on_after(patience):
+        with trio.move_on_after(limit):
             await heard.wait()
             self._proven = conn
             return True
         if conn.is_pooled and conn is not self._proven:
             return False
-        log.warning("a notification was not heard within %g s: reconnecting", patience)
+        log.warning("a notification was not heard within %g s: reconnecting", limit)
         await conn.close()
         return False
 

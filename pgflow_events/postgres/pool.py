@@ -56,7 +56,7 @@ class Pool(AsyncOnly):
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: list[Connection[TupleRow]] = []
         self._opened = WeakSet[Connection[TupleRow]]()
-        self._grace: float | None = None
+        self._cancel_limit: float | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -99,11 +99,11 @@ class Pool(AsyncOnly):
         finally:
             self._slots.release()
 
-    def hurry(self, grace: float) -> None:
-        """From now on, clean up within `grace` seconds after a cancellation."""
-        self._grace = grace
+    def hurry(self, limit: float) -> None:
+        """From now on, clean up within `limit` seconds after a cancellation."""
+        self._cancel_limit = limit
         for conn in self._opened:
-            conn.grace = grace
+            conn.cancel_limit = limit
 
     async def _acquire_slot(self) -> None:
         with trio.move_on_after(self.timeout):
@@ -123,8 +123,8 @@ class Pool(AsyncOnly):
     async def _connect(self) -> Connection[TupleRow]:
         conn = await Connection.connect(self.conninfo, **self._connect_kwargs)
         self._opened.add(conn)
-        if self._grace is not None:
-            conn.grace = self._grace
+        if self._cancel_limit is not None:
+            conn.cancel_limit = self._cancel_limit
         if self._on_connect:
             try:
                 await self._on_connect(conn)

@@ -7,7 +7,7 @@ unknown here is final once it has said nothing else for a while.
 
 import re
 
-PATIENCE = 120.0  # seconds for words that are unknown here
+UNKNOWN_LIMIT = 120.0  # seconds for words that are unknown here
 
 FINAL = (
     # PostgreSQL
@@ -84,4 +84,4 @@ def has_lasted(words: str, silence: float) -> bool:
         silence: For how many seconds none could be had.
     """
     is_unknown = QUOTED.search(words) and not PASSING.search(words)
-    return bool(is_unknown) and silence > PATIENCE
+    return bool(is_unknown) and silence > UNKNOWN_LIMIT

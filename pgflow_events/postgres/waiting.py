@@ -20,7 +20,7 @@ Args = TypeVarTuple("Args")
 READ, WRITE = 1, 2
 
 # The seconds an operation of this task may still take once it is cancelled.
-grace_left: ContextVar[float] = ContextVar("grace", default=0.0)
+cancel_limit: ContextVar[float] = ContextVar("cancel_limit", default=0.0)
 
 
 async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
@@ -28,9 +28,9 @@ async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
     try:
         return await wait(*args)
     except trio.Cancelled:
-        if not (grace := grace_left.get()):
+        if not (limit := cancel_limit.get()):
             raise
-        with trio.move_on_after(grace, shield=True):
+        with trio.move_on_after(limit, shield=True):
             return await wait(*args)
         raise
 

@@ -12,7 +12,7 @@ import trio
 
 from pgflow_events.service.last_resort import LastResort, end_now, overhearing
 
-GRACE = 5.0  # seconds handlers that were cancelled have to end
+HANDLERS_END = 5.0  # seconds handlers that were cancelled have to end
 LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -153,7 +153,7 @@ class Shutdown:
         if scope.cancelled_caught:
             log.warning("not done within %g s: cancelling the handlers", self._limit)
         self._cancel()
-        await trio.sleep(GRACE)
+        await trio.sleep(HANDLERS_END)
         if self._running():
             await self._leave()
             end_now()

@@ -44,11 +44,11 @@ class Commits:
         self._slugs_in_turn = slugs_in_turn
 
     async def complete(
-        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
+        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, time_factor: float
     ) -> Claim:
         """Settle outcomes, and claim up to `qty` tasks that load up to `max_bytes`.
 
-        It may take `patience` times the seconds of a call.
+        It may take `time_factor` times the seconds of a call.
 
         Raises:
             psycopg.Error: None of them is settled. `passing.passes` says whether to try again.
@@ -71,7 +71,7 @@ class Commits:
                 )
             return await queries.read_claim(answer)
 
-        claim = await self._calls.make_once(complete, patience)
+        claim = await self._calls.make_once(complete, time_factor)
         self._ledger.count(outcomes, claim.refused)
         return claim
 

@@ -54,7 +54,7 @@ class Completer:
         self._complete = complete
         self._rehearse = rehearse
         self._notify = notify
-        self._stragglers = Stragglers(lambda one, patience: self._settle([one], patience), rehearse)
+        self._stragglers = Stragglers(lambda one, factor: self._settle([one], factor), rehearse)
         self._most = min(max(slots // LANES, FEWEST_OUTCOMES), MOST_OUTCOMES)
         self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
         self._turn = trio.Lock()
@@ -140,8 +140,8 @@ class Completer:
             return False
         return not passes(error) or await self._rehearse([])
 
-    async def _settle(self, batch: Sequence[Outcome], patience: float) -> None:
-        await self._committed(batch, await self._complete(batch, 0, 0, patience))
+    async def _settle(self, batch: Sequence[Outcome], time_factor: float) -> None:
+        await self._committed(batch, await self._complete(batch, 0, 0, time_factor))
 
     async def _committed(self, batch: Sequence[Outcome], claim: Claim) -> None:
         for place in claim.refused:

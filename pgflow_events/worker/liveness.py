@@ -133,12 +133,12 @@ class Liveness:
                             await self._overtaken.wait()
                     nursery.cancel_scope.cancel()
 
-    async def leave(self, calls: Calls, patience: float) -> None:
+    async def leave(self, calls: Calls, limit: float) -> None:
         """Go, and leave no task claimed. If that fails, the peers take us for dead: it will do."""
         self._has_left = True  # a listener that comes back has no seat any more
-        self._pool.hurry(patience)
+        self._pool.hurry(limit)
         try:
-            with trio.fail_after(patience):
+            with trio.fail_after(limit):
                 await calls.make(lambda connection: seats.leave_seat(connection, self._id))
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             log.warning("could not take leave of the other workers: %s", reason(error))
@@ -173,14 +173,14 @@ class Liveness:
 
     async def _watch(self, peer: Seat) -> None:
         """Wait until the seat is free; then bury the peer, if it is dead and not just absent."""
-        patience, written = 0.0, 0
+        wait, written = 0.0, 0
         while not self._overtaken.is_set():
-            state, xid = await self._watching.make(partial(self._await_seat, peer, patience))
+            state, xid = await self._watching.make(partial(self._await_seat, peer, wait))
             if state == "taken":
                 self._seen.add(peer)
-                patience = self._patience(is_written=xid != written)
+                wait = self._time_to_wait(is_written=xid != written)
                 written = xid
-                if patience <= 0:  # those who were absent should be back
+                if wait <= 0:  # those who were absent should be back
                     break
             elif state == "free" and peer not in self._seen and not self._grace_is_over():
                 self._absent[peer] = self._grace_ends()
@@ -190,10 +190,10 @@ class Liveness:
                     self._absent[peer] = trio.current_time() + DOUBT
                 break
 
-    def _patience(self, *, is_written: bool) -> float:
+    def _time_to_wait(self, *, is_written: bool) -> float:
         """Seconds to wait now."""
-        patience = RENEWAL if is_written else self._settings.check_interval
-        return min(patience, self._returns() - trio.current_time())
+        wait = RENEWAL if is_written else self._settings.check_interval
+        return min(wait, self._returns() - trio.current_time())
 
     def _returns(self) -> float:
         """When one of those that are absent is to be looked at again."""
@@ -215,13 +215,13 @@ class Liveness:
         return self._connected_at + self._settings.grace
 
     async def _await_seat(
-        self, peer: Seat, patience: float, connection: Connection[TupleRow]
+        self, peer: Seat, wait: float, connection: Connection[TupleRow]
     ) -> tuple[str, int]:
         self._waiting = connection
         try:
             if self._overtaken.is_set():
                 return "overtaken", 0
-            return await seats.await_seat(connection, peer.seat, patience)
+            return await seats.await_seat(connection, peer.seat, wait)
         except psycopg.errors.QueryCanceled:
             return "overtaken", 0
         finally:

@@ -21,7 +21,7 @@ from pgflow_events.telemetry import about
 
 log = logging.getLogger("pgflow_events.completer")
 
-MOST_PATIENCE = 8.0
+LARGEST_FACTOR = 8.0
 
 Commit = Callable[[Outcome, float], Awaitable[None]]
 Rehearse = Callable[[Sequence[Outcome]], Awaitable[bool]]
@@ -32,7 +32,7 @@ class Straggler:
     """An outcome, and how its commits went so far."""
 
     outcome: Outcome
-    patience: float = 1.0
+    time_factor: float = 1.0
     """How many times the usual time the next commit may take."""
     delay: float = FIRST_DELAY
     """Seconds until then, if it is no other that decides."""
@@ -58,7 +58,7 @@ class Straggler:
         slow = isinstance(error, trio.TooSlowError)  # it may be the size of what is sent
         return Straggler(
             self.outcome,
-            min(2 * self.patience, MOST_PATIENCE) if slow else self.patience,
+            min(2 * self.time_factor, LARGEST_FACTOR) if slow else self.time_factor,
             min(2 * self.delay, LONGEST_DELAY),
             doubted,
         )
@@ -90,7 +90,7 @@ class Stragglers:
         """Commit it once; what is left to do."""
         outcome = straggler.outcome
         try:
-            await self._commit(outcome, straggler.patience)
+            await self._commit(outcome, straggler.time_factor)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             if passes(error) and not straggler.is_late:
                 return straggler.after(error)

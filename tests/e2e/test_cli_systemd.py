@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgflow_events.service.shutdown import GRACE
+from pgflow_events.service.shutdown import HANDLERS_END
 
 from .conftest import COMMAND, FLOWS, end
 from .test_signals import answer, await_line, db, door, run_of, task_of
@@ -171,7 +171,7 @@ def test_a_handler_that_does_not_end_is_named_and_its_task_given_back(worker, do
         began = time.monotonic()
         answered, errors = end(process)
         assert answered == code
-        assert time.monotonic() - began < 0.5 + (GRACE if code else 0) + 5
+        assert time.monotonic() - began < 0.5 + (HANDLERS_END if code else 0) + 5
     assert f"{step} of run {run_id}, attempt 1 does not heed its cancellation" in errors
     assert "done: 1 given back" in errors
     assert task_of(run_id, db) == ("queued", 0, None)

@@ -15,7 +15,7 @@ FLOWS = Path(__file__).with_name("leaving_flows.py")
 LIMITS = {
     "leaving.GIVE_BACK": 3.0,
     "leaving.TAKE_LEAVE": 2.0,
-    "shutdown.GRACE": 1.5,
+    "shutdown.HANDLERS_END": 1.5,
     "shutdown.LAST_RESORT": 12.0,
 }
 ONCE, TWICE = ("SIGTERM",), ("SIGTERM", "SIGTERM")

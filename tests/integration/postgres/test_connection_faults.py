@@ -212,7 +212,7 @@ async def test_a_commit_under_way_outlasts_a_cancellation(conn, empty_database):
 
 async def test_a_cancelled_commit_that_takes_longer_than_the_grace_is_stopped(conn, empty_database):
     await commit_slowly(conn, 30)
-    conn.grace = 0.1
+    conn.cancel_limit = 0.1
     started = trio.current_time()
     assert not await insert_and_cancel_the_commit(conn)
     assert trio.current_time() - started < 0.3 + SLACK
@@ -252,7 +252,7 @@ async def test_a_cancelled_block_waits_for_another_task_that_uses_the_connection
 async def test_a_cancelled_block_waits_for_another_task_no_longer_than_the_grace(
     conn, empty_database
 ):
-    conn.grace = 0.02
+    conn.cancel_limit = 0.02
     with pytest.RaisesGroup(psycopg.OperationalError):
         await cancel_a_block_while_another_task_queries(conn, empty_database)
     assert conn.closed
@@ -261,7 +261,7 @@ async def test_a_cancelled_block_waits_for_another_task_no_longer_than_the_grace
 
 async def test_a_commit_that_nobody_cancels_may_take_longer_than_the_grace(conn, empty_database):
     await commit_slowly(conn, 0.2)
-    conn.grace = 0.05
+    conn.cancel_limit = 0.05
     async with conn.transaction():
         await conn.execute("insert into public.item values (1)")
     assert await ids(empty_database) == [1]
@@ -320,7 +320,7 @@ async def test_closing_wakes_the_task_that_waits_for_notifications(conn):
 
 
 async def test_closing_wakes_the_task_that_cannot_send(conn):
-    conn.grace = 0.2
+    conn.cancel_limit = 0.2
     with frozen(conn.info.backend_pid):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fails, conn, "select length(%b)", HUGE)
@@ -343,7 +343,7 @@ async def test_a_number_that_may_be_of_another_connection_is_not_waited_for(clos
 
 
 async def test_a_task_that_cannot_send_can_be_cancelled(conn):
-    conn.grace = 0.2
+    conn.cancel_limit = 0.2
     with frozen(conn.info.backend_pid):
         started = trio.current_time()
         with trio.move_on_after(0.1) as scope:
@@ -365,7 +365,7 @@ async def test_a_query_on_a_frozen_backend_can_be_cancelled(conn):
 
 async def test_with_the_whole_server_frozen_cancelling_takes_no_longer_than_the_grace(own):
     async with await Connection.connect(own.conninfo) as conn:
-        conn.grace = 0.3
+        conn.cancel_limit = 0.3
         with frozen(own.pid, conn.info.backend_pid):
             started = trio.current_time()
             with trio.move_on_after(0.1):

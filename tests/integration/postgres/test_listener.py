@@ -174,7 +174,7 @@ async def test_a_link_that_swallows_everything_is_noticed_by_a_check_and_replace
     await ear.start(nursery)
     assert await ear.listener.check(partial(notify, empty_database))
     proxy.silent = True
-    assert not await ear.listener.check(partial(notify, empty_database), patience=0.1)
+    assert not await ear.listener.check(partial(notify, empty_database), limit=0.1)
     proxy.silent = False
     assert await ear.next() == "on_connect"
     assert await ear.listener.check(partial(notify, empty_database))

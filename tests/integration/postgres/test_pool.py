@@ -173,7 +173,7 @@ async def test_in_a_hurry_are_all_connections_those_that_are_prepared_too(empty_
             pass
         async with pool.connection(), pool.connection(), pool.connection():
             pass
-    assert [conn.grace for conn in prepared] == [0.5] * 4
+    assert [conn.cancel_limit for conn in prepared] == [0.5] * 4
 
 
 async def test_four_hundred_tasks_cancelled_at_random_leave_a_whole_pool(empty_database):

@@ -111,7 +111,7 @@ GERMAN = "Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen"
 
 
 async def test_a_refusal_in_another_language_is_final_after_a_while(monkeypatch, caplog):
-    monkeypatch.setattr(refusals, "PATIENCE", 0.2)
+    monkeypatch.setattr(refusals, "UNKNOWN_LIMIT", 0.2)
     async with refusing("28P01", GERMAN) as conninfo:
         with trio.fail_after(10), pytest.raises(psycopg.OperationalError, match=GERMAN):
             await ask(conninfo)
@@ -127,7 +127,7 @@ async def test_a_refusal_in_another_language_is_final_after_a_while(monkeypatch,
     ],
 )
 async def test_what_may_pass_is_waited_for(monkeypatch, caplog, code, words):
-    monkeypatch.setattr(refusals, "PATIENCE", 60 if words == GERMAN else 0)
+    monkeypatch.setattr(refusals, "UNKNOWN_LIMIT", 60 if words == GERMAN else 0)
     async with refusing(code, words) as conninfo, trio.open_nursery() as nursery:
         nursery.start_soon(ask, conninfo)
         await logged(caplog, words)
@@ -137,7 +137,7 @@ async def test_what_may_pass_is_waited_for(monkeypatch, caplog, code, words):
 
 
 async def test_a_server_that_is_not_there_is_waited_for_however_long(monkeypatch, caplog):
-    monkeypatch.setattr(refusals, "PATIENCE", 0)
+    monkeypatch.setattr(refusals, "UNKNOWN_LIMIT", 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, "host=127.0.0.1 port=1")
         await logged(caplog, "refused")

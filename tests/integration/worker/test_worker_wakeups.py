@@ -105,7 +105,7 @@ async def test_a_worker_that_makes_more_work_than_it_can_take_wakes_another(clie
 async def test_where_notifications_do_not_arrive_it_says_so_once_and_polls(
     client, work, empty_database, monkeypatch, caplog
 ):
-    monkeypatch.setattr(Listener.check, "__defaults__", (0.1,))  # seconds of patience
+    monkeypatch.setattr(Listener.check, "__defaults__", (0.1,))  # the limit in seconds
     flow = Flow("flow")
     flow.step(slug="step")(lambda: None)
     # Nobody hears in one database what is notified in another.

@@ -145,13 +145,13 @@ def test_who_leaves_gives_back_what_is_unfinished(claimed):
     claimed.value("select pgflow.leave_seat(%s)", WORKER)  # again
 
 
-@pytest.mark.parametrize("patience", [0, 0.01])
-def test_a_seat_that_is_taken_is_waited_for_no_longer_than_that(core, connect_beside, patience):
+@pytest.mark.parametrize("wait", [0, 0.01])
+def test_a_seat_that_is_taken_is_waited_for_no_longer_than_that(core, connect_beside, wait):
     number = 10**12
     await_it = "select state from pgflow.await_seat(%s, %s)"
     beside = connect_beside()
     beside.execute("select pg_advisory_lock(pgflow.seat_key(%s))", [number])
-    assert core.value(await_it, number, patience) == "taken"
+    assert core.value(await_it, number, wait) == "taken"
     beside.close()
     with core.db.transaction():
         until_free = core.value(await_it, number, 5)

@@ -93,7 +93,7 @@ class Worker:
     def __init__(self, manager: Manager, watchdog: float = 60) -> None:
         self.claimed, self.changed = trio.Event(), trio.Event()
         self.figures, self.complaint = "idle", None
-        self.patience: list[float] = []
+        self.limits: list[float] = []
         self.service = Service(
             NotifySocket(manager.address),
             watchdog,
@@ -107,8 +107,8 @@ class Worker:
         self.changed = trio.Event()
         await self.changed.wait()
 
-    def _complain(self, patience: float) -> str | None:
-        self.patience.append(patience)
+    def _complain(self, limit: float) -> str | None:
+        self.limits.append(limit)
         return self.complaint
 
     def say(self, figures: str) -> None:
@@ -168,7 +168,7 @@ async def test_a_worker_that_is_not_well_does_not_feed_the_watchdog(
     worker.complaint = None
     await trio.sleep(30)
     assert manager.heard() == [b"WATCHDOG=1"]
-    assert set(worker.patience) == {60}
+    assert set(worker.limits) == {60}
 
 
 async def test_without_a_watchdog_the_status_alone_is_told(manager, nursery, autojump_clock):

@@ -70,7 +70,7 @@ class Database:
         self.poisonous_claims = False
 
     async def complete(
-        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, patience: float
+        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, time_factor: float
     ) -> Claim:
         self.committing.set()
         self.under_way.append(len(outcomes))

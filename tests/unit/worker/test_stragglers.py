@@ -31,13 +31,13 @@ class Database:
         self.refusal = refusal
         self.refuses_failures: Exception | None = None
         self.taken: list[tuple[float, Outcome]] = []
-        self.patience: list[float] = []
+        self.factors: list[float] = []
         self.tries = 0
 
-    async def commit(self, outcome: Outcome, patience: float) -> None:
+    async def commit(self, outcome: Outcome, factor: float) -> None:
         await trio.lowlevel.checkpoint()
         self.tries += 1
-        self.patience.append(patience)
+        self.factors.append(factor)
         refusal = self.refusal if outcome.output else self.refuses_failures
         if refusal:
             raise refusal
@@ -147,11 +147,11 @@ async def test_each_has_a_try_before_any_has_two(autojump_clock):
     database = Database()
     one = outcome()
 
-    async def commit(each: Outcome, patience: float) -> None:
+    async def commit(each: Outcome, factor: float) -> None:
         if each is one:
             await trio.sleep(30)
             raise trio.TooSlowError("no answer within 30 s")
-        await database.commit(each, patience)
+        await database.commit(each, factor)
 
     stragglers = Stragglers(commit, database.rehearse)
     async with trio.open_nursery() as nursery:
@@ -169,4 +169,4 @@ async def test_what_takes_long_is_given_longer_up_to_a_limit(autojump_clock):
     database.refuses_failures = database.refusal
     with trio.move_on_after(200):
         await Stragglers(database.commit, database.rehearse).settle(outcome())
-    assert database.patience[:6] == [1, 2, 4, 8, 8, 8]
+    assert database.factors[:6] == [1, 2, 4, 8, 8, 8]
