@@ -87,7 +87,7 @@ class StepKeywords(TypedDict, total=False):
     keep_output: int | None
 
 
-class Owner(Protocol):
+class FlowLike(Protocol):
     """A flow, as far as its nodes know it."""
 
     slug: str
@@ -107,7 +107,7 @@ class Node(Generic[T_co]):
     takes_handle = False
     """Whether it gives the handle of a value."""
 
-    def __init__(self, flow: Owner, slug: str) -> None:
+    def __init__(self, flow: FlowLike, slug: str) -> None:
         self.flow = flow
         self.slug = slug
 
@@ -163,7 +163,7 @@ class Step(ValueNode[T_co]):
 
     def __init__(
         self,
-        flow: Owner,
+        flow: FlowLike,
         slug: str,
         nodes: tuple[Node[Any], ...],
         handler: Callable[..., Any],

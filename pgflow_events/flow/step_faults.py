@@ -11,7 +11,7 @@ from typing import Any
 
 from blobstore import Blob
 from pgflow_events.flow.option_faults import quoted
-from pgflow_events.flow.step import Node, Owner, Step, called
+from pgflow_events.flow.step import FlowLike, Node, Step, called
 from pgflow_events.texts import counted
 
 SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -49,7 +49,7 @@ def slug_faults(
         yield "the flow has a step of this slug already"
 
 
-def node_faults(nodes: tuple[object, ...], flow: Owner) -> Iterator[str]:
+def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
     """Say which of these are no nodes of this flow, or given twice."""
     for position, node in enumerate(nodes):
         if not isinstance(node, Node):

@@ -102,13 +102,13 @@ class Completer:
 
     async def _commit(self, batch: Sequence[Outcome], done: trio.Event) -> None:
         try:
-            with self._dispatcher.call(len(batch)) as call:
-                call.claim = await self._complete(batch, call.qty, call.max_bytes, 1.0)
+            with self._dispatcher.reserve(len(batch)) as reserved:
+                reserved.claim = await self._complete(batch, reserved.qty, reserved.max_bytes, 1.0)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             await self._commit_again(batch, error)
         else:
-            self.handed_over += len(call.claim.tasks)
-            await self._committed(batch, call.claim)
+            self.handed_over += len(reserved.claim.tasks)
+            await self._committed(batch, reserved.claim)
         finally:
             done.set()
 

@@ -15,18 +15,18 @@ LAST_CLAIM = 5.0  # seconds a claim under way may still take once closed: the da
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """A call to the database under way that may claim as many tasks as slots are set aside."""
+class Reservation:
+    """The slots and bytes that a call to the database may claim for while it is under way."""
 
     qty: int
     max_bytes: int
     """Bytes of blobs that these tasks may load together."""
     alone: bool
-    """Whether no other call was under way at any time during this one."""
+    """Whether no other call held a reservation at any time meanwhile."""
     woken: bool = False
-    """Whether there was a wake-up meanwhile, for what this call may not have seen."""
+    """Whether there was a wake-up meanwhile, for tasks that the call may not have seen."""
     claim: Claim | None = None
-    """Its answer; stays None if the call fails."""
+    """The answer of the call; stays None if the call fails."""
 
 
 class Dispatcher:
@@ -53,7 +53,7 @@ class Dispatcher:
         self._budget = self._free_bytes = budget
         self._waiting = 0
         """Bytes that the first task loads that was left for want of them."""
-        self._calls: set[Call] = set()
+        self._reservations: set[Reservation] = set()
         self._timer = trio.CancelScope()
         self._claiming = trio.CancelScope()
         self._due = inf
@@ -67,7 +67,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start tasks, until closed and no call that claims is under way."""
-        while not self._closing or self._calls:
+        while not self._closing or self._reservations:
             await self.until_free_to_claim()
             if self._free and not self._closing and not await self._fill():
                 await trio.sleep(REST)
@@ -78,17 +78,17 @@ class Dispatcher:
 
     async def _fill(self) -> bool:
         """Claim for the free slots; whether there was anything."""
-        with self.call() as call, trio.CancelScope() as self._claiming:
-            call.claim = await self._claim(call.qty, call.max_bytes)
-        return bool(call.claim and call.claim.tasks)
+        with self.reserve() as reserved, trio.CancelScope() as self._claiming:
+            reserved.claim = await self._claim(reserved.qty, reserved.max_bytes)
+        return bool(reserved.claim and reserved.claim.tasks)
 
     def _deadline(self) -> float:
         return min(self._due, trio.current_time() + self._poll_interval)
 
     def wake(self) -> None:
         """Let the dispatcher claim, now or as soon as it can."""
-        for call in self._calls:
-            call.woken = True
+        for reserved in self._reservations:
+            reserved.woken = True
         with suppress(trio.WouldBlock):  # it is about to claim anyway
             self._ring.send_nowait(None)
 
@@ -142,33 +142,33 @@ class Dispatcher:
         return 0 < self._waiting <= self._allowance()
 
     @contextmanager
-    def call(self, own: int | None = None) -> Iterator[Call]:
-        """Set what is free aside for a call that may claim; afterwards start what it claimed.
+    def reserve(self, own: int | None = None) -> Iterator[Reservation]:
+        """Set free slots and bytes aside for a call that may claim; then start what it claimed.
 
         Args:
-            own: Of a call that does more than claim, the slots that its tasks had. Of the others
-                it leaves some to those who claim meanwhile: it may take long.
+            own: The slots that the tasks of a commit had. Such a call may take long, so it leaves
+                some of the other free slots to the claims that come meanwhile.
         """
-        call = Call(self._quantity(own), self._allowance(), alone=not self._calls)
+        reserved = Reservation(self._quantity(own), self._allowance(), alone=not self._reservations)
         aside = max(self._free_bytes, 0)
-        self._free -= call.qty
+        self._free -= reserved.qty
         self._free_bytes -= aside
-        for other in self._calls:
+        for other in self._reservations:
             other.alone = False
-        self._calls.add(call)
+        self._reservations.add(reserved)
         try:
-            yield call
+            yield reserved
         finally:
-            self._calls.remove(call)
-            self._free += call.qty
+            self._reservations.remove(reserved)
+            self._free += reserved.qty
             self._free_bytes += aside
-            if call.claim:
-                self._admit(call, call.claim)
+            if reserved.claim:
+                self._admit(reserved, reserved.claim)
             # A call that failed has looked at nothing; and run() may wait for the last one to end.
-            if call.woken or not call.claim or self._closing or self._waiting_fits():
+            if reserved.woken or not reserved.claim or self._closing or self._waiting_fits():
                 self.wake()
 
-    def _admit(self, call: Call, claim: Claim) -> None:
+    def _admit(self, reserved: Reservation, claim: Claim) -> None:
         self._free -= len(claim.tasks)
         self._free_bytes -= sum(task.input_bytes for task in claim.tasks)
         if claim.tasks:
@@ -178,7 +178,7 @@ class Dispatcher:
                 self._report_lapse.send_nowait(None)
         due = trio.current_time() + claim.next_due if claim.next_due else inf
         waiting = claim.next_bytes or 0
-        if call.alone:
+        if reserved.alone:
             self._due, self._waiting = due, waiting
         else:
             # Of two calls at once, the answer that comes last may be the older one: it may not
@@ -188,6 +188,6 @@ class Dispatcher:
         # A call that asked for one task only has left those that load nothing.
         # What has lapsed is failed by somebody else, who wakes us then.
         visible = (claim.next_due == 0 or waiting) and not claim.lapsed
-        if visible and (call.max_bytes > self._budget or waiting <= self._allowance()):
+        if visible and (reserved.max_bytes > self._budget or waiting <= self._allowance()):
             self.wake()
         self._timer.deadline = self._deadline()

@@ -174,8 +174,8 @@ async def test_each_commit_claims_for_the_slots_of_its_outcomes(rig):
 
 async def test_each_commit_may_claim_what_its_outcomes_had_loaded(rig):
     claimed = [outcome("x", input_bytes=70).task, outcome("y", input_bytes=20).task]
-    with rig.dispatcher.call() as call:
-        call.claim = replace(NOTHING, tasks=claimed)
+    with rig.dispatcher.reserve() as reserved:
+        reserved.claim = replace(NOTHING, tasks=claimed)
     await rig.commit(Outcome(claimed[0], ONE))
     assert rig.database.max_bytes == [80]
 

@@ -143,8 +143,8 @@ async def test_the_older_of_two_answers_does_not_put_off_what_the_newer_has_seen
     run, autojump_clock
 ):
     dispatcher, database, _ = await run()
-    with dispatcher.call() as slow:
-        with dispatcher.call() as quick:
+    with dispatcher.reserve() as slow:
+        with dispatcher.reserve() as quick:
             quick.claim = some(0, next_due=30)
         slow.claim = NOTHING
     await trio.sleep(LONG)
@@ -156,9 +156,9 @@ async def test_slots_of_ended_tasks_are_claimed_for_by_the_call_that_settles_the
 ):
     dispatcher, database, started = await run(some(4))
     dispatcher.free(started[:2])
-    with dispatcher.call() as call:
-        assert call.qty == 2
-        call.claim = some(2)
+    with dispatcher.reserve() as reserved:
+        assert reserved.qty == 2
+        reserved.claim = some(2)
     assert len(started) == 6
     await trio.sleep(LONG)
     assert database.asked == [(0, 4)]
@@ -167,8 +167,8 @@ async def test_slots_of_ended_tasks_are_claimed_for_by_the_call_that_settles_the
 async def test_a_call_that_claimed_less_than_there_was_is_followed_by_a_claim(run, autojump_clock):
     dispatcher, database, started = await run(some(4), some(1))
     dispatcher.free(started[:2])
-    with dispatcher.call() as call:
-        call.claim = some(1, next_due=0)
+    with dispatcher.reserve() as reserved:
+        reserved.claim = some(1, next_due=0)
     await trio.sleep(LONG)
     assert database.asked == [(0, 4), (0, 1)]
     assert len(started) == 6
@@ -176,11 +176,11 @@ async def test_a_call_that_claimed_less_than_there_was_is_followed_by_a_claim(ru
 
 async def test_a_wake_up_during_a_call_that_holds_all_slots_is_not_lost(run, autojump_clock):
     dispatcher, database, started = await run(NOTHING, some(1))
-    with dispatcher.call() as call:  # a commit, say, that has looked at the queue already
+    with dispatcher.reserve() as reserved:  # a commit, say, that has looked at the queue already
         await trio.sleep(1)
         dispatcher.wake()
         await trio.sleep(1)
-        call.claim = NOTHING
+        reserved.claim = NOTHING
     await trio.sleep(LONG)
     assert database.asked == [(0, 4), (2, 4)]
     assert len(started) == 1
@@ -189,7 +189,7 @@ async def test_a_wake_up_during_a_call_that_holds_all_slots_is_not_lost(run, aut
 async def test_after_a_call_that_failed_it_claims_for_the_slots_it_had(run, autojump_clock):
     dispatcher, database, started = await run(some(4), some(1))
     dispatcher.free(started[:1])
-    with pytest.raises(ZeroDivisionError), dispatcher.call():
+    with pytest.raises(ZeroDivisionError), dispatcher.reserve():
         raise ZeroDivisionError
     await trio.sleep(LONG)
     assert database.asked == [(0, 4), (0, 1)]
@@ -233,11 +233,11 @@ async def test_closed_during_a_call_it_starts_what_that_claimed_and_then_returns
     async with trio.open_nursery() as inner:
         inner.start_soon(run)
         await trio.sleep(1)
-        with dispatcher.call() as call:
+        with dispatcher.reserve() as reserved:
             dispatcher.close()
             await trio.sleep(1)
             assert not ended
-            call.claim = some(2)
+            reserved.claim = some(2)
     assert ended == [2]
     assert len(started) == 2
 
@@ -245,8 +245,8 @@ async def test_closed_during_a_call_it_starts_what_that_claimed_and_then_returns
 async def test_once_closed_calls_claim_nothing(run, autojump_clock):
     dispatcher, _, _ = await run()
     dispatcher.close()
-    with dispatcher.call() as call:
-        assert call.qty == 0
+    with dispatcher.reserve() as reserved:
+        assert reserved.qty == 0
 
 
 async def test_closed_while_a_claim_is_not_answered_it_gives_it_up_after_five_seconds(
@@ -312,8 +312,8 @@ class Engine:
         """End a task of this size, as the completer does."""
         ended = self.running.pop(self.sizes.index(size))
         self.dispatcher.free([ended])
-        with self.dispatcher.call() as call:
-            call.claim = self.queue.answer(call.qty, call.max_bytes)
+        with self.dispatcher.reserve() as reserved:
+            reserved.claim = self.queue.answer(reserved.qty, reserved.max_bytes)
 
     async def sizes_at_rest(self) -> list[int]:
         await trio.sleep(1)
@@ -363,12 +363,12 @@ async def test_small_tasks_cannot_use_what_is_meant_for_a_large_one(nursery, aut
 
 async def test_two_calls_at_once_are_never_promised_more_than_is_free(autojump_clock):
     dispatcher = Dispatcher(Database().claim, lambda tasks: None, 4, BUDGET)
-    with dispatcher.call() as first, dispatcher.call() as second:
+    with dispatcher.reserve() as first, dispatcher.reserve() as second:
         assert (first.max_bytes, second.max_bytes) == (BUDGET, 0)
         dispatcher.free([task(0)])
-        with dispatcher.call() as third:
+        with dispatcher.reserve() as third:
             assert third.max_bytes == 0
-    with dispatcher.call() as after:
+    with dispatcher.reserve() as after:
         assert after.max_bytes == BUDGET
 
 
@@ -384,8 +384,8 @@ async def test_an_answer_that_is_older_does_not_keep_what_loads_nothing_waiting(
 ):
     dispatcher, database, _ = await run(BESIDE_A_LARGE_ONE)
     asked = len(database.asked)
-    with dispatcher.call() as slow:
-        with dispatcher.call() as quick:
+    with dispatcher.reserve() as slow:
+        with dispatcher.reserve() as quick:
             quick.claim = bytes_left(0)
         slow.claim = NOTHING
     await trio.sleep(1)
@@ -397,8 +397,8 @@ async def test_an_answer_that_is_older_does_not_hide_what_fits_once_both_are_in(
 ):
     dispatcher, database, _ = await run(BESIDE_A_LARGE_ONE)
     asked = len(database.asked)
-    with dispatcher.call() as slow:
-        with dispatcher.call() as quick:
+    with dispatcher.reserve() as slow:
+        with dispatcher.reserve() as quick:
             quick.claim = bytes_left(40)
         slow.claim = bytes_left(300)
     await trio.sleep(1)
@@ -436,8 +436,8 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
         await trio.sleep(durations[id(each)])
         running.remove(each)
         dispatcher.free([each])
-        with dispatcher.call() as call:
-            call.claim = await claim(call.qty, call.max_bytes)
+        with dispatcher.reserve() as reserved:
+            reserved.claim = await claim(reserved.qty, reserved.max_bytes)
 
     def start(tasks: list[ClaimedTask]) -> None:
         running.extend(tasks)
