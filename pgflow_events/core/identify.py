@@ -18,9 +18,9 @@ class Named:
     run_id: UUID | None
     """Of a blob, the run that it belongs to."""
     step_slug: str | None
-    """Of a blob, its step; ``run`` for the input."""
+    """Of a blob, its step; `run` for the input."""
     blobs: list[str]
-    """Of a run, its blobs, each as ``step id``."""
+    """Of a run, its blobs, each as `step id`."""
 
 
 NAMED = """

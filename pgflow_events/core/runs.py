@@ -19,20 +19,20 @@ RunStatus = Literal["started", "completed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A row of ``pgflow.runs``."""
+    """A row of `pgflow.runs`."""
 
     run_id: UUID
     flow_slug: str
     status: RunStatus
     output: str | None
-    """The JSON of ``{leaf step: its output}``, without what is a blob; None unless completed."""
+    """The JSON of `{leaf step: its output}`, without what is a blob; None unless completed."""
     output_blobs_refs: dict[str, str] | None
     """The ids of what is a blob, under the same keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A row of ``pgflow.step_tasks``."""
+    """A row of `pgflow.step_tasks`."""
 
     step_slug: str
     status: str

@@ -21,10 +21,10 @@ class RunSummary:
     run_id: UUID
     flow_slug: str
     status: str
-    """``started``, ``completed`` or ``failed``, as it is stored."""
+    """`started`, `completed` or `failed`, as it is stored."""
     state: str
-    """Of a run that is started: ``running`` if one of its tasks is, ``retrying`` if all that is
-    left waits for another attempt, else ``queued``; of any other one its status."""
+    """Of a run that is started: `running` if one of its tasks is, `retrying` if all that is
+    left waits for another attempt, else `queued`; of any other one its status."""
     started_at: datetime
     ended_at: datetime | None
     age: float
@@ -100,7 +100,7 @@ class BlobSummary(TypedDict):
 
     id: str
     kind: str
-    """``text``, ``bytes``, ``json`` or ``list``."""
+    """`text`, `bytes`, `json` or `list`."""
     codec: str
     raw_size: int
     """Bytes before compression."""
@@ -117,8 +117,8 @@ class StepSummary:
     step_slug: str
     dependencies: list[str]
     status: str
-    """``waiting`` for its dependencies, ``queued``, ``running``, ``retrying`` (queued again),
-    ``completed``, ``failed``, ``cancelled``, or ``skipped``: the run failed before it started."""
+    """`waiting` for its dependencies, `queued`, `running`, `retrying` (queued again),
+    `completed`, `failed`, `cancelled`, or `skipped`: the run failed before it started."""
     attempts: int
     max_attempts: int
     error: str | None
@@ -294,7 +294,7 @@ class OpenTransaction:
     pid: int
     application_name: str
     state: str
-    """``active``, ``idle in transaction``."""
+    """`active`, `idle in transaction`."""
     age: float
     """Seconds since its start."""
 

@@ -28,7 +28,7 @@ class ClaimedTask:
     timeout: int
     """Seconds the attempt may take."""
     input: str
-    """The JSON of ``{"run": input of the run, dependency: its output}``, without what is a blob."""
+    """The JSON of `{"run": input of the run, dependency: its output}`, without what is a blob."""
     blobs_refs: dict[str, str]
     """The ids of what is a blob, under the same keys."""
     input_bytes: int = 0

@@ -75,10 +75,10 @@ async def next_workers(connection: Connection, worker_id: UUID) -> list[Seat]:
 
 
 async def await_seat(connection: Connection, seat: int, wait: float) -> tuple[str, int]:
-    """Wait for a seat to be ``freed``; ``taken`` if it is not within `wait` seconds.
+    """Wait for a seat to be `freed`; `taken` if it is not within `wait` seconds.
 
     Returns:
-        That, or ``free`` if it was at once; and a number that moves when something is written.
+        That, or `free` if it was at once; and a number that moves when something is written.
     """
     cursor = await connection.execute(
         "select state, next_xid from pgflow.await_seat(%s, %s)", [Int8(seat), wait]

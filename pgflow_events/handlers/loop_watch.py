@@ -170,7 +170,7 @@ def running_task(root: trio.lowlevel.Task | None) -> trio.lowlevel.Task | None:
 
 
 def tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
-    """*root* and all below it."""
+    """`root` and all below it."""
     left = [root] if root else []
     while left:
         yield (task := left.pop())

@@ -31,7 +31,7 @@ class Breakable(Protocol):
     streamed: bool
 
     async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-        """Await *step* to its end, even when cancelled."""
+        """Await `step` to its end, even when cancelled."""
 
     async def abort(self) -> None:
         """Close the connection, after stopping on the server what it is doing."""

@@ -31,7 +31,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
             with these a dead server is noticed within about half a minute.
         settings: Server options, put between PGOPTIONS and those of the DSN; left out for servers
             that refuse them, as PgBouncer does.
-        strange: What could not be set to what ``session.py`` wants, with its value.
+        strange: What could not be set to what `session.py` wants, with its value.
         is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
             may then be lost with each transaction; statements are not prepared.
         rules: Whether the role is a superuser, or may do what the owner of the database may.
@@ -67,12 +67,12 @@ class Connecting(psycopg.AsyncConnection[Row]):
     ) -> Self:
         """Connect to the first host and address that will have us.
 
-        The arguments are psycopg's; adapters given by *context* are used as they are.
+        The arguments are psycopg's; adapters given by `context` are used as they are.
 
         Raises:
-            psycopg.OperationalError: Nobody answered within ``connect_timeout`` seconds
+            psycopg.OperationalError: Nobody answered within `connect_timeout` seconds
                 for each, or nobody would have us; the message tells of all.
-            psycopg.ProgrammingError: *conninfo* cannot be understood; it is not quoted.
+            psycopg.ProgrammingError: The DSN cannot be understood; the message does not quote it.
             MigrationError: A superuser, or the owner of the database, connects, and something in
                 our schemas belongs to a role of fewer rights, whose code would run with theirs.
         """

@@ -1,4 +1,4 @@
-"""psycopg 3 on trio: an ``AsyncConnection`` whose waiting is done by trio.
+"""psycopg 3 on trio: an `AsyncConnection` whose waiting is done by trio.
 
 psycopg writes its protocol as generators that yield what they wait for (1 to read, 2 to
 write, 3 either). Of AsyncConnection only the lock, connect(), wait(), cancel_safe() and
@@ -55,11 +55,11 @@ BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting oth
 class Connection(Connecting[Row]):
     """A connection to PostgreSQL for trio, with autocommit, loading JSON by orjson.
 
-    What psycopg documents of ``AsyncConnection`` holds, except for ``notifies()`` (use
-    ``add_notify_handler()`` and :meth:`read_notifies`) and ``AsyncQueuedLibpqWriter``.
+    What psycopg documents of `AsyncConnection` holds, except for `notifies()` (use
+    `add_notify_handler()` and :meth:`read_notifies`) and `AsyncQueuedLibpqWriter`.
     Tasks may share a connection and wait for each other. A query, COPY or pipeline that is
     cancelled half-way is stopped on the server and the connection closed; for a time limit
-    that the connection should survive, use the server's ``statement_timeout``.
+    that the connection should survive, use the server's `statement_timeout`.
 
     Attributes:
         cancel_limit: Seconds (5) for cleaning up after a cancellation, then the connection is
@@ -139,7 +139,7 @@ class Connection(Connecting[Row]):
             self._rested = trio.current_time()
 
     async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-        """Await *step* to its end, even when cancelled.
+        """Await `step` to its end, even when cancelled.
 
         From the cancellation on, each answer has `cancel_limit` seconds to come; else the
         connection is closed and the cancellation takes its course.
@@ -191,9 +191,9 @@ class Connection(Connecting[Row]):
         return None
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109  psycopg's
-        """Ask the server to cancel what the connection is doing, for *timeout* seconds.
+        """Ask the server to cancel what the connection is doing, for `timeout` seconds.
 
-        With a *timeout* of 0 there is no limit.
+        With a `timeout` of 0 there is no limit.
 
         Raises:
             psycopg.errors.CancellationTimeout: It did not answer in time.

@@ -11,13 +11,13 @@ GARBLED = (
 )
 
 
-def is_garbled(conninfo: object) -> bool:
+def is_garbled(dsn: object) -> bool:
     """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
     # What of the environment is not set is None. libpq would read no further than to U+0000.
-    if not isinstance(conninfo, str) or "\0" in conninfo:
+    if not isinstance(dsn, str) or "\0" in dsn:
         return True
     try:
-        params = conninfo_to_dict(conninfo)
+        params = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         return True
     # With "/" or "@" in a password, a part of it passes for the port or the host.
@@ -46,6 +46,6 @@ def place(params: ConnMapping) -> str:
 
 
 def unresolved(hosts: object, attempts: list[ConnDict]) -> list[str]:
-    """Name those of *hosts*, separated by commas, that none of the attempts to connect is for."""
+    """Name those of `hosts`, separated by commas, that none of the attempts to connect is for."""
     tried = {str(attempt.get("host")) for attempt in attempts}
     return [host for host in str(hosts).split(",") if "," in str(hosts) and host not in tried]

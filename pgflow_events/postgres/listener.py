@@ -33,17 +33,17 @@ jitter = SystemRandom()
 class Listener:
     """Keeps one connection LISTENing; while nothing happens it sends no query.
 
-    What is notified while nobody listens is lost. So *on_connect* is called after each
+    What is notified while nobody listens is lost. So `on_connect` is called after each
     LISTEN has committed, to look at once for what may have been missed. The callbacks run
     in the listener's task: they must be quick, and an error they raise ends :meth:`run`.
     After a :meth:`run` that was cancelled, it may be run again.
 
     Args:
-        conninfo: A DSN that leads to the server itself, not to a pooler.
-        channels: Names as ``pg_notify()`` takes them.
+        dsn: A DSN that leads to the server itself, not to a pooler.
+        channels: Names as `pg_notify()` takes them.
         on_notify: Called with the channel of each notification.
         on_connect: Called when notifications may have been missed.
-        on_listen: Awaited with the connection once it listens, before *on_connect*: for
+        on_listen: Awaited with the connection once it listens, before `on_connect`: for
             what belongs to the same session, such as a lock. Has 10 seconds.
         on_lost: Called when the connection is lost, and each time that none can be had.
         **connect_kwargs: Given to :meth:`Connection.connect`.
@@ -54,7 +54,7 @@ class Listener:
 
     def __init__(
         self,
-        conninfo: str,
+        dsn: str,
         channels: Iterable[str],
         on_notify: Callable[[str], None],
         on_connect: Callable[[], None],
@@ -65,7 +65,7 @@ class Listener:
     ) -> None:
         self._check_channel = f"pgflow_check_{secrets.token_hex(8)}"
         self._statement = listen_statement([*channels, self._check_channel])
-        self._conninfo, self._connect_kwargs = conninfo, connect_kwargs
+        self._dsn, self._connect_kwargs = dsn, connect_kwargs
         self._on_notify, self._on_connect = on_notify, on_connect
         self._on_listen, self._on_lost = on_listen, on_lost
         self._reading = trio.CancelScope()
@@ -98,7 +98,7 @@ class Listener:
             self._delay = min(2 * self._delay, LAST_DELAY)
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> Never:
-        async with await Connection.connect(self._conninfo, **self._connect_kwargs) as conn:
+        async with await Connection.connect(self._dsn, **self._connect_kwargs) as conn:
             conn.cancel_limit = CANCEL_LIMIT
             conn.add_notify_handler(self._hear)
             await self._within_limit(conn.execute, self._statement)
@@ -123,7 +123,7 @@ class Listener:
             await call(*args)
 
     def renew(self) -> None:
-        """Have *on_listen* called again for this session, and then *on_connect*.
+        """Have `on_listen` called again for this session, and then `on_connect`.
 
         What is notified meanwhile is heard afterwards.
         """
@@ -139,13 +139,13 @@ class Listener:
         """Prove that notifications arrive, or drop the connection and open another.
 
         Args:
-            notify: Sends a notification to the channel it is given, over *another*
+            notify: Sends a notification to the channel it is given, over another
                 connection: a pooler may well echo what one connection sends itself. Its
                 errors are passed on and say nothing of the listener.
             limit: Seconds that the notification may take to arrive.
 
         Returns:
-            Whether it arrived; ``False`` at once while there is no connection. If none has ever
+            Whether it arrived; `False` at once while there is no connection. If none has ever
             arrived through a pooler, another connection would be no better: this one is kept.
         """
         conn = self._conn
@@ -167,7 +167,7 @@ class Listener:
 
 
 def listen_statement(channels: Iterable[str]) -> sql.Composed:
-    """Compose one statement, for one round trip, that listens on all *channels*."""
+    """Compose one statement, for one round trip, that listens on all `channels`."""
     # A server that ends idle sessions would end this one again and again.
     statements: list[sql.Composable] = [sql.SQL("SET idle_session_timeout = 0")]
     for channel in channels:

@@ -23,15 +23,15 @@ IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
 class Pool(AsyncOnly):
-    """At most *max_size* connections, shared by any number of tasks.
+    """At most `max_size` connections, shared by any number of tasks.
 
     Connections are opened on demand and used again last in, first out, so that what is
     not needed stays untouched; there is no background task. One that broke, or was left
     in the midst of something, is dropped; an open transaction is rolled back. Other state
-    of the session (``SET``, ``LISTEN``, temporary tables) is not reset.
+    of the session (`SET`, `LISTEN`, temporary tables) is not reset.
 
     Args:
-        conninfo: A DSN as libpq understands it.
+        dsn: A DSN as libpq understands it.
         max_size: Connections open at a time, by default 8.
         timeout: Seconds (30) to wait for a connection when all are in use.
         on_connect: Awaited with each new connection, for what shall hold for the session.
@@ -42,14 +42,14 @@ class Pool(AsyncOnly):
 
     def __init__(
         self,
-        conninfo: str,
+        dsn: str,
         *,
         max_size: int = 8,
         timeout: float = 30.0,
         on_connect: Callable[[Connection[TupleRow]], Awaitable[object]] | None = None,
         **connect_kwargs: Any,
     ) -> None:
-        self.conninfo = conninfo
+        self.dsn = dsn
         self.max_size = max_size
         self.timeout = timeout
         self._on_connect, self._connect_kwargs = on_connect, connect_kwargs
@@ -121,7 +121,7 @@ class Pool(AsyncOnly):
         return await self._connect()
 
     async def _connect(self) -> Connection[TupleRow]:
-        conn = await Connection.connect(self.conninfo, **self._connect_kwargs)
+        conn = await Connection.connect(self.dsn, **self._connect_kwargs)
         self._opened.add(conn)
         if self._cancel_limit is not None:
             conn.cancel_limit = self._cancel_limit

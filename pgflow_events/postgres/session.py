@@ -100,7 +100,7 @@ from told
 
 
 def settle_parameters(pid: int) -> list[object]:
-    """The parameters of ``SETTLE``, for a session whose process is said to be this one."""
+    """The parameters of `SETTLE`, for a session whose process is said to be this one."""
     return [
         pid,
         [fixed.name for fixed in FIXED],

@@ -41,9 +41,9 @@ def always() -> bool:
 
 
 async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = always) -> int:
-    """Wait until some of *want* can be done on *fd*, and say what.
+    """Wait until some of `want` can be done on `fd`, and say what.
 
-    Once it is closed, its number may be that of another connection: *is_open* is asked each time
+    Once it is closed, its number may be that of another connection: `is_open` is asked each time
     before it is waited for.
     """
     if not is_open():
@@ -60,7 +60,7 @@ async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = always) 
 
 
 def ready_now(fd: int) -> int:
-    """Say what can be done on *fd* without waiting: both, if the other side hung up."""
+    """Say what can be done on `fd` without waiting: both, if the other side hung up."""
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)
     event = sum(event for _, event in poll.poll(0))
@@ -68,7 +68,7 @@ def ready_now(fd: int) -> int:
 
 
 async def until_either(fd: int, is_open: Callable[[], bool]) -> int:
-    """Wait until *fd* can be read or written, for which trio has no single call."""
+    """Wait until `fd` can be read or written, for which trio has no single call."""
     ready = 0
 
     async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
@@ -106,7 +106,7 @@ async def drive(gen: PQGenConn[RV]) -> RV:
 
 @contextmanager
 def time_limit(seconds: float, error: psycopg.OperationalError) -> Iterator[None]:
-    """Raise *error*, one of psycopg's own, if the block takes longer than *seconds*."""
+    """Raise `error`, one of psycopg's own, if the block takes longer than `seconds`."""
     try:
         with trio.fail_after(seconds):
             yield
@@ -119,7 +119,7 @@ class ConnectionLock:
 
     Unlike :class:`trio.Lock`, taking it while it is free is no schedule point (a query
     has its own), and another task may release it: trio does so when it finalizes a
-    ``stream()`` that was left half-way.
+    `stream()` that was left half-way.
     """
 
     def __init__(self) -> None:

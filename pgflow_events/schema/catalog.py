@@ -61,11 +61,11 @@ where c.relnamespace = to_regnamespace('pgflow') and t.tgenabled in ('O', 'A')
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that a file makes in the schema ``pgflow``."""
+    """Something that a file makes in the schema `pgflow`."""
 
     kind: str
-    """``relation`` (table, view, sequence, type, column), ``partition``, ``key``, ``index``,
-    ``function``, ``trigger``; see `shape.py` for the others."""
+    """`relation` (table, view, sequence, type, column), `partition`, `key`, `index`,
+    `function`, `trigger`; see `shape.py` for the others."""
     name: str
     """As the catalogue of the database is asked for it."""
     table: str = ""

@@ -78,7 +78,7 @@ class Queue:
     others: list[str]
     """Tables that another application made."""
     functions: list[str]
-    """Functions of ``pgflow_queues`` that are not there."""
+    """Functions of `pgflow_queues` that are not there."""
     reuses_ids: bool
     """Whether new messages get the ids of archived ones."""
     lost_tasks: int

@@ -112,8 +112,8 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
 
     Args:
         database: Its DSN, or a connection: of the role that owns the schema, or is to own it.
-        roles: Whether to make the roles ``pgflow_worker``, ``pgflow_client`` and
-            ``pgflow_observer`` too. From then on, each call brings their rights up to date.
+        roles: Whether to make the roles `pgflow_worker`, `pgflow_client` and
+            `pgflow_observer` too. From then on, each call brings their rights up to date.
 
     Returns:
         The paths of the migrations that were applied; functions and triggers are replaced always.
@@ -193,9 +193,9 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
 
 
 def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
-    """Bring the database at a DSN to this release: what ``pgflow-events migrate`` does.
+    """Bring the database at a DSN to this release: what `pgflow-events migrate` does.
 
-    Blocks until it is done, and calls ``trio.run()``: call it before yours, or in a thread. Where
+    Blocks until it is done, and calls `trio.run()`: call it before yours, or in a thread. Where
     the database is at this release already, it changes nothing.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SqlFile:
-    """A file of the folder ``sql``."""
+    """A file of the folder `sql`."""
 
     path: str
     text: str
@@ -25,7 +25,7 @@ class Release:
     """Which SQL a package carries, or a database has."""
 
     number: int
-    """It grows with each change of the folder ``sql``: versions stay while a release is made."""
+    """It grows with each change of the folder `sql`: versions stay while a release is made."""
     version: str
     """Of the package."""
 
@@ -48,7 +48,7 @@ def sql_folder() -> Path:
 
 
 def sql_files(kind: str) -> list[SqlFile]:
-    """The files of such a folder (``migrations``, ``functions``, ...), in order of their names.
+    """The files of such a folder (`migrations`, `functions`, ...), in order of their names.
 
     The rooms in which they stand are for readers: a database knows a file by its kind and name.
     """

@@ -55,7 +55,7 @@ class Schema:
     names: list[str]
     """Of its relations, functions and types."""
     columns: list[str]
-    """``table.column`` of its relations."""
+    """`table.column` of its relations."""
 
     def __str__(self) -> str:
         """Tell it to somebody who may know it."""
@@ -71,7 +71,7 @@ async def find_schema(connection: Connection, name: str) -> Schema | None:
 
 
 async def refuse_foreign_schema(connection: Connection) -> None:
-    """Raise if the schema ``pgflow`` has another program's tables, or lost our record."""
+    """Raise if the schema `pgflow` has another program's tables, or lost our record."""
     found = await find_schema(connection, "pgflow")
     if (
         found is None
@@ -100,7 +100,7 @@ async def refuse_foreign_owners(connection: Connection) -> None:
 
 
 async def refuse_unseen(connection: Connection) -> None:
-    """Raise unless our schema is there, made by whom this session may trust: see ``owners.py``.
+    """Raise unless our schema is there, made by whom this session may trust: see `owners.py`.
 
     While it is not there, anybody who may create one could make it in the next moment.
     """
@@ -117,14 +117,14 @@ async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]
 
 
 async def refuse_foreign_queues(connection: Connection, recorded: Mapping[str, str]) -> None:
-    """Raise if the schema ``pgflow_queues`` is there that no migration has made yet."""
+    """Raise if the schema `pgflow_queues` is there that no migration has made yet."""
     found = await find_schema(connection, "pgflow_queues")
     if found and "migrations/0008_queue_functions.sql" not in recorded:
         raise MigrationError(foreign("pgflow_queues", found))
 
 
 async def refuse_another_pgmq(connection: Connection) -> None:
-    """Raise if the schema ``pgmq`` holds something, and not pgmq."""
+    """Raise if the schema `pgmq` holds something, and not pgmq."""
     found = await find_schema(connection, "pgmq")
     if found is None or not found.names or "meta.queue_name" in found.columns:
         return

@@ -36,7 +36,7 @@ class Signals:
 
     @classmethod
     def kept(cls) -> Self:
-        """Those of a process that is about to call ``trio.run()``, and ends when that returns.
+        """Those of a process that is about to call `trio.run()`, and ends when that returns.
 
         One that comes too early is heeded, and one that comes when all is done changes nothing.
         """

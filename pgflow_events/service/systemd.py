@@ -20,7 +20,7 @@ class NotifySocket:
     """Where a service manager hears. To speak never blocks and never fails.
 
     Args:
-        address: A path, or an abstract name that begins with ``@``; empty where nobody hears.
+        address: A path, or an abstract name that begins with `@`; empty where nobody hears.
     """
 
     def __init__(self, address: str = "") -> None:
@@ -33,7 +33,7 @@ class NotifySocket:
         return cls(environment.get("NOTIFY_SOCKET", ""))
 
     def send(self, *assignments: str) -> bool:
-        """Send one message, such as ``send("READY=1", "STATUS=idle")``; whether it was taken.
+        """Send one message, such as `send("READY=1", "STATUS=idle")`; whether it was taken.
 
         The log tells of the first of several failures.
         """

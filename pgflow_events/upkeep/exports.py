@@ -35,11 +35,11 @@ class Value:
     """A value of a run, as its row has it."""
 
     step_slug: str
-    """``run`` for the input."""
+    """`run` for the input."""
     task_index: int
     blob_id: UUID | None
     kind: str
-    """Of a value that stands in the row: ``text`` or ``json``."""
+    """Of a value that stands in the row: `text` or `json`."""
     content: str | None
     """The text, or the JSON."""
 
@@ -245,7 +245,7 @@ async def blob_of(blobs: Blobs, blob_id: UUID) -> Blob[Any]:
 
 
 async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug: str) -> Blob[Any]:
-    """The output of a step, or the input of the run for ``run``, whether it is a blob or not.
+    """The output of a step, or the input of the run for `run`, whether it is a blob or not.
 
     Raises:
         UnknownRun: There is no run of this id.

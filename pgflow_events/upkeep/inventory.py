@@ -36,7 +36,7 @@ class SizeClass:
 
 @dataclass(slots=True)
 class StepInventory:
-    """What is stored of a step; of the inputs of a flow's runs, if the step is ``run``."""
+    """What is stored of a step; of the inputs of a flow's runs, if the step is `run`."""
 
     flow_slug: str | None
     """None if their runs are gone."""
@@ -59,7 +59,7 @@ class StepInventory:
     oldest: datetime | None = None
     newest: datetime | None = None
     codecs: dict[str, int] = field(default_factory=dict)
-    """Blobs by ``none``, ``zstd`` and ``zstd, dictionary``, without those forgotten."""
+    """Blobs by `none`, `zstd` and `zstd, dictionary`, without those forgotten."""
     keys: dict[str, int] = field(default_factory=dict)
     """Blobs by the id of the key that is needed to read them."""
     in_chunks: int = 0

@@ -85,7 +85,7 @@ class Ledger:
         await self._changed.wait()
 
     def __str__(self) -> str:
-        """In words, as ``3 completed, 1 failed``."""
+        """In words, as `3 completed, 1 failed`."""
         counts = {
             "completed": self.completed,
             "failed": self.failed,
