@@ -14,7 +14,7 @@ from pgflow_events.cli.command import OTHER_SCHEMA, Command, json_option, print_
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
 from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
 from pgflow_events.core import summaries
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.waking import ping
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
@@ -188,7 +188,7 @@ async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
         with trio.move_on_after(PATIENCE):
             await nursery.start(listener.run)
             began = trio.current_time()
-            heard = await listener.check(partial(queries.ping, connection), ON_ITS_WAY)
+            heard = await listener.check(partial(ping, connection), ON_ITS_WAY)
         took = trio.current_time() - began
         nursery.cancel_scope.cancel()
     if heard:

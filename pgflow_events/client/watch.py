@@ -11,6 +11,7 @@ import psycopg
 import trio
 
 from pgflow_events.core import runs as run_queries
+from pgflow_events.core import waking
 from pgflow_events.errors import Misuse
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
@@ -189,7 +190,7 @@ class Watch:
     async def _listen_to(
         self, connection: Connection, wanted: set[str], heard: dict[str, str]
     ) -> None:
-        new = await run_queries.listen_to(connection, wanted - heard.keys())
+        new = await waking.listen_to(connection, wanted - heard.keys())
         gone = {slug: heard[slug] for slug in heard.keys() - wanted}
-        await run_queries.listen_no_more(connection, gone)
+        await waking.listen_no_more(connection, gone)
         self._heard = {slug: channel for slug, channel in (heard | new).items() if slug in wanted}

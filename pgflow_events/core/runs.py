@@ -1,11 +1,10 @@
-"""The calls of those who start runs and wait for them."""
+"""Runs in the SQL core: start them, and read how they are."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from psycopg import sql
 from psycopg.rows import class_row, scalar_row
 
 from blobstore import Inline, Stored
@@ -154,40 +153,3 @@ async def need_flow(connection: Connection, slug: str | None) -> None:
     """
     if slug is not None and slug not in (slugs := await find_flows(connection)):
         raise unknown_flow(slug, slugs)
-
-
-async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict[str, str]:
-    """Hear of the ends of runs of these flows, while the session lives; their channels.
-
-    The lock of a flow tells those who end its runs that somebody waits.
-    """
-    if not flow_slugs:
-        return {}
-    cursor = await connection.execute(
-        """
-        select
-          slug, pgflow.channel('runs', slug), pg_advisory_lock_shared(pgflow.waiting_key(slug))
-        from unnest(%s::text[]) as f (slug)
-        """,
-        [list(flow_slugs)],
-    )
-    channels = {slug: channel for slug, channel, _ in await cursor.fetchall()}
-    await connection.execute(for_each("LISTEN {}", channels.values()))
-    return channels
-
-
-async def listen_no_more(connection: Connection, channels: Mapping[str, str]) -> None:
-    """Let go of flows that :func:`listen_to` has told the channels of."""
-    if not channels:
-        return
-    await connection.execute(for_each("UNLISTEN {}", channels.values()))
-    await connection.execute(
-        "select pg_advisory_unlock_shared(pgflow.waiting_key(slug))"
-        " from unnest(%s::text[]) as f (slug)",
-        [list(channels)],
-    )
-
-
-def for_each(statement: str, names: Iterable[str]) -> sql.Composed:
-    """One round trip with a statement for each name."""
-    return sql.SQL("; ").join(sql.SQL(statement).format(sql.Identifier(name)) for name in names)

@@ -1,12 +1,10 @@
-"""The calls of a worker to the SQL core: one function for each, of the same name."""
+"""Tasks in the SQL core: claim, settle and release them. One function for each of its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 from uuid import UUID
 
-import orjson
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow, scalar_row
 from psycopg.types.json import Jsonb
@@ -231,40 +229,3 @@ def blob_id(output: Inline | Stored | None) -> UUID | None:
 def as_it_is(json: bytes) -> bytes:
     """What has been encoded already."""
     return json
-
-
-async def notify_owed(
-    connection: Connection, owed_tasks: Sequence[str], owed_runs: Sequence[str]
-) -> None:
-    """Send the notifications that a completing commit left owed."""
-    await connection.execute(
-        "select pgflow.notify_owed(%s::text[], %s::text[])", [list(owed_tasks), list(owed_runs)]
-    )
-
-
-async def define_flow(connection: Connection, definition: dict[str, Any]) -> list[str]:
-    """Define a flow, or compare it with the stored one; how they differ."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute("select pgflow.define_flow(%s)", [Jsonb(definition, dumps=orjson.dumps)])
-    differences: list[str] = await cursor.fetchone() or []
-    return differences
-
-
-async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[str]:
-    """The channels on which the workers of these flows are woken."""
-    return await channels(connection, "tasks", flow_slugs)
-
-
-async def channels(connection: Connection, topic: str, flow_slugs: Sequence[str]) -> list[str]:
-    """The channels of a topic ('tasks' or 'runs') for these flows."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute(
-        "select pgflow.channel(%s, slug) from unnest(%s::text[]) slug",
-        [topic, list(flow_slugs)],
-    )
-    return await cursor.fetchall()
-
-
-async def ping(connection: Connection, channel: str) -> None:
-    """Send a notification. To ask for the queue's usage also frees what nobody reads any more."""
-    await connection.execute("select pg_notify(%s, ''), pg_notification_queue_usage()", [channel])

@@ -9,6 +9,7 @@ import trio
 from blobstore import Blobs, Stored
 from pgflow_events.core import tasks as queries
 from pgflow_events.core.tasks import Claim, Outcome
+from pgflow_events.core.waking import notify_owed
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import reason
@@ -103,7 +104,7 @@ async def wake_others(
         try:
             with trio.fail_after(limit):
                 async with pool.connection() as connection:
-                    await queries.notify_owed(connection, owed_tasks, owed_runs)
+                    await notify_owed(connection, owed_tasks, owed_runs)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             log.warning("could not wake other workers or clients: %s", reason(error))
         else:

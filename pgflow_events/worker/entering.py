@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pgflow_events.core import tasks as queries
 from pgflow_events.core import workers as seats
+from pgflow_events.core.flows import define_flow
+from pgflow_events.core.waking import task_channels
 from pgflow_events.errors import FlowMismatch
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.calls import Calls
@@ -47,7 +48,7 @@ class Entering:
     async def _define(self, connection: Connection) -> None:
         await check_schema(connection)
         for flow in self._flows:
-            if differences := await queries.define_flow(connection, flow.definition()):
+            if differences := await define_flow(connection, flow.definition()):
                 raise FlowMismatch(
                     f"flow {flow.slug!r} is stored with another shape: {'; '.join(differences)}."
                     " Give the new shape a slug of its own"
@@ -56,9 +57,7 @@ class Entering:
     async def listener(self, dsn: str) -> Listener:
         """What listens there, once it is run."""
         slugs = [flow.slug for flow in self._flows]
-        channels = await self._calls.make(
-            lambda connection: queries.task_channels(connection, slugs)
-        )
+        channels = await self._calls.make(lambda connection: task_channels(connection, slugs))
         peers = await self._calls.make(seats.workers_channel)
 
         def hear(channel: str) -> None:

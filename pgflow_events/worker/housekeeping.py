@@ -10,7 +10,7 @@ import trio
 
 from blobstore import Blobs
 from blobstore.abc import Caller
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.waking import ping
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
@@ -77,7 +77,7 @@ class SelfCheck:
         return heard
 
     async def _ping(self, channel: str) -> None:
-        await self._calls.make(lambda connection: queries.ping(connection, channel), is_silence)
+        await self._calls.make(lambda connection: ping(connection, channel), is_silence)
 
 
 async def keep_house(

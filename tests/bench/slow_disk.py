@@ -23,8 +23,9 @@ from pgflow_events.bench import tables as queries
 from pgflow_events.bench.drain import waiting
 from pgflow_events.bench.flows import FLOWS
 from pgflow_events.bench.measured import Measured, rate, scaled
+from pgflow_events.core.flows import define_flow
 from pgflow_events.core.runs import start_flows, start_flows_and_notify
-from pgflow_events.core.tasks import define_flow, notify_owed
+from pgflow_events.core.waking import notify_owed
 from pgflow_events.embedded.programs import Programs, find_binaries
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate

@@ -20,7 +20,7 @@ import trio
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
 from pgflow_events.cli.blob import SUMMARIES, blob
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 
@@ -50,7 +50,7 @@ def put(database: str) -> Put:
 
     async def store_all(values: list[Any], options: dict[str, Any]) -> list[Any]:
         async with await Connection.connect(database) as connection:
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             blobs = blobs_on(connection, **options)
             return [await store(connection, blobs, "site", value) for value in values]
 
@@ -154,7 +154,7 @@ def test_a_terminal_gets_nothing_that_it_would_obey(put, environment, forker):
 def test_a_run_is_exported_with_a_manifest(cli, database, tmp_path):
     async def make() -> UUID:
         async with await Connection.connect(database) as connection:
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             run_id = await start(connection, blobs_on(connection), "site", {"url": "x"})
             await complete(
                 connection, blobs_on(connection), "site", ["<p>" * 5000, b"\xff", "small"],

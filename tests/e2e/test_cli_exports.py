@@ -7,7 +7,7 @@ import stat
 import pytest
 import trio
 
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 
@@ -27,7 +27,7 @@ def run_id(database: str) -> str:
 
     async def make() -> str:
         async with await Connection.connect(database) as connection:
-            await queries.define_flow(connection, taken.definition())
+            await define_flow(connection, taken.definition())
             found = await start(connection, blobs_on(connection), "taken", {"url": "x"})
             await complete(connection, blobs_on(connection), "taken", {"mine": 1})
             return str(found)

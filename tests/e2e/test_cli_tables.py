@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from pgflow_events import Flow
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.postgres.connection import Connection
 
 from ..parts.storing import blobs_on, complete, start
@@ -25,7 +25,7 @@ def run_id(database: str) -> str:
 
     async def make() -> str:
         async with await Connection.connect(database) as connection:
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             found = await start(connection, blobs_on(connection), FLOW, {})
             await complete(connection, blobs_on(connection), FLOW, words(2))
             return str(found)

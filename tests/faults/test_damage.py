@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from pgflow_events import Flow, RunFailed, Settings, Worker, connect
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.postgres.connection import Connection
 
 from ..conftest import migrated_database
@@ -67,7 +67,7 @@ async def test_a_task_whose_input_is_on_a_broken_page_fails_and_no_other(
     other.step(other.input, slug="step")(lambda n: n)
     async with await Connection.connect(database) as connection:
         for each in (flow, other):
-            await queries.define_flow(connection, each.definition())
+            await define_flow(connection, each.definition())
     letters = random.Random(1).choices([chr(n) for n in range(0x4E00, 0x9E00)], k=size // 3)
     async with connect(database) as client:
         run = await client.start(flow, "".join(letters))

@@ -9,7 +9,7 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 
@@ -34,7 +34,7 @@ def page(run: object) -> object:
 async def fill(dsn: str) -> dict[str, str]:
     """Runs with hostile inputs, outputs, errors, workers, media types, steps and keys."""
     async with await Connection.connect(dsn) as connection:
-        await queries.define_flow(connection, hostile.definition())
+        await define_flow(connection, hostile.definition())
         blobs = blobs_on(connection)
         small = await start(connection, blobs, "hostile", VALUE)
         await complete(connection, blobs, "hostile", VALUE)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from pgflow_events import Run, RunFailed, Worker
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.postgres.connection import Connection
 
 from ..parts.observing import rows
@@ -74,7 +74,7 @@ SHORT = {("defining", True), ("having claimed", True), ("completing", False), ("
 async def define(database: str) -> None:
     async with await Connection.connect(database) as connection:
         for flow in FLOWS:
-            await queries.define_flow(connection, flow.definition())
+            await define_flow(connection, flow.definition())
 
 
 async def assert_gone(database: str, run: Run | None, told: Leaver) -> None:

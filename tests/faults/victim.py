@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from pgflow_events import Context, Flow, Settings, Worker
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.postgres.connection import Connection
 
 GIB = 1024**3
@@ -82,7 +82,7 @@ class Rescuer(Worker):
     async def define(self) -> None:
         """Define the flow, before any worker is there."""
         async with await Connection.connect(self._dsn) as connection:
-            await queries.define_flow(connection, self._flow.definition())
+            await define_flow(connection, self._flow.definition())
 
 
 async def printed(process: "subprocess.Popen[str]", text: str) -> None:

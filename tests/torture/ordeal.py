@@ -8,7 +8,7 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from pgflow_events import connect
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
@@ -97,7 +97,7 @@ class Ordeal:
 
     async def _define(self) -> None:
         def define(flow: Flow[Given], connection: Connection) -> object:
-            return queries.define_flow(connection, flow.definition())
+            return define_flow(connection, flow.definition())
 
         for flow in FLOWS:
             await self._control.make(partial(define, flow))

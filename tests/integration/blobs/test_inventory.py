@@ -16,7 +16,7 @@ from blobstore import Blob, KeyMissing
 from blobstore.dictionaries import DEFAULT_SIZE
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.errors import PgflowError
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
@@ -64,7 +64,7 @@ async def connection(any_database: str) -> AsyncIterator[Connection]:
         await Connection.connect(any_database) as connected,
         connected.transaction(force_rollback=True),
     ):
-        await queries.define_flow(connected, site.definition())
+        await define_flow(connected, site.definition())
         yield connected
 
 
@@ -98,7 +98,7 @@ class TestInventory:
         assert inputs.sizes == [SizeClass(256, 5)]
 
     async def test_it_tells_of_one_flow_or_step(self, connection):
-        await queries.define_flow(connection, Flow("other").definition())
+        await define_flow(connection, Flow("other").definition())
         await start(connection, blobs_on(connection), "other", "x" * 9000)
         await store(connection, blobs_on(connection), "site", "x" * 9000)
 
@@ -237,7 +237,7 @@ class TestRotation:
             await Connection.connect(database) as connection,
             await Connection.connect(database) as other,
         ):
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             held, _ = await self.stored(connection, "a", "a")
             rotated = Rotated()
             async with other.transaction():
@@ -253,7 +253,7 @@ class TestRotation:
             await Connection.connect(database) as connection,
             await Connection.connect(database) as other,
         ):
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             ids = await self.stored(connection, *["a"] * 20)
             both = [Rotated(), Rotated()]
             async with trio.open_nursery() as nursery:

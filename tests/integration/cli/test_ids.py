@@ -10,7 +10,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from pgflow_events.cli import commands
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 
@@ -31,7 +31,7 @@ def ids(database: str) -> dict[str, Any]:
 
     async def made() -> dict[str, Any]:
         async with await Connection.connect(database) as connection:
-            await queries.define_flow(connection, site.definition())
+            await define_flow(connection, site.definition())
             blobs = blobs_on(connection)
             blob = await store(connection, blobs, "site", LARGE)
             cursor = await connection.execute("select run_id from pgflow.runs")

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_events import Misuse, connect
 from pgflow_events.client import watch
-from pgflow_events.core import runs as run_queries
+from pgflow_events.core import waking
 from pgflow_events.postgres import listener
 
 from ...parts.observing import execute, logged, rows, until
@@ -239,7 +239,7 @@ async def test_a_session_that_may_listen_no_more_is_not_asked_again_and_again(
             asked.append(arguments)
             raise psycopg.errors.InsufficientPrivilege("not any more")
 
-        monkeypatch.setattr(run_queries, "listen_to", refuse)
+        monkeypatch.setattr(waking, "listen_to", refuse)
         waiters.start_soon(two.wait)
         await logged(caplog, "awaited runs are looked at each second: not any more")
         for run in (one, two):

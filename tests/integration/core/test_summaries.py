@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from pgflow_events.core import summaries
-from pgflow_events.core import tasks as queries
+from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 
@@ -36,8 +36,8 @@ async def connection(any_database: str) -> AsyncIterator[Connection]:
         await Connection.connect(any_database) as connected,
         connected.transaction(force_rollback=True),
     ):
-        await queries.define_flow(connected, chain.definition())
-        await queries.define_flow(connected, Flow("empty").definition())
+        await define_flow(connected, chain.definition())
+        await define_flow(connected, Flow("empty").definition())
         yield connected
 
 
