@@ -161,18 +161,13 @@ def reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is no memory"
     told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    line = one_line(told or str(error) or type(error).__name__)
+    line = joined(told or str(error) or type(error).__name__)
     return f"{line}: {STANDBY}" if is_read_only(error) else line
 
 
 def is_read_only(error: Exception) -> bool:
     """Whether the server takes no writes from us."""
     return isinstance(error, psycopg.Error) and error.sqlstate == READ_ONLY
-
-
-def one_line(error: object) -> str:
-    """Put what libpq spreads over several lines into one line of a log."""
-    return joined(str(error))
 
 
 def report(

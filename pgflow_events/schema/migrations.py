@@ -33,7 +33,7 @@ from pgflow_events.schema.strangers import (
 from pgflow_events.texts import counted
 
 # Any number does, as long as it stays: all who migrate a database must agree on it.
-LOCK = 7_032_116_204_071_391_102
+MIGRATION_LOCK = 7_032_116_204_071_391_102
 TRIES = 5
 
 # The schema is not there, or that of another program.
@@ -151,7 +151,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
     async with connection.transaction():
         # What others may have put into the schema public is not to be taken for PostgreSQL's own.
         await connection.execute("set local search_path = pg_catalog, pg_temp")
-        await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+        await connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
         # Whoever waits for a table blocks all who come after: rather fail, and be run again.
         await connection.execute("set local lock_timeout = '10s'")
         await connection.execute(KEEP_TABLESPACE)

@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 AT_ONCE = 16 * MIB  # bytes of contents read at once
 
 # A day that is dropped takes no regard of snapshots: what holds this lock finds all of its days.
-LOCK = "lock table pgflow.output_blobs, pgflow.blob_chunks in access share mode"
+LOCK_DAYS = "lock table pgflow.output_blobs, pgflow.blob_chunks in access share mode"
 
 COUNTS = f"""
 select
@@ -46,7 +46,7 @@ from pgflow.output_blobs
 
 FAULTS = "select f.blob_id, f.fault, count(*) over () from pgflow.blob_faults() f limit %s"
 
-NEXT = """
+NEXT_PAGE = """
 select id, case when chunk_size is null then stored_size else 0 end
 from pgflow.output_blobs
 where (%b::uuid is null or id > %b) and sha256 is not null and forgotten_at is null
@@ -112,7 +112,7 @@ async def check(connection: AsyncConnection[Any]) -> Checked:
     checked = Checked()
     async with connection.transaction():
         await connection.execute("set transaction isolation level repeatable read, read only")
-        await connection.execute(LOCK)
+        await connection.execute(LOCK_DAYS)
         cursor = await connection.execute(COUNTS)
         (
             checked.blobs,
@@ -186,7 +186,7 @@ async def _groups(make: Caller) -> AsyncGenerator[list[UUID], None]:
 async def _next_page(
     connection: AsyncConnection[Any], after: UUID | None
 ) -> Sequence[tuple[UUID, int]]:
-    cursor = await connection.execute(NEXT, [after, after, PAGE], binary=True)
+    cursor = await connection.execute(NEXT_PAGE, [after, after, PAGE], binary=True)
     return await cursor.fetchall()
 
 

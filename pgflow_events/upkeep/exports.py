@@ -97,7 +97,7 @@ async def export_values(
         OSError: There is something in the folder, or a file cannot be written.
         BlobUnavailable: A key or an object storage is needed that `blobs` was not given.
     """
-    await trio.to_thread.run_sync(make_folder, folder)
+    await trio.to_thread.run_sync(_make_export_folder, folder)
     cursor = connection.cursor(row_factory=class_row(Value))
     await cursor.execute(VALUES, {"run_id": run_id})
     exported: list[Exported] = []
@@ -106,7 +106,7 @@ async def export_values(
     return exported
 
 
-def make_folder(folder: Path) -> None:
+def _make_export_folder(folder: Path) -> None:
     """Make a folder for this user alone, or see that it is empty and nobody else's.
 
     Raises:

@@ -203,14 +203,14 @@ async def take_inventory(
     async with connection.cursor(row_factory=args_row(Group)) as groups:
         for group in await (await groups.execute(GROUPS, asked)).fetchall():
             add_group(step(group.flow_slug, group.step_slug), group)
-    for flow, slug, copies, size in await rows(connection, COPIES, asked):
+    for flow, slug, copies, size in await _fetch(connection, COPIES, asked):
         step(flow, slug).copies, step(flow, slug).copied_size = copies, size
     if await may_read_values(connection):
-        (tasks,), (runs,) = await rows(connection, PORTIONS, [SAMPLED_BYTES])
+        (tasks,), (runs,) = await _fetch(connection, PORTIONS, [SAMPLED_BYTES])
         sampled = asked | {"tasks": tasks, "runs": runs}
-        for flow, slug, place, count, portion in await rows(connection, INLINE, sampled):
+        for flow, slug, place, count, portion in await _fetch(connection, INLINE, sampled):
             add_inline(step(flow, slug), place, round(count * 100 / portion))
-    for flow, slug, threshold in await rows(connection, THRESHOLDS, None):
+    for flow, slug, threshold in await _fetch(connection, THRESHOLDS, None):
         if (flow, slug) in found:
             step(flow, slug).threshold = threshold
     for each in found.values():
@@ -255,23 +255,22 @@ def add_inline(step: StepInventory, place: int, count: int) -> None:
     step.size_class(place).inline += count
 
 
-async def rows(connection: Connection, statement: Any, parameters: Any) -> list[Any]:
-    """The rows of a query."""
+async def _fetch(connection: Connection, statement: Any, parameters: Any) -> list[Any]:
     return await (await connection.execute(statement, parameters)).fetchall()
 
 
 async def find_needing_objects(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
     """Those of these blobs whose rows need what the object storage has of them."""
-    return [blob_id for (blob_id,) in await rows(connection, NEEDING_OBJECTS, [list(ids)])]
+    return [blob_id for (blob_id,) in await _fetch(connection, NEEDING_OBJECTS, [list(ids)])]
 
 
 async def may_read_values(connection: Connection) -> bool:
     """Whether this login may read inputs and outputs."""
-    ((may,),) = await rows(connection, MAY_READ_VALUES, None)
+    ((may,),) = await _fetch(connection, MAY_READ_VALUES, None)
     return bool(may)
 
 
 async def is_standby(connection: Connection) -> bool:
     """Whether the server replays what another one does, and may not know the newest rows."""
-    ((standby,),) = await rows(connection, STANDBY, None)
+    ((standby,),) = await _fetch(connection, STANDBY, None)
     return bool(standby)

@@ -69,7 +69,7 @@ async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> d
             Then all that goes, goes with its day; else runs that become too old minute by
             minute are deleted one by one, and nothing is left for the day to be dropped with.
     """
-    (now,) = await _row(make, "select clock_timestamp()")
+    (now,) = await _fetch_one(make, "select clock_timestamp()")
     if whole_days and age >= DAY:
         now = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     moment: datetime = now - min(age, now - EPOCH)
@@ -78,7 +78,7 @@ async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> d
 
 async def prunable(make: Caller, older_than: datetime) -> Pruned:
     """What :func:`prune` would delete now of the runs that ended before this moment."""
-    days, forgotten, runs, tasks, blobs, stored, messages, dictionaries = await _row(
+    days, forgotten, runs, tasks, blobs, stored, messages, dictionaries = await _fetch_one(
         make, "select * from pgflow.prunable(%s)", older_than
     )
     return Pruned(days, [], forgotten, runs, tasks, blobs, stored, messages, dictionaries)
@@ -99,12 +99,12 @@ async def prune(make: Caller, older_than: datetime, pruned: Pruned | None = None
     """
     pruned = pruned or Pruned()
     await forget(make, pruned)
-    (dictionaries,) = await _row(make, "select pgflow.delete_dictionaries()")
+    (dictionaries,) = await _fetch_one(make, "select pgflow.delete_dictionaries()")
     pruned.dictionaries += dictionaries
-    for (day,) in await _rows(make, "select day from pgflow.blob_days()"):
+    for (day,) in await _fetch(make, "select day from pgflow.blob_days()"):
         await _drop_day(make, day, older_than, pruned)
     await _delete_runs(make, older_than, pruned)
-    for (slug,) in await _rows(make, "select flow_slug from pgflow.flows"):
+    for (slug,) in await _fetch(make, "select flow_slug from pgflow.flows"):
         await _delete_archived(make, slug, older_than, pruned)
     return pruned
 
@@ -129,14 +129,14 @@ async def forget(make: Caller, pruned: Pruned) -> None:
     """Delete the bytes of blobs that their steps keep no longer."""
     blobs = BATCH
     while blobs:
-        blobs, stored = await _row(make, "select * from pgflow.forget_blobs(%s)", BATCH)
+        blobs, stored = await _fetch_one(make, "select * from pgflow.forget_blobs(%s)", BATCH)
         pruned.forgotten += blobs
         pruned.bytes += stored
 
 
 async def ensure_days(make: Caller) -> None:
     """See that the blobs of the next days have partitions to go to."""
-    await _row(make, "select pgflow.ensure_blob_days()")
+    await _fetch_one(make, "select pgflow.ensure_blob_days()")
 
 
 async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Pruned) -> None:
@@ -144,7 +144,7 @@ async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Prune
     for again in range(1 if pruned.busy_days else TRIES):
         if again:
             await trio.sleep(PAUSE)
-        outcome, blobs, stored = await _row(
+        outcome, blobs, stored = await _fetch_one(
             make, "select * from pgflow.drop_blob_day(%s, %s)", day, older_than
         )
         if outcome == "dropped":
@@ -160,7 +160,7 @@ async def _delete_runs(make: Caller, older_than: datetime, pruned: Pruned) -> No
     after: UUID | None = None
     while True:
         # Always on from the last one: to begin again would be to read all that was deleted.
-        after, runs, tasks, blobs, stored = await _row(
+        after, runs, tasks, blobs, stored = await _fetch_one(
             make,
             "select * from pgflow.delete_runs(%s, %s, %s, %s::date[])",
             older_than,
@@ -179,18 +179,18 @@ async def _delete_runs(make: Caller, older_than: datetime, pruned: Pruned) -> No
 async def _delete_archived(make: Caller, slug: str, older_than: datetime, pruned: Pruned) -> None:
     deleted = MESSAGES
     while deleted == MESSAGES:
-        (deleted,) = await _row(
+        (deleted,) = await _fetch_one(
             make, "select pgflow.delete_archived(%s, %s, %s)", slug, older_than, MESSAGES
         )
         pruned.messages += deleted
 
 
-async def _row(make: Caller, statement: str, *parameters: object) -> tuple[Any, ...]:
-    (row,) = await _rows(make, statement, *parameters)
+async def _fetch_one(make: Caller, statement: str, *parameters: object) -> tuple[Any, ...]:
+    (row,) = await _fetch(make, statement, *parameters)
     return row
 
 
-async def _rows(make: Caller, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
+async def _fetch(make: Caller, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
     async def read(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
         cursor = await connection.execute(statement.encode(), list(parameters))
         return await cursor.fetchall()

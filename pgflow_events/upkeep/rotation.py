@@ -62,7 +62,7 @@ class Resealed(NamedTuple):
 
 # So many rows, whatever their keys: with a condition, the server would look for the first row
 # that fulfils it in every partition, each time again.
-NEXT = """
+NEXT_SEALED = """
 select
   b.id, b.key_id, b.data_key,
   b.data_key is not null and coalesce(octet_length(b.sha256) = %s, false)
@@ -137,7 +137,7 @@ async def rotate(
 
 
 async def _next(connection: Connection, last: UUID, batch: int) -> list[Sealed]:
-    cursor = await connection.execute(NEXT, [SEALED_BEFORE, last, batch], binary=True)
+    cursor = await connection.execute(NEXT_SEALED, [SEALED_BEFORE, last, batch], binary=True)
     return [Sealed(*row) for row in await cursor.fetchall()]
 
 

@@ -318,7 +318,7 @@ async def test_a_day_cannot_be_dropped_within_its_snapshot(database):
     make = caller(database)
     async with await Connection.connect(database) as connection, connection.transaction():
         await connection.execute("set transaction isolation level repeatable read, read only")
-        await connection.execute(checker.LOCK)
+        await connection.execute(checker.LOCK_DAYS)
         pruned = await retention.prune(make, datetime.now(UTC))
         assert past(30) in pruned.busy_days
         await connection.execute(checker.COUNTS)
