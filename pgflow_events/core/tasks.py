@@ -218,7 +218,7 @@ async def release_tasks(
 
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:
     """The output as a parameter, if it stands in the row."""
-    return Jsonb(output.json, dumps=as_it_is) if isinstance(output, Inline) else None
+    return Jsonb(output.json, dumps=_as_it_is) if isinstance(output, Inline) else None
 
 
 def blob_id(output: Inline | Stored | None) -> UUID | None:
@@ -226,6 +226,6 @@ def blob_id(output: Inline | Stored | None) -> UUID | None:
     return output.id if isinstance(output, Stored) else None
 
 
-def as_it_is(json: bytes) -> bytes:
+def _as_it_is(json: bytes) -> bytes:
     """What has been encoded already."""
     return json

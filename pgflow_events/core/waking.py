@@ -10,15 +10,9 @@ from pgflow_events.postgres.connection import Connection
 
 async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[str]:
     """The channels on which the workers of these flows are woken."""
-    return await channels(connection, "tasks", flow_slugs)
-
-
-async def channels(connection: Connection, topic: str, flow_slugs: Sequence[str]) -> list[str]:
-    """The channels of a topic ('tasks' or 'runs') for these flows."""
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
-        "select pgflow.channel(%s, slug) from unnest(%s::text[]) slug",
-        [topic, list(flow_slugs)],
+        "select pgflow.channel('tasks', slug) from unnest(%s::text[]) slug", [list(flow_slugs)]
     )
     return await cursor.fetchall()
 
@@ -53,7 +47,7 @@ async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict
         [list(flow_slugs)],
     )
     channels = {slug: channel for slug, channel, _ in await cursor.fetchall()}
-    await connection.execute(for_each("LISTEN {}", channels.values()))
+    await connection.execute(_for_each("LISTEN {}", channels.values()))
     return channels
 
 
@@ -61,7 +55,7 @@ async def listen_no_more(connection: Connection, channels: Mapping[str, str]) ->
     """Let go of flows that :func:`listen_to` has told the channels of."""
     if not channels:
         return
-    await connection.execute(for_each("UNLISTEN {}", channels.values()))
+    await connection.execute(_for_each("UNLISTEN {}", channels.values()))
     await connection.execute(
         "select pg_advisory_unlock_shared(pgflow.waiting_key(slug))"
         " from unnest(%s::text[]) as f (slug)",
@@ -69,6 +63,6 @@ async def listen_no_more(connection: Connection, channels: Mapping[str, str]) ->
     )
 
 
-def for_each(statement: str, names: Iterable[str]) -> sql.Composed:
+def _for_each(statement: str, names: Iterable[str]) -> sql.Composed:
     """One round trip with a statement for each name."""
     return sql.SQL("; ").join(sql.SQL(statement).format(sql.Identifier(name)) for name in names)

@@ -121,14 +121,14 @@ class ServerFolder:
 
     def socket_place(self, account: "pwd.struct_passwd") -> Path:
         """Where a socket can be: `data`, or else a folder in which one is to be made for it."""
-        if fits(self.data):
+        if _fits(self.data):
             return self.data
         runtime = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
         for parent in (runtime, tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mode 0700 in it
             place = Path(parent)
             if (
                 os.access(parent, os.W_OK)
-                and fits(place / "pgflow-12345678")
+                and _fits(place / "pgflow-12345678")
                 and (os.geteuid() or not closed_parent(place / "socket", account))
             ):
                 return place
@@ -153,7 +153,7 @@ def takes(descriptor: int, part: Literal["whole", "share"]) -> bool:
     return False
 
 
-def fits(folder: Path) -> bool:
+def _fits(folder: Path) -> bool:
     """Whether a DSN can name a socket in this folder."""
     path = os.fsencode(folder / SOCKET)
     # libpq takes a comma for the end of a host, and psycopg tells it everything in UTF-8.

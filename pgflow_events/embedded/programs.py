@@ -71,11 +71,11 @@ class Programs:
 
     def __init__(self, binaries: Path) -> None:
         self.binaries = binaries
-        self.account = server_account()
+        self.account = _server_account()
         try:
             answer = self.run("postgres", "--version")
         except PermissionError:
-            self.binaries = public_copy(binaries)
+            self.binaries = _public_copy(binaries)
             answer = self.run("postgres", "--version")
         self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
 
@@ -143,7 +143,7 @@ def user_of(uid: int) -> "pwd.struct_passwd":
         ) from None
 
 
-def server_account() -> "pwd.struct_passwd":
+def _server_account() -> "pwd.struct_passwd":
     """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
     if os.geteuid():
         return user_of(os.geteuid())
@@ -175,11 +175,11 @@ def make_folder(folder: Path) -> None:
         folder.chmod(mode)
 
 
-def public_copy(binaries: Path) -> Path:
+def _public_copy(binaries: Path) -> Path:
     """Copy a wheel's PostgreSQL to where any account can run it; the way to it stays closed."""
     prefix, package = binaries.parent, binaries.parents[1]
     if os.geteuid() or not prefix.name.startswith("pginstall"):
-        raise EmbeddedError(f"user {server_account().pw_name} may not run {binaries / 'postgres'}")
+        raise EmbeddedError(f"user {_server_account().pw_name} may not run {binaries / 'postgres'}")
     found = (binaries / "postgres").stat()
     copy = CACHE / f"{package.name}-{found.st_size}-{found.st_mtime_ns}"
     if not copy.exists():

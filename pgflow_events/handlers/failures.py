@@ -85,14 +85,14 @@ async def look_at(error: BaseException) -> Failure:
     except (RuntimeError, MemoryError):  # no thread can be started
         reason = "could not be had"
     text = f"{_name_of(type(error))} (its text {reason})"
-    return Failure(text, text, is_permanent(error), text)
+    return Failure(text, text, _is_permanent(error), text)
 
 
 def failure_of(error: BaseException) -> Failure:
     """What is told of an error, however long it takes."""
     text = describe(error)
-    bare = text if is_ours(error) else describe(error, place_of)
-    return Failure(text, bare, is_permanent(error), advised(loggable(error) or text, text))
+    bare = text if _is_ours(error) else describe(error, _place_of)
+    return Failure(text, bare, _is_permanent(error), advised(_loggable(error) or text, text))
 
 
 def advised(traceback: str, text: str) -> str:
@@ -115,12 +115,12 @@ def refused(whose: str, error: ValueRefused) -> ValueRefused:
     return type(error)(f"{whose} cannot be stored: {error}")
 
 
-def is_group(error: BaseException) -> bool:
+def _is_group(error: BaseException) -> bool:
     """Whether it has members."""
     return issubclass(type(error), BaseExceptionGroup)
 
 
-def walk(error: BaseException) -> Iterator[BaseException]:
+def _walk(error: BaseException) -> Iterator[BaseException]:
     """An error and all that is in it, if it is a group: too deep for a recursion, maybe.
 
     What is in several groups comes several times, without its members from the second time on.
@@ -129,27 +129,27 @@ def walk(error: BaseException) -> Iterator[BaseException]:
     while nested:
         member = nested.pop()
         yield member
-        if is_group(member) and id(member) not in seen:
+        if _is_group(member) and id(member) not in seen:
             seen.add(id(member))
             nested.extend(reversed(_exceptions_of(member)))
 
 
-def members(error: BaseException) -> Iterator[BaseException]:
+def _members(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group, and in the groups in it; else the error."""
-    return (member for member in walk(error) if not is_group(member))
+    return (member for member in _walk(error) if not _is_group(member))
 
 
-def is_tangled(error: BaseException) -> bool:
+def _is_tangled(error: BaseException) -> bool:
     """Whether a group is in several others, or several times in one: each would be printed."""
-    groups = [id(member) for member in walk(error) if is_group(member)]
+    groups = [id(member) for member in _walk(error) if _is_group(member)]
     return len(groups) > len(set(groups))
 
 
-def is_permanent(error: BaseException) -> bool:
+def _is_permanent(error: BaseException) -> bool:
     """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
     return any(
         issubclass(kind, PermanentError | BlobError) and not issubclass(kind, BlobUnavailable)
-        for kind in map(type, members(error))
+        for kind in map(type, _members(error))
     )
 
 
@@ -160,8 +160,8 @@ def describe(error: BaseException, one: Callable[[BaseException], str] | None = 
     """
     one = one or headline
     text = one(error)
-    if is_group(error):
-        text += f" [{'; '.join(map(one, islice(members(error), MOST_MEMBERS)))}]"
+    if _is_group(error):
+        text += f" [{'; '.join(map(one, islice(_members(error), MOST_MEMBERS)))}]"
     storable = text[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return storable.encode("utf-8", "replace").decode()
 
@@ -177,7 +177,7 @@ def headline(error: BaseException) -> str:
         return f"{name} (its text raised {_name_of(type(fault))})"
 
 
-def is_ours(error: BaseException) -> bool:
+def _is_ours(error: BaseException) -> bool:
     """Whether its text is ours, which never quotes a value.
 
     Those of refusals name the place in a value by its keys.
@@ -191,7 +191,7 @@ def is_ours(error: BaseException) -> bool:
     return not files or any(files[-1].is_relative_to(folder) for folder in OURS)
 
 
-def place_of(error: BaseException) -> str:
+def _place_of(error: BaseException) -> str:
     """The type of one error, and where it was raised."""
     name = _name_of(type(error))
     frames = walk_tb(BaseException.__dict__["__traceback__"].__get__(error))
@@ -200,13 +200,13 @@ def place_of(error: BaseException) -> str:
     return f"{name}: {WITHHELD}"
 
 
-def loggable(error: BaseException) -> str:
+def _loggable(error: BaseException) -> str:
     """Its traceback, without the middle if it is long: a page may stand in an error's message.
 
     Empty if it cannot be had.
     """
     try:
-        text = frames_of(error) if is_tangled(error) else traceback_of(error)
+        text = frames_of(error) if _is_tangled(error) else traceback_of(error)
     except BaseException:  # noqa: BLE001 - the error's attributes may be anything
         return ""
     if len(text) > LONGEST_TRACEBACK:

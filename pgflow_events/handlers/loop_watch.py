@@ -66,7 +66,7 @@ class LoopWatch(trio.abc.Instrument):
     def __enter__(self) -> Self:
         self._root = trio.lowlevel.current_root_task()
         self._ident = threading.get_ident()
-        self._cpu_clock = cpu_clock(self._ident)
+        self._cpu_clock = _cpu_clock(self._ident)
         gc.callbacks.append(self._note_collection)
         self._thread = threading.Thread(target=self._look_on, name="loop watch", daemon=True)
         self._thread.start()
@@ -150,26 +150,26 @@ class LoopWatch(trio.abc.Instrument):
     def _see(self, began: float) -> None:
         if self._seen != began:
             self._sights, self._seen = [], began
-        task = running_task(self._root)
+        task = _running_task(self._root)
         known = next((sight.stack for sight in self._sights if sight.task is task), None)
-        stack = known or calls(sys._current_frames().get(self._ident))  # noqa: SLF001 - documented
+        stack = known or _calls(sys._current_frames().get(self._ident))  # noqa: SLF001 - documented
         if self._began == began:
             self._sights.append(Sight(task, stack))
 
 
-def cpu_clock(thread: int) -> int:
+def _cpu_clock(thread: int) -> int:
     """The clock of the processor's time for a thread; where there is none, for the process."""
     if hasattr(time, "pthread_getcpuclockid"):
         return time.pthread_getcpuclockid(thread)
     return time.CLOCK_PROCESS_CPUTIME_ID
 
 
-def running_task(root: trio.lowlevel.Task | None) -> trio.lowlevel.Task | None:
+def _running_task(root: trio.lowlevel.Task | None) -> trio.lowlevel.Task | None:
     """The task that runs just now, while the loop can do nothing else."""
-    return next((task for task in tasks(root) if getattr(task.coro, "cr_running", False)), None)
+    return next((task for task in _tasks(root) if getattr(task.coro, "cr_running", False)), None)
 
 
-def tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
     """`root` and all below it."""
     left = [root] if root else []
     while left:
@@ -177,7 +177,7 @@ def tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
         left.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
 
 
-def calls(frame: FrameType | None) -> list[FrameSummary]:
+def _calls(frame: FrameType | None) -> list[FrameSummary]:
     """The calls that led to a frame, the outermost first, as far as trio's own."""
     found = []
     while frame and frame.f_code.co_name != "unrolled_run":

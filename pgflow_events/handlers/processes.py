@@ -59,7 +59,7 @@ class Processes:
         """
         from trio_parallel import BrokenWorkerError, run_sync  # noqa: PLC0415 - only who has it
 
-        values = await trio.to_thread.run_sync(pack_all, arguments, abandon_on_cancel=True)
+        values = await trio.to_thread.run_sync(_pack_all, arguments, abandon_on_cancel=True)
         try:
             answer: Answer = await run_sync(
                 work,
@@ -70,18 +70,18 @@ class Processes:
                 limiter=self._limiter,
             )
         except BrokenWorkerError as error:
-            raise HandlerCrashed(how_it_ended(error.args[-1].exitcode)) from None
+            raise HandlerCrashed(_how_it_ended(error.args[-1].exitcode)) from None
         if isinstance(answer, Failure):
             raise Failed(answer)
         return answer if isinstance(answer, Path) else parse(NOWHERE, answer)
 
 
-def pack_all(values: Iterable[Any]) -> list[Payload]:
+def _pack_all(values: Iterable[Any]) -> list[Payload]:
     """Values as they cross."""
-    return [pack(value) for value in values]
+    return [_pack(value) for value in values]
 
 
-def pack(value: Any) -> Payload:
+def _pack(value: Any) -> Payload:
     """A value as it crosses."""
     form = serialize(value, threshold=-1, cap=sys.maxsize)
     assert isinstance(form, Payload)  # noqa: S101 - nothing is that short
@@ -91,18 +91,18 @@ def pack(value: Any) -> Payload:
 def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
     """Call a handler, in the child. The end of a terminal is told to the worker, which decides."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    end_with_parent()
+    _end_with_parent()
     try:
-        output = find(module, name)(*[parse(NOWHERE, value) for value in values])
+        output = _find(module, name)(*[parse(NOWHERE, value) for value in values])
         # A path of any subclass would be made anew by whatever code it brings.
         with refusals_of(f"{name}() returned what"):
-            return Path(output) if type(output) is type(Path()) else pack(output)
+            return Path(output) if type(output) is type(Path()) else _pack(output)
     except BaseException as error:  # noqa: BLE001 - handlers may raise anything
         return failure_of(error)
 
 
 @cache
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """From now on, end when the worker does, which may be killed: nobody else ends this process."""
 
     def wait() -> None:
@@ -113,14 +113,14 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
-def find(module: str, name: str) -> Callable[..., Any]:
+def _find(module: str, name: str) -> Callable[..., Any]:
     """The function that a module has by this name, or the handler of the step it was made."""
     found: Any = reduce(getattr, name.split("."), import_module(module))
     handler: Callable[..., Any] = found.handler if isinstance(found, Step) else found
     return handler
 
 
-def how_it_ended(code: int | None) -> str:
+def _how_it_ended(code: int | None) -> str:
     """What is said of a child that has ended."""
     if code is None or code >= 0:
         return f"the process of the handler ended with exit code {code}"

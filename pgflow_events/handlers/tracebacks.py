@@ -31,19 +31,19 @@ def traceback_of(error: BaseException) -> str:
     """The whole text: causes, members and all."""
     told = TracebackException(type(error), error, error.__traceback__, compact=True)
     on_purpose = issubclass(type(error), PgflowError | BlobError)
-    for part in parts(told):
-        trim(part.stack, raised_on_purpose=on_purpose and part is told)
+    for part in _parts(told):
+        _trim(part.stack, raised_on_purpose=on_purpose and part is told)
     return "".join(told.format()).rstrip()
 
 
 def frames_of(error: BaseException) -> str:
     """The places alone, without what the error says."""
     stack = extract_tb(error.__traceback__)
-    trim(stack)
+    _trim(stack)
     return "".join(stack.format()).rstrip()
 
 
-def parts(told: TracebackException) -> Iterator[TracebackException]:
+def _parts(told: TracebackException) -> Iterator[TracebackException]:
     """An error with its causes and members, and theirs; each once."""
     left, seen = [told], set[int]()
     while left:
@@ -55,7 +55,7 @@ def parts(told: TracebackException) -> Iterator[TracebackException]:
             left += [other for other in near if other is not None]
 
 
-def trim(stack: StackSummary, *, raised_on_purpose: bool = False) -> None:
+def _trim(stack: StackSummary, *, raised_on_purpose: bool = False) -> None:
     """Leave out the frames before the handler's first.
 
     Where there is none of the handler's, the error is the engine's own: if it was raised on

@@ -22,10 +22,10 @@ def is_garbled(dsn: object) -> bool:
         return True
     # With "/" or "@" in a password, a part of it passes for the port or the host.
     port, hosts = str(params.get("port", "")), str(params.get("host", "")).split(",")
-    return bool(set(port) - set("0123456789,")) or any(map(has_password, hosts))
+    return bool(set(port) - set("0123456789,")) or any(map(_has_password, hosts))
 
 
-def has_password(host: str) -> bool:
+def _has_password(host: str) -> bool:
     """Whether a part of a password passes for the host; a folder may well have an @ in its name."""
     return "@" in host[1:] and not host.startswith("/")
 

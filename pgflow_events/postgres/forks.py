@@ -15,7 +15,7 @@ def keep_from_children(connection: psycopg.AsyncConnection[Any]) -> None:
     _made.add(connection)
 
 
-def let_go() -> None:
+def _let_go() -> None:
     """In a process that was forked, close its copies of the sockets, and tell the server nothing.
 
     A child that outlives its parent would else keep the server from noticing that this one died.
@@ -25,4 +25,4 @@ def let_go() -> None:
             os.close(connection.pgconn.socket)
 
 
-os.register_at_fork(after_in_child=let_go)
+os.register_at_fork(after_in_child=_let_go)

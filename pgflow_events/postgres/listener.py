@@ -64,7 +64,7 @@ class Listener:
         **connect_kwargs: Any,
     ) -> None:
         self._check_channel = f"pgflow_check_{secrets.token_hex(8)}"
-        self._statement = listen_statement([*channels, self._check_channel])
+        self._statement = _listen_statement([*channels, self._check_channel])
         self._dsn, self._connect_kwargs = dsn, connect_kwargs
         self._on_notify, self._on_connect = on_notify, on_connect
         self._on_listen, self._on_lost = on_listen, on_lost
@@ -166,7 +166,7 @@ class Listener:
         return False
 
 
-def listen_statement(channels: Iterable[str]) -> sql.Composed:
+def _listen_statement(channels: Iterable[str]) -> sql.Composed:
     """Compose one statement, for one round trip, that listens on all `channels`."""
     # A server that ends idle sessions would end this one again and again.
     statements: list[sql.Composable] = [sql.SQL("SET idle_session_timeout = 0")]

@@ -108,7 +108,7 @@ DAMAGED = ("58", "XX")
 def verdict_of(error: Exception) -> Verdict:
     """What an error says of the call that met it."""
     if isinstance(error, psycopg.Error):
-        if has_ended_session(error):
+        if _has_ended_session(error):
             return ELSEWHERE
         if error.sqlstate:
             return verdict_of_state(error.sqlstate)
@@ -135,7 +135,7 @@ def is_answer(error: Exception) -> bool:
     """Whether the server said this, in a session that goes on: it is there, and at work."""
     if not isinstance(error, psycopg.Error):
         return False
-    return error.sqlstate is not None and not has_ended_session(error)
+    return error.sqlstate is not None and not _has_ended_session(error)
 
 
 def is_silence(error: Exception) -> bool:
@@ -143,7 +143,7 @@ def is_silence(error: Exception) -> bool:
     return passes(error) and not is_answer(error) and not isinstance(error, trio.TooSlowError)
 
 
-def has_ended_session(error: psycopg.Error) -> bool:
+def _has_ended_session(error: psycopg.Error) -> bool:
     """Whether the server closed the connection with this, as it does to who was idle for long."""
     return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 

@@ -35,12 +35,12 @@ async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         raise
 
 
-def always() -> bool:
+def _always() -> bool:
     """Say that a descriptor is open which no other task can close."""
     return True
 
 
-async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = always) -> int:
+async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = _always) -> int:
     """Wait until some of `want` can be done on `fd`, and say what.
 
     Once it is closed, its number may be that of another connection: `is_open` is asked each time
@@ -51,15 +51,15 @@ async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = always) 
     if want == READ:  # the answer to a query: nearly always
         await trio.lowlevel.wait_readable(fd)
         return READ
-    if ready := ready_now(fd) & want:  # a socket nearly always takes more
+    if ready := _ready_now(fd) & want:  # a socket nearly always takes more
         return ready
     if want == WRITE:
         await trio.lowlevel.wait_writable(fd)
         return WRITE
-    return await until_either(fd, is_open)
+    return await _until_either(fd, is_open)
 
 
-def ready_now(fd: int) -> int:
+def _ready_now(fd: int) -> int:
     """Say what can be done on `fd` without waiting: both, if the other side hung up."""
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)
@@ -67,7 +67,7 @@ def ready_now(fd: int) -> int:
     return READ * bool(event & ~select.POLLOUT) | WRITE * bool(event & ~select.POLLIN)
 
 
-async def until_either(fd: int, is_open: Callable[[], bool]) -> int:
+async def _until_either(fd: int, is_open: Callable[[], bool]) -> int:
     """Wait until `fd` can be read or written, for which trio has no single call."""
     ready = 0
 

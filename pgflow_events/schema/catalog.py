@@ -108,15 +108,15 @@ def relations(migrations: Iterable[str]) -> list[Thing]:
     made: list[Thing] = []
     for text in migrations:
         for change in CHANGE.finditer(text):
-            made = apply(change, made)
+            made = _apply(change, made)
     return made
 
 
-def apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
+def _apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
     """What there is after a change."""
     if name := change["made"]:
         table = Thing("relation", name, name, BACKUP)
-        return [*made, table, *keys(name, change["body"] or ""), *default(name, change["whole"])]
+        return [*made, table, *_keys(name, change["body"] or ""), *_default(name, change["whole"])]
     if name := change["again"]:
         statement = re.sub("--[^\n]*", "", change[0])
         return [*made, Thing("relation", name, name, MIGRATE, statement)]
@@ -124,24 +124,24 @@ def apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
         statement = " ".join(change[0].split())
         return [*made, Thing("index", name, change["indexed"], f"`{statement}`")]
     if old := change["old"]:
-        return [renamed(thing, old, change["new"]) for thing in made]
+        return [_renamed(thing, old, change["new"]) for thing in made]
     return [thing for thing in made if thing.table != change["dropped"]]
 
 
-def keys(table: str, body: str) -> list[Thing]:
+def _keys(table: str, body: str) -> list[Thing]:
     """The primary key of a table."""
     found = KEY.search(body)
     add = f"`alter table pgflow.{table} add primary key ({found[1] or found[2]})`" if found else ""
     return [Thing("key", f"pgflow.{table}", table, add)] if found else []
 
 
-def default(name: str, whole: str | None) -> list[Thing]:
+def _default(name: str, whole: str | None) -> list[Thing]:
     """That a table is the default partition of another one."""
     attach = f"`alter table pgflow.{whole} attach partition pgflow.{name} default`"
     return [Thing("partition", name, whole, attach)] if whole else []
 
 
-def renamed(thing: Thing, old: str, new: str) -> Thing:
+def _renamed(thing: Thing, old: str, new: str) -> Thing:
     """The same, of a table that has another name now."""
     if thing.table != old:
         return thing

@@ -147,7 +147,7 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
 
 async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
     """Try it, in one transaction."""
-    await refuse_encoding(connection)
+    await _refuse_encoding(connection)
     async with connection.transaction():
         # What others may have put into the schema public is not to be taken for PostgreSQL's own.
         await connection.execute("set local search_path = pg_catalog, pg_temp")
@@ -161,34 +161,34 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         # Before anything of theirs is read: a view may call a function.
         await refuse_foreign_owners(connection)
         await connection.execute(BOOKKEEPING)
-        recorded = await applied(connection)
+        recorded = await _applied(connection)
         files = sql_files("migrations")
-        refuse_strangers(files, recorded)
+        _refuse_strangers(files, recorded)
         await refuse_lost_record(connection, recorded)
-        await refuse_lost_tables(connection, recorded)
+        await _refuse_lost_tables(connection, recorded)
         await refuse_foreign_queues(connection, recorded)
         await refuse_another_pgmq(connection)
-        await refuse_foreign_pgmq(connection, roles=False)
+        await _refuse_foreign_pgmq(connection, roles=False)
         await install_pgmq(connection)
         # Functions call each other, in any order.
         await connection.execute("set local check_function_bodies = off")
         new = [file for file in files if file.path not in recorded]
         for file in new:
-            await apply_migration(connection, file)
+            await _apply_migration(connection, file)
         if not new:
-            refuse_lost(await find_lost_columns(connection))
+            _refuse_lost(await find_lost_columns(connection))
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
-            await record(connection, file)
+            await _record(connection, file)
         made = relations(file.text for file in sql_files("migrations"))
         await make_again(connection, made)
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
-        if roles and not has_roles(recorded):
+        if roles and not _has_roles(recorded):
             await refuse_foreign_roles(connection)
-        if roles or has_roles(recorded):
-            await make_roles(connection)
-            await refuse_foreign_pgmq(connection, roles=True)
-        await record_release(connection)
+        if roles or _has_roles(recorded):
+            await _make_roles(connection)
+            await _refuse_foreign_pgmq(connection, roles=True)
+        await _record_release(connection)
     return [file.path for file in new]
 
 
@@ -217,7 +217,7 @@ def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
 async def find_missing(connection: Connection) -> list[Thing]:
     """What this release makes in a database, and is not there or not as it should be."""
     kinds = ["functions", "triggers"]
-    if has_roles(await applied(connection)):
+    if _has_roles(await _applied(connection)):
         kinds.append("roles")
     texts = [file.text for kind in kinds for file in sql_files(kind)]
     made = relations(file.text for file in sql_files("migrations"))
@@ -225,16 +225,16 @@ async def find_missing(connection: Connection) -> list[Thing]:
     return [*lost, *await find_changed(connection)]
 
 
-async def refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
+async def _refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
     """Raise if tables are lost: what migrations made once they do not make again."""
     texts = [file.text for file in sql_files("migrations") if file.path in recorded]
     tables = [
         thing for thing in relations(texts) if thing.kind == "relation" and not thing.statement
     ]
-    refuse_lost(await missing(connection, tables))
+    _refuse_lost(await missing(connection, tables))
 
 
-def refuse_lost(lost: list[Thing]) -> None:
+def _refuse_lost(lost: list[Thing]) -> None:
     """Raise if something is lost."""
     if lost:
         raise MigrationError("; ".join(map(str, lost)))
@@ -248,10 +248,10 @@ async def check_schema(connection: Connection) -> None:
         MigrationError: It was never migrated, or by an older release, or cannot hold any text; or
             `migrate` would refuse it, for a schema of another program or the loss of its record.
     """
-    await refuse_encoding(connection)
+    await _refuse_encoding(connection)
     await refuse_unseen(connection)
     try:
-        recorded = await applied(connection)
+        recorded = await _applied(connection)
     except UNRECORDED:
         recorded = {}
     if not recorded:
@@ -259,9 +259,9 @@ async def check_schema(connection: Connection) -> None:
         await refuse_lost_record(connection, recorded)
         raise MigrationError(NEVER)
     migrations = sql_files("migrations")
-    refuse_strangers(migrations, recorded)
+    _refuse_strangers(migrations, recorded)
     files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
-    if has_roles(recorded):
+    if _has_roles(recorded):
         files += sql_files("roles")
     if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
         raise MigrationError(
@@ -271,7 +271,7 @@ async def check_schema(connection: Connection) -> None:
         )
 
 
-async def refuse_encoding(connection: Connection) -> None:
+async def _refuse_encoding(connection: Connection) -> None:
     """Raise unless the database can hold any text; in SQL_ASCII it holds UTF-8 as mere bytes."""
     cursor = await connection.execute("show server_encoding")
     ((encoding,),) = await cursor.fetchall()
@@ -282,7 +282,7 @@ async def refuse_encoding(connection: Connection) -> None:
         )
 
 
-async def applied(connection: Connection) -> dict[str, str]:
+async def _applied(connection: Connection) -> dict[str, str]:
     """The checksums of the applied files by path.
 
     Raises:
@@ -300,7 +300,7 @@ async def applied(connection: Connection) -> dict[str, str]:
     return {path: checksum for path, checksum, *_ in rows}
 
 
-def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
+def _refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
     """Raise if the database knows migrations that are not ours, or are not ours any more."""
     known = {file.path for file in files}
     newer = sorted(
@@ -316,7 +316,7 @@ def refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
             raise MigrationError(f"{file.path} was changed after it had been applied")
 
 
-async def apply_migration(connection: Connection, file: SqlFile) -> None:
+async def _apply_migration(connection: Connection, file: SqlFile) -> None:
     """Run a migration, after the functions it needs for its tables."""
     for needed in needed_by(file):
         await connection.execute(needed.text.encode())
@@ -324,15 +324,15 @@ async def apply_migration(connection: Connection, file: SqlFile) -> None:
     for temporary, table in WITHOUT_TEMPORARY.get(file.path, ()):
         text = text.replace(temporary, table)
     await connection.execute(text.encode())
-    await record(connection, file)
+    await _record(connection, file)
 
 
-def has_roles(recorded: dict[str, str]) -> bool:
+def _has_roles(recorded: dict[str, str]) -> bool:
     """Whether the roles were made in this database."""
     return any(path.startswith("roles/") for path in recorded)
 
 
-async def make_roles(connection: Connection) -> None:
+async def _make_roles(connection: Connection) -> None:
     """Make the roles where they are missing, and grant them what they may do."""
     for file in sql_files("roles"):
         try:
@@ -343,10 +343,10 @@ async def make_roles(connection: Connection) -> None:
                 " CREATEROLE run `create role pgflow_worker; create role pgflow_client; create role"
                 " pgflow_observer`, and the owner of the schemas pgflow and pgmq run this again"
             ) from error
-        await record(connection, file)
+        await _record(connection, file)
 
 
-async def record_release(connection: Connection) -> None:
+async def _record_release(connection: Connection) -> None:
     """Note that this release wrote all there is."""
     ours = this_release()
     await connection.execute(
@@ -354,7 +354,7 @@ async def record_release(connection: Connection) -> None:
     )
 
 
-async def record(connection: Connection, file: SqlFile) -> None:
+async def _record(connection: Connection, file: SqlFile) -> None:
     """Note that a file was applied."""
     await connection.execute(
         """
@@ -367,7 +367,7 @@ async def record(connection: Connection, file: SqlFile) -> None:
     )
 
 
-async def refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:
+async def _refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:
     """Raise if pgmq belongs to somebody who has not granted what we need of it."""
     if missing := await missing_grants(connection, roles=roles):
         raise MigrationError(missing)

@@ -52,7 +52,7 @@ async def install_pgmq(connection: Connection) -> None:
     """See that there is a pgmq, 1.5.0 or newer: as it is, as an extension, or as plain SQL."""
     state = await pgmq_state(connection)
     if not state.plain:
-        await (create_pgmq_extension if state.available else apply_pgmq_sql)(connection)
+        await (_create_pgmq_extension if state.available else _apply_pgmq_sql)(connection)
         state = await pgmq_state(connection)
     if not state.recent:
         raise MigrationError(
@@ -61,7 +61,7 @@ async def install_pgmq(connection: Connection) -> None:
         )
 
 
-async def create_pgmq_extension(connection: Connection) -> None:
+async def _create_pgmq_extension(connection: Connection) -> None:
     """Install pgmq the way the server offers it."""
     try:
         async with connection.transaction():
@@ -72,7 +72,7 @@ async def create_pgmq_extension(connection: Connection) -> None:
         ) from error
 
 
-async def apply_pgmq_sql(connection: Connection) -> None:
+async def _apply_pgmq_sql(connection: Connection) -> None:
     """Install pgmq from the SQL file that its Python package carries."""
     # Importing the package takes 150 ms; its file is all we need.
     spec = find_spec("pgmq")

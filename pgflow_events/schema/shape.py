@@ -69,7 +69,7 @@ class Part:
         return self.kind, self.relation, self.name
 
 
-def part(line: str) -> Part:
+def _part(line: str) -> Part:
     """What a line of the file says."""
     kind, relation, name, is_needed, counts, definition, default = line.split("\t")
     return Part(kind, relation, name, definition, is_needed == "1", default, counts == "1")
@@ -77,7 +77,7 @@ def part(line: str) -> Part:
 
 def whole_shape() -> list[Part]:
     """The columns and constraints of this release."""
-    return [part(line) for line in (sql_folder() / "SHAPE").read_text("utf-8").splitlines()]
+    return [_part(line) for line in (sql_folder() / "SHAPE").read_text("utf-8").splitlines()]
 
 
 async def find_shape(connection: Connection) -> list[Part]:
@@ -95,7 +95,7 @@ async def find_changed(connection: Connection) -> list[Thing]:
         thing
         for expected in whole_shape()
         if expected.relation in tables  # else the loss of the table is enough to say
-        for thing in differences(expected, found.get(expected.key))
+        for thing in _differences(expected, found.get(expected.key))
     ]
 
 
@@ -104,16 +104,16 @@ async def find_lost_columns(connection: Connection) -> list[Thing]:
     return [thing for thing in await find_changed(connection) if thing.remedy == BACKUP]
 
 
-def differences(expected: Part, found: Part | None) -> Iterable[Thing]:
+def _differences(expected: Part, found: Part | None) -> Iterable[Thing]:
     """How a part differs from what it has to be."""
     if expected.kind == "constraint":
-        return [] if expected == found else [constraint(expected)]
+        return [] if expected == found else [_constraint(expected)]
     if not found:
         return [Thing("relation", f"{expected.relation}.{expected.name}", remedy=BACKUP)]
-    return column(expected, found)
+    return _column(expected, found)
 
 
-def constraint(expected: Part) -> Thing:
+def _constraint(expected: Part) -> Thing:
     """A constraint that is not what it has to be, and the statement that makes it."""
     statement = SQL("alter table pgflow.{0} drop constraint if exists {1}, add constraint {1} ")
     names = map(Identifier, (expected.relation, expected.name))
@@ -121,7 +121,7 @@ def constraint(expected: Part) -> Thing:
     return Thing("constraint", expected.name, expected.relation, f"`{said}`")
 
 
-def column(expected: Part, found: Part) -> Iterator[Thing]:
+def _column(expected: Part, found: Part) -> Iterator[Thing]:
     """How a column that is there differs, and the statements that change it."""
     name = f"{expected.relation}.{expected.name}"
     alter = f"alter table pgflow.{expected.relation} alter column {expected.name}"

@@ -63,7 +63,7 @@ class Schema:
         return f"owner {self.owner}; it holds {', '.join(self.names[:SHOWN]) or 'nothing'}{more}"
 
 
-async def find_schema(connection: Connection, name: str) -> Schema | None:
+async def _find_schema(connection: Connection, name: str) -> Schema | None:
     """The schema of this name."""
     cursor = connection.cursor(row_factory=class_row(Schema))
     await cursor.execute(SCHEMA, [name])
@@ -72,7 +72,7 @@ async def find_schema(connection: Connection, name: str) -> Schema | None:
 
 async def refuse_foreign_schema(connection: Connection) -> None:
     """Raise if the schema `pgflow` has another program's tables, or lost our record."""
-    found = await find_schema(connection, "pgflow")
+    found = await _find_schema(connection, "pgflow")
     if (
         found is None
         or not found.names
@@ -86,7 +86,7 @@ async def refuse_foreign_schema(connection: Connection) -> None:
             f"the schema pgflow of this database is that of the other pgflow, the one for Supabase"
             f" ({found}): use another database for pgflow-events"
         )
-    raise MigrationError(foreign("pgflow", found))
+    raise MigrationError(_foreign("pgflow", found))
 
 
 async def refuse_foreign_owners(connection: Connection) -> None:
@@ -104,33 +104,33 @@ async def refuse_unseen(connection: Connection) -> None:
 
     While it is not there, anybody who may create one could make it in the next moment.
     """
-    if await find_schema(connection, "pgflow") is None:
+    if await _find_schema(connection, "pgflow") is None:
         raise MigrationError(NEVER)
     await connection.refuse_foreign_code()
 
 
 async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]) -> None:
     """Raise if our tables are there, and nothing is recorded of them."""
-    found = await find_schema(connection, "pgflow")
+    found = await _find_schema(connection, "pgflow")
     if not recorded and found and "flows.flow_slug" in found.columns:
         raise MigrationError(LOST_RECORD)
 
 
 async def refuse_foreign_queues(connection: Connection, recorded: Mapping[str, str]) -> None:
     """Raise if the schema `pgflow_queues` is there that no migration has made yet."""
-    found = await find_schema(connection, "pgflow_queues")
+    found = await _find_schema(connection, "pgflow_queues")
     if found and "migrations/0008_queue_functions.sql" not in recorded:
-        raise MigrationError(foreign("pgflow_queues", found))
+        raise MigrationError(_foreign("pgflow_queues", found))
 
 
 async def refuse_another_pgmq(connection: Connection) -> None:
     """Raise if the schema `pgmq` holds something, and not pgmq."""
-    found = await find_schema(connection, "pgmq")
+    found = await _find_schema(connection, "pgmq")
     if found is None or not found.names or "meta.queue_name" in found.columns:
         return
     if "format_table_name" in found.names:
         raise MigrationError("pgmq.meta is lost: restore it from a backup, or install pgmq again")
-    raise MigrationError(foreign("pgmq", found))
+    raise MigrationError(_foreign("pgmq", found))
 
 
 async def refuse_foreign_roles(connection: Connection) -> None:
@@ -141,16 +141,16 @@ async def refuse_foreign_roles(connection: Connection) -> None:
             raise MigrationError(
                 f"the role {name} is there already, and not as we make it ({attributes}). If"
                 f" another program uses it, rename it: `alter role {name} rename to ...`; if not,"
-                f" take that from it: `alter role {name} {negated(attributes)}`"
+                f" take that from it: `alter role {name} {_negated(attributes)}`"
             )
 
 
-def negated(attributes: str) -> str:
+def _negated(attributes: str) -> str:
     """The words that take attributes from a role."""
     return " ".join(f"no{word}" for word in attributes.split(", "))
 
 
-def foreign(name: str, found: Schema) -> str:
+def _foreign(name: str, found: Schema) -> str:
     """What to do about another program's schema."""
     return (
         f"the schema {name} of this database belongs to another program ({found}), and"

@@ -44,7 +44,7 @@ class LastResort:
         deadline: float | None = inf
         while deadline is not None:
             try:
-                deadline = self._deadlines.get(timeout=seconds_until(deadline))
+                deadline = self._deadlines.get(timeout=_seconds_until(deadline))
             except Empty:
                 self._last_words()
                 end_now()
@@ -86,7 +86,7 @@ def overhearing(
         thread.join()
 
 
-def seconds_until(deadline: float) -> float | None:
+def _seconds_until(deadline: float) -> float | None:
     """As a queue takes them: None is for ever."""
     return None if deadline == inf else max(deadline - monotonic(), 0.0)
 

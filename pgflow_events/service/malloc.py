@@ -19,7 +19,7 @@ def map_large_blocks(environment: Mapping[str, str] = os.environ) -> bool:
     It holds for the whole process. Nothing is done where the C library is not glibc, and where the
     environment says anything of malloc, by `MALLOC_…` or `GLIBC_TUNABLES`.
     """
-    if not is_glibc() or is_set(environment):
+    if not is_glibc() or _is_set(environment):
         return False
     import ctypes  # noqa: PLC0415 - takes milliseconds, for workers on Linux alone
 
@@ -34,7 +34,7 @@ def is_glibc() -> bool:
         return False
 
 
-def is_set(environment: Mapping[str, str]) -> bool:
+def _is_set(environment: Mapping[str, str]) -> bool:
     """Whether the environment says anything of malloc."""
     tunables = environment.get("GLIBC_TUNABLES", "")
     return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in environment)

@@ -43,7 +43,7 @@ class Signals:
         return cls().__enter__()
 
     def __enter__(self) -> Self:
-        heeded = [number for number in NUMBERS if not is_by_nohup(number)]
+        heeded = [number for number in NUMBERS if not _is_by_nohup(number)]
         self._before = {number: signal.signal(number, self._heed) for number in heeded}
         return self
 
@@ -82,7 +82,7 @@ class Signals:
         return self._names.popleft()
 
 
-def is_by_nohup(number: signal.Signals) -> bool:
+def _is_by_nohup(number: signal.Signals) -> bool:
     """Whether the signal is to change nothing, as `nohup` has said."""
     return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 

@@ -126,7 +126,7 @@ class Service:
         if self._is_well() and self._watchdog < inf:
             news.append("WATCHDOG=1")
         if self._leaving:
-            news.append(extension())
+            news.append(_extension())
         if status != self._told:
             news.append(f"STATUS={status}")
         if news and self._notify.send(*news):
@@ -140,6 +140,6 @@ class Service:
         return not self._sick
 
 
-def extension() -> str:
+def _extension() -> str:
     """The word that asks for more time."""
     return f"EXTEND_TIMEOUT_USEC={EXTENSION / MICROSECOND:.0f}"

@@ -122,7 +122,7 @@ def _make_export_folder(folder: Path) -> None:
 
 
 async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> list[Exported]:
-    name = file_name(value.step_slug, value.task_index)
+    name = _file_name(value.step_slug, value.task_index)
     plain = Exported(value.step_slug, value.task_index, None, None, blob_id=value.blob_id)
     try:
         handle = await _handle(blobs, run_id, value)
@@ -143,7 +143,7 @@ async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> lis
     ]
 
 
-def file_name(step_slug: str, task_index: int) -> str:
+def _file_name(step_slug: str, task_index: int) -> str:
     """The name of a value's file, without its end; none is that of the manifest."""
     plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems know no case
     return step_slug if plain else f"{step_slug}-{task_index}"
@@ -166,7 +166,7 @@ async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
         blob_id=blob.id,
     )  # fmt: skip
     try:
-        await save(raw_pieces(blob), path)
+        await save(_raw_pieces(blob), path)
     except BlobUnavailable:
         raise
     except BlobError as error:
@@ -272,22 +272,22 @@ async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes,
         PgflowError: It is a list with bytes, which JSON has not.
     """
     if handle.length is None:
-        source = raw_pieces(handle)
+        source = _raw_pieces(handle)
     else:
-        source = list_pieces(await elements(blobs, handle))
+        source = _list_pieces(await elements(blobs, handle))
     async with aclosing(source):
         async for piece in source:
             yield piece
 
 
-async def raw_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
+async def _raw_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
     """The bytes of a value."""
     async with blob.open() as stream:
         async for piece in stream:
             yield piece
 
 
-async def list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None]:
+async def _list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None]:
     """The JSON of a list of these values."""
     for place, blob in enumerate(blobs):
         if blob.kind == "bytes":
@@ -299,15 +299,15 @@ async def list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None]
     for blob in blobs:
         yield separator
         separator = b","
-        async with aclosing(json_pieces(blob)) as pieces:
+        async with aclosing(_json_pieces(blob)) as pieces:
             async for piece in pieces:
                 yield piece
     yield b"]" if blobs else b"[]"
 
 
-async def json_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
+async def _json_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
     """The JSON of a text or JSON."""
-    async with aclosing(raw_pieces(blob)) as pieces:
+    async with aclosing(_raw_pieces(blob)) as pieces:
         if blob.kind == "json":
             async for piece in pieces:
                 yield piece

@@ -202,14 +202,14 @@ async def take_inventory(
 
     async with connection.cursor(row_factory=args_row(Group)) as groups:
         for group in await (await groups.execute(GROUPS, asked)).fetchall():
-            add_group(step(group.flow_slug, group.step_slug), group)
+            _add_group(step(group.flow_slug, group.step_slug), group)
     for flow, slug, copies, size in await _fetch(connection, COPIES, asked):
         step(flow, slug).copies, step(flow, slug).copied_size = copies, size
     if await may_read_values(connection):
         (tasks,), (runs,) = await _fetch(connection, PORTIONS, [SAMPLED_BYTES])
         sampled = asked | {"tasks": tasks, "runs": runs}
         for flow, slug, place, count, portion in await _fetch(connection, INLINE, sampled):
-            add_inline(step(flow, slug), place, round(count * 100 / portion))
+            _add_inline(step(flow, slug), place, round(count * 100 / portion))
     for flow, slug, threshold in await _fetch(connection, THRESHOLDS, None):
         if (flow, slug) in found:
             step(flow, slug).threshold = threshold
@@ -218,7 +218,7 @@ async def take_inventory(
     return [found[key] for key in sorted(found, key=lambda key: (key[0] or "", key[1]))]
 
 
-def add_group(step: StepInventory, group: Group) -> None:
+def _add_group(step: StepInventory, group: Group) -> None:
     """Count blobs that are alike."""
     step.blobs += group.blobs
     step.largest = max(step.largest, group.largest)
@@ -232,10 +232,10 @@ def add_group(step: StepInventory, group: Group) -> None:
     else:
         step.size_class(group.size_class).blobs += group.blobs
     if not group.forgotten:
-        add_kept(step, group)
+        _add_kept(step, group)
 
 
-def add_kept(step: StepInventory, group: Group) -> None:
+def _add_kept(step: StepInventory, group: Group) -> None:
     """Count the bytes of blobs that have theirs."""
     codec = f"{group.codec}, dictionary" if group.has_dictionary else group.codec
     step.codecs[codec] = step.codecs.get(codec, 0) + group.blobs
@@ -249,7 +249,7 @@ def add_kept(step: StepInventory, group: Group) -> None:
         sizes.stored_size += group.stored_size
 
 
-def add_inline(step: StepInventory, place: int, count: int) -> None:
+def _add_inline(step: StepInventory, place: int, count: int) -> None:
     """Count values that stand in rows."""
     step.inline += count
     step.size_class(place).inline += count

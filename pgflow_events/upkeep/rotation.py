@@ -125,7 +125,7 @@ async def rotate(
     last = UUID(int=0)
     while page := await _next(connection, last, batch):
         last = page[-1].id
-        due = [row for row in page if row.data_key and is_due(row, ring)]
+        due = [row for row in page if row.data_key and _is_due(row, ring)]
         if due:
             unbound = await _unbound(connection, [row.id for row in due if row.unbound])
             job = partial(_reseal, ring, due, unbound)
@@ -141,7 +141,7 @@ async def _next(connection: Connection, last: UUID, batch: int) -> list[Sealed]:
     return [Sealed(*row) for row in await cursor.fetchall()]
 
 
-def is_due(row: Sealed, ring: KeyRing) -> bool:
+def _is_due(row: Sealed, ring: KeyRing) -> bool:
     """Whether there may be something to do for a blob that is sealed."""
     return row.unbound or row.key_id not in {None, ring.active}
 
@@ -194,7 +194,7 @@ def _reseal(
         key_id, data_key = row.key_id or "", row.data_key or b""
         try:
             wrapped = ring.reseal(key_id, data_key, row.id.bytes)
-            digest = bind(*unbound[row.id], ring) if row.id in unbound else None
+            digest = _bind(*unbound[row.id], ring) if row.id in unbound else None
         except KeyMissing:
             continue
         except (ValueError, BlobDamaged):
@@ -204,7 +204,7 @@ def _reseal(
     return resealed, damaged
 
 
-def bind(row: BlobRow, place: Place, ring: KeyRing) -> bytes | None:
+def _bind(row: BlobRow, place: Place, ring: KeyRing) -> bytes | None:
     """The digest of a blob, bound to its row and place; None if that was done meanwhile.
 
     Raises:

@@ -191,11 +191,11 @@ async def _inline(connection: Connection, asked: dict[str, object]) -> list[Samp
     cursor = await connection.execute(NEWEST_INLINE, asked)
     found = await cursor.fetchall()
     return await trio.to_thread.run_sync(
-        lambda: [Sample(as_blob(output), size) for output, size in found]
+        lambda: [Sample(_as_blob(output), size) for output, size in found]
     )
 
 
-def as_blob(json: str) -> bytes:
+def _as_blob(json: str) -> bytes:
     """The bytes that a blob of this value would have."""
     try:
         value = orjson.loads(json)

@@ -96,7 +96,7 @@ class Claims:
                 self._pauses.pop(slug, None)
                 qty -= len(claim.tasks)
                 max_bytes -= sum(task.input_bytes for task in claim.tasks)
-                whole = merged(whole, claim)
+                whole = _merged(whole, claim)
         return whole
 
     def _claiming(
@@ -185,7 +185,7 @@ class Claims:
         )
 
 
-def merged(one: Claim, other: Claim) -> Claim:
+def _merged(one: Claim, other: Claim) -> Claim:
     """Two answers as one."""
     dues = [claim.next_due for claim in (one, other) if claim.next_due is not None]
     return replace(

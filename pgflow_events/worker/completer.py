@@ -91,13 +91,13 @@ class Completer:
             await done.wait()
 
     def _gather(self, first: Outcome) -> list[Outcome]:
-        batch, size = [first], stored_size(first)
+        batch, size = [first], _stored_size(first)
         while len(batch) < self._most and size < MOST_BYTES:
             try:
                 batch.append(self._outcomes.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-            size += stored_size(batch[-1])
+            size += _stored_size(batch[-1])
         return batch
 
     async def _commit(self, batch: Sequence[Outcome], done: trio.Event) -> None:
@@ -151,7 +151,7 @@ class Completer:
             await self._notify(claim.owed_tasks, claim.owed_runs)
 
 
-def stored_size(outcome: Outcome) -> int:
+def _stored_size(outcome: Outcome) -> int:
     """The bytes that its output adds to the commit."""
     match outcome.output:
         case Inline(json=json):

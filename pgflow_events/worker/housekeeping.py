@@ -97,7 +97,7 @@ async def keep_house(
         learn,
         lambda: retention.ensure_days(make),
         lambda: retention.forget(make, Pruned()),
-        lambda: prune(make, settings),
+        lambda: _prune(make, settings),
     ]
     while True:
         for chore in chores:
@@ -110,7 +110,7 @@ async def keep_house(
         await trio.sleep(settings.check_interval)
 
 
-async def prune(make: Caller, settings: Settings) -> None:
+async def _prune(make: Caller, settings: Settings) -> None:
     """Delete the runs that are to be kept no longer, by whole days."""
     if settings.keep_runs is not None:
         older_than = await retention.cutoff(make, settings.keep_runs, whole_days=True)

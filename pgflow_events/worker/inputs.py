@@ -64,7 +64,7 @@ class Inputs:
         self, step: Step[Any], task: ClaimedTask, loaded: Loaded | None, context: Context
     ) -> list[Any]:
         """What the handler of a step is called with, in the order of its nodes."""
-        inline = inline_inputs(task)
+        inline = _inline_inputs(task)
         return [
             context if node is node.flow.context else await self._value(node, task, inline, loaded)
             for node in step.nodes
@@ -91,7 +91,7 @@ def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:
     ]
 
 
-def inline_inputs(task: ClaimedTask) -> dict[str, Any]:
+def _inline_inputs(task: ClaimedTask) -> dict[str, Any]:
     """The inputs that are no blobs. Whoever writes SQL can store JSON that no Python can read."""
     try:
         inputs: dict[str, Any] = orjson.loads(task.input)

@@ -101,7 +101,7 @@ class Stragglers:
 
     async def _judge(self, straggler: Straggler, error: Exception) -> Straggler:
         """Find out whether it is the output that is to blame."""
-        failure = without_output(straggler.outcome, error)
+        failure = _without_output(straggler.outcome, error)
         if verdict_of(error) is not Verdict.NEVER and not straggler.doubted:
             would_fail = await self._rehearse([failure])
             # Of what passes one try more: the server may have come back just now.
@@ -120,17 +120,17 @@ class Stragglers:
         return None
 
 
-def without_output(outcome: Outcome, error: Exception) -> Outcome:
+def _without_output(outcome: Outcome, error: Exception) -> Outcome:
     """That the attempt has failed, as its output cannot be stored."""
     told = reason(error).replace("\0", "")
     text = f"the output cannot be stored: {told}"
     if passes(error):
         text = f"the output could not be stored within {outcome.task.timeout} s: {told}"
     # What was uploaded in commits of their own may have been undone by a crash of the server.
-    permanent = verdict_of(error) is Verdict.NEVER and not is_upload(outcome)
+    permanent = verdict_of(error) is Verdict.NEVER and not _is_upload(outcome)
     return replace(outcome, output=None, error=text, permanent=permanent)
 
 
-def is_upload(outcome: Outcome) -> bool:
+def _is_upload(outcome: Outcome) -> bool:
     """Whether its chunks were committed before."""
     return isinstance(outcome.output, Stored) and outcome.output.upload is not None
