@@ -209,7 +209,7 @@ class Client:
         """
         need_trio("Client.start_many()")
         if not isinstance(flow, Flow | str):
-            raise Misuse(f"a run is started of a flow, or of its slug, not of {quoted(flow)}")
+            raise Misuse(f"start() takes a flow or its slug, not {quoted(flow)}")
         if isinstance(inputs, str | bytes | Mapping):
             raise Misuse("start_many() takes a list of inputs: give [input] for one")
         if isinstance(flow, str):

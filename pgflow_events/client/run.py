@@ -85,7 +85,7 @@ def parsed(json: str | None) -> Any:
     try:
         return orjson.loads(json or "null")
     except orjson.JSONDecodeError as error:
-        raise PgflowError(f"the output cannot be read but in SQL: {error}") from None
+        raise PgflowError(f"the output can be read only in SQL: {error}") from None
 
 
 class Run:

@@ -141,7 +141,7 @@ async def find_flows(connection: Connection) -> list[str]:
 
 def unknown_flow(slug: str, slugs: Sequence[str]) -> UnknownFlow:
     """The error for a flow that is none of these."""
-    there = f"flows here: {enumeration(slugs)}" if slugs else "there is no flow here yet"
+    there = f"flows here: {enumeration(slugs)}" if slugs else "no flow is defined here yet"
     return UnknownFlow(f'unknown flow "{slug}": no worker has defined it; {there}')
 
 

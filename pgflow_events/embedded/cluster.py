@@ -59,7 +59,7 @@ class Cluster:
         with suppress(OSError, UnicodeDecodeError):
             if version := (self._folder.data / "PG_VERSION").read_text().strip():
                 return version
-        raise EmbeddedError(f"{self._folder.data} is no data of PostgreSQL's: {ANOTHER}")
+        raise EmbeddedError(f"{self._folder.data} holds no data of PostgreSQL: {ANOTHER}")
 
     def ping(self) -> Ping:
         """Ask the server that the data names whether it is there."""

@@ -273,7 +273,9 @@ class EmbeddedServer(SyncOnly):
         deadline = time.monotonic() + self._timeout
         while not done():  # asked again and again: a file is all that tells of the readiness
             if self._is_left:
-                raise EmbeddedError(f"the server in {self.folder} was left while it was started")
+                raise EmbeddedError(
+                    f"the server in {self.folder} was stopped while it was starting"
+                )
             if not self._place.data.exists():  # another makes it, on a disk that may be slow
                 deadline = time.monotonic() + self._timeout
             if time.monotonic() > deadline:

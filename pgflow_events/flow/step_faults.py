@@ -39,7 +39,7 @@ def slug_faults(
         is_name: Whether it is the name of a handler that was given no slug.
     """
     if type(slug) is not str or not SLUG.fullmatch(slug):
-        instead = "; the handler's name is none: give one by slug='...'" if is_name else ""
+        instead = "; the handler's name is not one: give a slug by slug='...'" if is_name else ""
         yield f"a slug is a str of letters A to Z, digits and underscores, no digit first{instead}"
     elif slug == "run":
         yield "the slug 'run' is taken by the input"
@@ -53,7 +53,7 @@ def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
     """Say which of these are no nodes of this flow, or given twice."""
     for position, node in enumerate(nodes):
         if not isinstance(node, Node):
-            yield f"{quoted(node)} is no node: give the flow's input, its context, or a step"
+            yield f"{quoted(node)} is not a node: give the flow's input, its context, or a step"
         elif node.flow is not flow:
             yield f"{node!r} belongs to another flow"
         elif any(
@@ -96,7 +96,7 @@ def process_faults(step: Step[Any]) -> Iterator[str]:
         yield "a cpu_bound handler is a plain function: there is no trio in its process"
     for node in step.nodes:
         if node.takes_handle or node is node.flow.context:
-            yield f"{node!r} gives a cpu_bound handler what is of no use in its process"
+            yield f"{node!r} gives a cpu_bound handler something that its process cannot use"
 
 
 def _signature_faults(handler: Callable[..., Any], arguments: int) -> Iterator[str]:

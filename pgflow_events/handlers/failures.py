@@ -83,7 +83,7 @@ async def look_at(error: BaseException) -> Failure:
                 failure_of, error, abandon_on_cancel=True, limiter=_threads
             )
     except (RuntimeError, MemoryError):  # no thread can be started
-        reason = "could not be had"
+        reason = "could not be read"
     text = f"{_name_of(type(error))} (its text {reason})"
     return Failure(text, text, _is_permanent(error), text)
 

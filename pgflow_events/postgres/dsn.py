@@ -6,7 +6,7 @@ from psycopg.abc import ConnDict, ConnMapping
 from psycopg.conninfo import conninfo_to_dict
 
 GARBLED = (
-    "the DSN cannot be understood: it is a str: postgresql://user:password@host:port/database"
+    "the DSN cannot be understood: give a str, postgresql://user:password@host:port/database"
     " (with %2F for / and %40 for @ in the password) or host=... user=... dbname=..."
 )
 

@@ -161,7 +161,7 @@ class Listener:
             return True
         if conn.is_pooled and conn is not self._proven:
             return False
-        log.warning("a notification was not heard within %g s: reconnecting", limit)
+        log.warning("a notification did not arrive within %g s: reconnecting", limit)
         await conn.close()
         return False
 

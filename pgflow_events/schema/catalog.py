@@ -29,7 +29,7 @@ TRIGGER = re.compile(
 )
 
 MIGRATE = "run `pgflow-events migrate`"
-BACKUP = "restore it from a backup; no command makes it again"
+BACKUP = "restore it from a backup; no command creates it again"
 
 # Living workers have numbers that were given before the sequence was lost.
 COUNT_SEATS = """
@@ -87,7 +87,7 @@ class Thing:
             case "index":
                 lost = f"the index {self.name} of pgflow.{self.table} is lost or invalid"
             case "partition":
-                lost = f"pgflow.{self.name} is no partition of pgflow.{self.table} any more"
+                lost = f"pgflow.{self.name} is no longer a partition of pgflow.{self.table}"
             case "constraint":
                 lost = f"the constraint {self.name} of pgflow.{self.table} is lost or was changed"
             case "type":
@@ -97,7 +97,7 @@ class Thing:
             case "default":
                 lost = f"pgflow.{self.name} has lost its default, or has another one"
             case "identity":
-                lost = f"pgflow.{self.name} does not number its rows any more"
+                lost = f"pgflow.{self.name} no longer numbers its rows"
             case _:
                 lost = f"pgflow.{self.name} is lost"
         return f"{lost}: {self.remedy}"

@@ -135,10 +135,10 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
             # Workers take the same tables in another order: by now they have got them.
             if not (left := left - 1):
                 raise
-            log.warning("workers were in the way: trying again")
+            log.warning("a deadlock with workers: trying again")
         except LOST as error:
             raise MigrationError(
-                f"{reason(error)}, and migrations do not make it again: restore it from a backup"
+                f"{reason(error)}, and no migration creates it again: restore it from a backup"
             ) from error
     for slug, count in (await requeue_lost_tasks(database)).items():
         log.warning("flow %s: sent the lost messages of %s again", slug, counted(count, "task"))
@@ -339,9 +339,10 @@ async def _make_roles(connection: Connection) -> None:
             await connection.execute(file.text.encode())
         except psycopg.errors.InsufficientPrivilege as error:
             raise MigrationError(
-                f"{file.path} cannot be applied ({error.diag.message_primary}). Let who has"
-                " CREATEROLE run `create role pgflow_worker; create role pgflow_client; create role"
-                " pgflow_observer`, and the owner of the schemas pgflow and pgmq run this again"
+                f"{file.path} cannot be applied ({error.diag.message_primary}). A role"
+                " with CREATEROLE must run `create role pgflow_worker; create role pgflow_client;"
+                " create role pgflow_observer`; then run this again as the owner of the schemas"
+                " pgflow and pgmq"
             ) from error
         await _record(connection, file)
 

@@ -68,7 +68,7 @@ async def _create_pgmq_extension(connection: Connection) -> None:
             await connection.execute("create extension pgmq")
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
-            f"pgmq must be installed by the owner of the database: create extension pgmq ({error})"
+            f"have the owner of the database run `create extension pgmq` ({error})"
         ) from error
 
 

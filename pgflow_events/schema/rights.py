@@ -71,7 +71,7 @@ async def missing_grants(connection: Connection, *, roles: bool) -> str | None:
     """
     cursor = await connection.execute(MISSING, [roles])
     for owner, statements in await cursor.fetchall():
-        return f"pgmq belongs to {owner}, who has to run: {statements}"
+        return f"pgmq belongs to {owner}, who must run: {statements}"
     return None
 
 
@@ -80,6 +80,6 @@ async def refuse_without_create(connection: Connection) -> None:
     cursor = await connection.execute(LACKS_CREATE)
     for (statement,) in await cursor.fetchall():
         raise MigrationError(
-            "schemas have to be made here, which this role may not do: let the database's owner"
-            f" run `{statement}`"
+            "this role may not create the schemas that are missing here: have the owner of the"
+            f" database run `{statement}`"
         )

@@ -83,7 +83,7 @@ async def refuse_foreign_schema(connection: Connection) -> None:
         raise MigrationError(LOST_RECORD)
     if "worker_functions.function_name" in found.columns or "workers.queue_name" in found.columns:
         raise MigrationError(
-            f"the schema pgflow of this database is that of the other pgflow, the one for Supabase"
+            f"the schema pgflow of this database belongs to the other pgflow, the one for Supabase"
             f" ({found}): use another database for pgflow-events"
         )
     raise MigrationError(_foreign("pgflow", found))
@@ -139,9 +139,9 @@ async def refuse_foreign_roles(connection: Connection) -> None:
     for name, attributes in await cursor.fetchall():
         if attributes:
             raise MigrationError(
-                f"the role {name} is there already, and not as we make it ({attributes}). If"
-                f" another program uses it, rename it: `alter role {name} rename to ...`; if not,"
-                f" take that from it: `alter role {name} {_negated(attributes)}`"
+                f"the role {name} exists already, and has more than it needs ({attributes}). If"
+                f" another program uses it, rename it: `alter role {name} rename to ...`. Otherwise"
+                f" run `alter role {name} {_negated(attributes)}`"
             )
 
 
@@ -163,7 +163,7 @@ NEVER = "the database was never migrated: run `pgflow-events migrate`"
 
 LOST_RECORD = (
     "the tables of pgflow-events are there, and pgflow.schema_files, which says what was applied to"
-    " them, is lost or empty: restore that table from a backup. If nothing is to be kept, as after"
+    " them, is lost or empty: restore that table from a backup. If nothing need be kept, as after"
     " a dump without data, run `drop schema if exists pgflow, pgflow_queues cascade` and"
     " `pgflow-events migrate`"
 )

@@ -98,5 +98,5 @@ def end_within(seconds: float) -> None:
 
 def end_now() -> NoReturn:
     """End the process with exit code 1, without waiting for anything."""
-    log.error("something does not end: leaving without it")
+    log.error("something does not end: ending the process without it")
     os._exit(1)

@@ -145,7 +145,7 @@ class Shutdown:
 
     async def _heed(self, signals: Signals) -> None:
         name = await signals.next()
-        log.info("%s: finishing what is at hand, for up to %g s", name, self._limit)
+        log.info("%s: finishing the tasks at hand, for up to %g s", name, self._limit)
         self._is_leaving = True
         self._stop()
         with trio.move_on_after(self._limit) as scope:

@@ -46,7 +46,7 @@ class NotifySocket:
                 speaking.sendto("\n".join(assignments).encode(), self.address)
         except OSError as error:
             if not self._faulty:
-                log.warning("systemd does not hear us: %s", error)
+                log.warning("cannot reach systemd: %s", error)
             self._faulty = True
             return False
         self._faulty = False

@@ -116,7 +116,7 @@ def _make_export_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     there = folder.stat()
     if there.st_uid != os.geteuid() or there.st_mode & stat.S_IWOTH:
-        raise PgflowError(f"{folder} belongs to others, or they may write there: give a new folder")
+        raise PgflowError(f"{folder} belongs to others, or they may write to it: name a new folder")
     if any(folder.iterdir()):
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
 
@@ -258,7 +258,7 @@ async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug
         raise await refuse_run(connection, run_id)
     if step_slug not in values:
         raise PgflowError(
-            f"run {run_id} has no output of a step {printable(step_slug)!r}; it has those of"
+            f"run {run_id} has no output of a step {printable(step_slug)!r}; it has outputs of"
             f" {', '.join(values)}"
         )
     return await _handle(blobs, run_id, values[step_slug])
@@ -269,7 +269,7 @@ async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes,
 
     Raises:
         BlobError: It cannot be read.
-        PgflowError: It is a list with bytes, which JSON has not.
+        PgflowError: It is a list with bytes, which JSON cannot hold.
     """
     if handle.length is None:
         source = _raw_pieces(handle)
@@ -292,7 +292,7 @@ async def _list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None
     for place, blob in enumerate(blobs):
         if blob.kind == "bytes":
             raise PgflowError(
-                f"element {place} of the list is bytes, which JSON has not:"
+                f"element {place} of the list is bytes, which JSON cannot hold:"
                 " `pgflow-events blob export` writes a file for each"
             )
     separator = b"["

@@ -144,8 +144,8 @@ async def train_step(
     gained, better, saved = await trio.to_thread.run_sync(judged)
     if gained.dictionary_ratio <= gained.plain_ratio:
         raise PgflowError(
-            f"a dictionary makes these outputs no smaller: {gained.plain_ratio:.2f} times without,"
-            f" {gained.dictionary_ratio:.2f} with it"
+            "a dictionary makes these outputs no smaller: the compression ratio is"
+            f" {gained.plain_ratio:.2f} without it and {gained.dictionary_ratio:.2f} with it"
         )
     stored = None
     if not dry_run:
@@ -163,7 +163,7 @@ async def _threshold(connection: Connection, flow_slug: str, step_slug: str) -> 
     if await _scalar(connection, SEALED, flow_slug):
         raise PgflowError(
             f'flow "{flow_slug}" has encrypted blobs: a dictionary would hold pieces of values'
-            " in clear, and is not used for what is encrypted"
+            " in clear, and encrypted values do not use it"
         )
     return int(threshold)
 

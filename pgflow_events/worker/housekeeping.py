@@ -54,8 +54,8 @@ class SelfCheck:
             before, heard = heard, await self._is_heard(listener)
             if before and not heard:
                 log.warning(
-                    "notifications do not arrive: claiming every %s s. Behind a pooler, give the"
-                    " worker a DSN of the server itself to listen at",
+                    "notifications do not arrive: claiming every %s s instead. Behind a pooler, set"
+                    " listen_dsn to the server itself",
                     settings.poll_interval,
                 )
             self._dispatcher.poll_every(inf if heard else settings.poll_interval)
@@ -104,7 +104,10 @@ async def keep_house(
             try:
                 await chore()
             except psycopg.errors.InsufficientPrivilege as error:
-                log.warning("%s: let the owner call `pgflow-events prune`", reason(error))
+                log.warning(
+                    "%s: have the owner of the schema pgflow run `pgflow-events prune`",
+                    reason(error),
+                )
             except Exception as error:  # noqa: BLE001 - the other chores are not to blame
                 log.warning("could not tidy up: %s", reason(error))
         await trio.sleep(settings.check_interval)

@@ -42,7 +42,7 @@ class Leaving:
         """
         tasks = self._ledger.at_hand
         if cut_off := self._ledger.uncommitted:
-            log.warning("%d outcomes were not committed in time: giving them back", cut_off)
+            log.warning("%d outcomes were not committed in time: giving their tasks back", cut_off)
         with trio.move_on_after(GIVE_BACK) as limit:
             await self._give_back(tasks, Calls(self._pool, TRY * GIVE_BACK))
         if left := self._ledger.at_hand:

@@ -35,7 +35,7 @@ DOUBT = 0.5  # seconds until a peer is looked at again of which a session is lef
 NO_TIMEOUTS = "set statement_timeout = 0; set idle_session_timeout = 0"
 # Where only this session shows that its worker lives, its end must be noticed while it waits.
 CHECK_CLIENT = "set client_connection_check_interval = '1s'"
-POOLED = "its DSN leads to a pooler. Nor will a peer if this one does: give it a listen_dsn"
+POOLED = "its DSN leads to a pooler: set listen_dsn to the server itself"
 
 log = logging.getLogger("pgflow_events.liveness")
 
@@ -116,7 +116,7 @@ class Liveness:
         try:
             await self._watch_all(calls)
         except* Pooled:
-            log.warning("this worker will not notice if a peer dies: %s", POOLED)
+            log.warning("this worker and its peers will not notice each other's deaths: %s", POOLED)
         await trio.sleep_forever()
 
     async def _watch_all(self, calls: Calls) -> Never:
@@ -141,7 +141,7 @@ class Liveness:
             with trio.fail_after(limit):
                 await calls.make(lambda connection: seats.leave_seat(connection, self._id))
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-            log.warning("could not take leave of the other workers: %s", reason(error))
+            log.warning("could not tell the other workers that this one leaves: %s", reason(error))
 
     async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
         peers = await seats.next_workers(connection, self._id)

@@ -305,7 +305,7 @@ class Worker:
     def _name_running(self) -> None:
         for task in self._executor.running if self._tasks else ():
             log.error(
-                "%s does not heed its cancellation, and ends with the process",
+                "%s ignores its cancellation and ends with the process",
                 task,
                 extra=about(task),
             )

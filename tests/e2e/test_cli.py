@@ -161,7 +161,7 @@ def test_json_tells_of_many_runs_and_of_bytes(cli, worker):
         (
             ["start", "nope", "--patience", "0"],
             1,
-            'error: unknown flow "nope": no worker has defined it; there is no flow here yet\n',
+            'error: unknown flow "nope": no worker has defined it; no flow is defined here yet\n',
         ),
         (["runs", "--flow", "nope"], 1, 'error: unknown flow "nope": no worker has defined it; '),
         (["blob", "stat", "--flow", "nope", "--json"], 1, 'error: unknown flow "nope": no worker'),
@@ -198,7 +198,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(cli, dsn, me
 def test_a_start_waits_for_a_worker_that_is_about_to_define_the_flow(spawn, worker):
     start = spawn("start", "pages", "--wait", "--patience", "30")
     assert start.stderr.readline() == (
-        'unknown flow "pages": no worker has defined it; there is no flow here yet'
+        'unknown flow "pages": no worker has defined it; no flow is defined here yet'
         " (waiting 30 s for a worker that does)\n"
     )
     worker()

@@ -60,7 +60,7 @@ def test_a_worker_that_is_told_to_end_finishes_its_task_and_claims_no_more(worke
     asking, _ = door.accept()
     second = run_of("patient", door, db)
     process.send_signal(signal.SIGTERM)
-    await_line(process, "finishing what is at hand")
+    await_line(process, "finishing the tasks at hand")
     answer(asking, "finished")
     assert process.wait(30) == 0
     assert task_of(first, db) == ("completed", 1, "finished")
@@ -72,7 +72,7 @@ def test_a_worker_that_is_told_twice_gives_its_task_back(worker, door, db):
     run_id = run_of("patient", door, db)
     asking, _ = door.accept()
     process.send_signal(signal.SIGTERM)
-    await_line(process, "finishing what is at hand")
+    await_line(process, "finishing the tasks at hand")
     assert end(process)[0] == 0
     assert asking.recv(1) == b""  # the handler was cancelled
     asking.close()

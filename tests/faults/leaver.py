@@ -20,7 +20,7 @@ LIMITS = {
 }
 ONCE, TWICE = ("SIGTERM",), ("SIGTERM", "SIGTERM")
 MIXED, THRICE = ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT", "SIGTERM")
-STOPPING, AT_ONCE = "finishing what is at hand", "leaving at once"
+STOPPING, AT_ONCE = "finishing the tasks at hand", "leaving at once"
 
 
 def impatient(last_commit: float) -> str:

@@ -209,7 +209,7 @@ async def test_resources_that_do_not_close_end_it_with_exit_code_1(database, lea
     for name in THRICE:
         told.signal(name)
     assert await told.end() == 1
-    assert "something does not end: leaving without it" in told.log
+    assert "something does not end: ending the process without it" in told.log
     assert await rows(database, SEATS) == []
 
 

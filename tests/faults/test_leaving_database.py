@@ -145,7 +145,7 @@ async def test_a_worker_whose_seat_is_locked_gives_back_and_is_buried(
     async with locked(database, "pgflow.worker_seats"):
         await told.tell(*TWICE)
         assert await told.end() == 0, told.log
-    assert "could not take leave of the other workers" in told.log
+    assert "could not tell the other workers that this one leaves" in told.log
     await run.result()
     await whole(database)
     assert len(await rows(database, SEATS)) == 1

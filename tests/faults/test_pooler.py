@@ -80,7 +80,7 @@ async def test_without_it_worker_and_client_say_so_poll_and_do_all(
     await logged(caplog, "notifications do not arrive: claiming every 0.2 s")
     async with connect(pooled) as client:
         await complete(client, rounds=2)
-    assert caplog.text.count("this worker will not notice if a peer dies") == 3
+    assert caplog.text.count("will not notice each other's deaths") == 3
     assert caplog.text.count("notifications do not arrive") <= 3
     assert await rows(own_database, LEFT_BEHIND) == []
     await assert_sound(own_database)

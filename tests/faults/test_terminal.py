@@ -71,5 +71,5 @@ def test_a_worker_that_is_to_outlast_its_terminal_does(lasting):
     lasting.send_signal(signal.SIGTERM)
     _, log = lasting.communicate(timeout=30)
     assert lasting.returncode == 0
-    assert "SIGTERM: finishing what is at hand" in log
+    assert "SIGTERM: finishing the tasks at hand" in log
     assert "SIGHUP" not in log

@@ -108,7 +108,7 @@ def test_a_step_without_an_output_is_refused_and_those_that_have_one_are_named(i
     for run, step in ((ids["run"], "nope"), (ids["waiting"], "page")):
         answer = call(ids, "blob", "cat", run, step, "--output", tmp_path / "file")
         assert (answer.exit_code, answer.stdout) == (1, "")
-        assert f"has no output of a step '{step}'; it has those of run" in answer.stderr
+        assert f"has no output of a step '{step}'; it has outputs of run" in answer.stderr
     assert list(Path(tmp_path).iterdir()) == []
 
 

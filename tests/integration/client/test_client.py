@@ -48,7 +48,7 @@ class Gate:
 
 async def test_a_flow_that_is_not_in_the_database_is_unknown(client, database):
     unknown = 'unknown flow "nowhere": no worker has defined it; '
-    with pytest.raises(UnknownFlow, match=f"^{unknown}there is no flow here yet$"):
+    with pytest.raises(UnknownFlow, match=f"^{unknown}no flow is defined here yet$"):
         await client.start("nowhere", None)
     await execute(database, *[f"select pgflow.create_flow('flow{n:02}')" for n in range(22)])
     with pytest.raises(UnknownFlow, match=f"^{unknown}flows here: flow00, .*flow19 and 2 more$"):
@@ -64,7 +64,7 @@ async def test_what_can_be_no_slug_is_an_unknown_flow(client, slug):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda c, _: c.start(None, 1), "a run is started of a flow, or of its slug, not of None"),
+        (lambda c, _: c.start(None, 1), "start() takes a flow or its slug, not None"),
         (lambda c, _: c.start_many("f", {"a": 1}), "takes a list of inputs: give [input] for one"),
         (lambda c, _: c.start_many("f", "abc"), "a list of inputs: give [input] for one"),
         (lambda c, _: c.start("f", 1, run_id="x"), "the id of a run is a UUID, not 'x'"),

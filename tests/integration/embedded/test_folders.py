@@ -209,8 +209,8 @@ def test_a_folder_that_is_moved_while_it_is_used_keeps_its_server(made, fresh):
     ("mark", "refusal"),
     [
         ("9.6\n", "was made by PostgreSQL 9.6, but .*by PGFLOW_PG_BIN, or name another folder"),
-        ("", "is no data of PostgreSQL's: name another folder by PGFLOW_PG_FOLDER"),
-        (None, "is no data of PostgreSQL's: name another folder by PGFLOW_PG_FOLDER"),
+        ("", "holds no data of PostgreSQL: name another folder by PGFLOW_PG_FOLDER"),
+        (None, "holds no data of PostgreSQL: name another folder by PGFLOW_PG_FOLDER"),
     ],
 )
 def test_data_that_is_not_ours_is_refused_and_left_alone(fresh, mark, refusal):

@@ -153,7 +153,7 @@ def test_to_leave_does_not_wait_for_a_server_that_nobody_reaches(made, caplog):
     server.stop()
     assert time.monotonic() - began < 10
     thread.join()
-    assert "was left while it was started" in refusals[0]
+    assert "was stopped while it was starting" in refusals[0]
     await_end(server.pid)
 
 

@@ -202,7 +202,10 @@ async def test_a_worker_makes_room_for_blobs_and_forgets_them_but_leaves_runs_to
         return execute(owned, days) == made and not execute(owned, left) and bool(caplog.records)
 
     await until(tidy)
-    assert "delete_dictionaries: let the owner call `pgflow-events prune`" in caplog.text
+    assert (
+        "delete_dictionaries: have the owner of the schema pgflow run `pgflow-events prune`"
+        in caplog.text
+    )
     assert execute(owned, "select status from pgflow.runs") == [("completed",)]
 
 

@@ -128,7 +128,7 @@ async def test_whatever_table_is_lost_is_named_by_the_doctor_and_by_a_migration(
 def test_what_a_migration_comes_upon_and_cannot_make_again_is_not_asked_of_it(database):
     query(database, "select pgflow.create_flow('f')")
     query(database, "drop function pgmq.format_table_name")
-    with pytest.raises(MigrationError, match="does not exist, and migrations do not make it again"):
+    with pytest.raises(MigrationError, match="does not exist, and no migration creates it again"):
         migrate_now(database)
 
 

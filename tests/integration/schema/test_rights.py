@@ -123,7 +123,7 @@ def test_a_role_without_the_right_to_temporary_tables_can_migrate(logins, owned)
 
 
 def test_a_pgmq_of_somebody_else_is_used_once_all_that_migrate_asks_for_is_granted(foreign):
-    assert refusal(foreign) == f"pgmq belongs to postgres, who has to run: {'; '.join(GRANTS)}"
+    assert refusal(foreign) == f"pgmq belongs to postgres, who must run: {'; '.join(GRANTS)}"
     asked = refusal(foreign).partition("run: ")[2]
     execute(login(foreign, "postgres"), asked)
     migrate_now(foreign)
@@ -134,20 +134,20 @@ def test_a_pgmq_of_somebody_else_is_used_once_all_that_migrate_asks_for_is_grant
 @pytest.mark.parametrize("missing", GRANTS)
 def test_each_grant_that_is_missing_is_named_alone(foreign, missing):
     execute(login(foreign, "postgres"), "; ".join(g for g in GRANTS if g != missing))
-    assert refusal(foreign) == f"pgmq belongs to postgres, who has to run: {missing}"
+    assert refusal(foreign) == f"pgmq belongs to postgres, who must run: {missing}"
 
 
 def test_what_the_roles_need_of_it_is_asked_for_where_it_cannot_be_granted(foreign):
     admin = login(foreign, "postgres")
     execute(admin, "; ".join(GRANTS))
-    wanted = f"pgmq belongs to postgres, who has to run: {'; '.join(ROLE_GRANTS)}"
+    wanted = f"pgmq belongs to postgres, who must run: {'; '.join(ROLE_GRANTS)}"
     assert refusal(foreign, roles=True) == wanted
     execute(admin, "; ".join(ROLE_GRANTS))
     migrate_now(foreign, roles=True)
     trio.run(complete_one, foreign, "wanda")
     execute(admin, ROLE_GRANTS[1].replace("grant", "revoke").replace(" to ", " from "))
     assert found(foreign) == Finding(
-        "pgmq", "failed", f"pgmq belongs to postgres, who has to run: {ROLE_GRANTS[1]}"
+        "pgmq", "failed", f"pgmq belongs to postgres, who must run: {ROLE_GRANTS[1]}"
     )
 
 
@@ -157,7 +157,7 @@ def test_doctor_names_the_right_that_was_taken_away(foreign):
     migrate_now(foreign)
     execute(admin, "revoke insert on pgmq.meta from olga")
     assert found(foreign) == Finding(
-        "pgmq", "failed", f"pgmq belongs to postgres, who has to run: {GRANTS[2]}"
+        "pgmq", "failed", f"pgmq belongs to postgres, who must run: {GRANTS[2]}"
     )
 
 

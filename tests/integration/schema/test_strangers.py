@@ -159,7 +159,7 @@ def test_a_role_that_may_more_than_a_group_is_not_taken_for_ours(cluster, role, 
                 migrate_now(conninfo, roles=True)
         finally:
             execute(cluster.conninfo, f"alter role {role} no{attribute}")
-        assert f"the role {role} is there already, and not as we make it ({attribute})" in str(
+        assert f"the role {role} exists already, and has more than it needs ({attribute})" in str(
             refused.value
         )
         assert f"`alter role {role} no{attribute}`" in str(refused.value)

@@ -437,7 +437,7 @@ def test_two_steps_of_one_slug_are_refused() -> None:
 def test_a_value_that_is_no_node_is_refused(value: Any) -> None:
     flow = Flow("site")
     text = refused(lambda: flow.step(flow.input, value, slug="save")(max), step="save")
-    assert text.startswith(f"{value!r} is no node")
+    assert text.startswith(f"{value!r} is not a node")
 
 
 def test_a_decorator_without_parentheses_is_refused() -> None:
@@ -450,7 +450,7 @@ def test_a_decorator_without_parentheses_is_refused() -> None:
 def test_a_decorator_that_was_never_applied_is_no_node() -> None:
     flow = Flow("site")
     unused: Any = flow.step(flow.input)
-    assert "is no node" in refused(lambda: flow.step(unused)(fetch), step="fetch")
+    assert "is not a node" in refused(lambda: flow.step(unused)(fetch), step="fetch")
 
 
 @pytest.mark.parametrize("node", ["input", "context", "step"])
@@ -608,7 +608,7 @@ def test_a_handler_whose_name_is_no_slug_is_told_to_be_given_one() -> None:
     for handler in (lambda: 1, named, functools.partial(named)):
         name = getattr(handler, "__name__", "")
         text = refused(lambda handler=handler: site()[0].step()(handler), step=name)
-        assert text.endswith("; the handler's name is none: give one by slug='...'")
+        assert text.endswith("; the handler's name is not one: give a slug by slug='...'")
 
 
 def test_a_function_that_hides_its_signature_is_taken() -> None:

@@ -52,7 +52,7 @@ def test_a_socket_that_is_gone_is_told_of_once_and_used_again_when_it_is_back(tm
     notify = NotifySocket(str(tmp_path / "notify"))
     assert [notify.send("READY=1"), notify.send("READY=1")] == [False, False]
     (record,) = caplog.records
-    assert record.getMessage().startswith("systemd does not hear us: ")
+    assert record.getMessage().startswith("cannot reach systemd: ")
     manager = Manager(str(tmp_path / "notify"))
     with manager.socket:
         assert notify.send("READY=1")

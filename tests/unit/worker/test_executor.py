@@ -632,7 +632,7 @@ async def test_where_no_thread_can_be_started_an_error_is_told_by_its_type(rig, 
 
     monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
     outcome = await rig.run(raising(PermanentError("x"), plain=False))
-    assert outcome.error == "PermanentError (its text could not be had)"
+    assert outcome.error == "PermanentError (its text could not be read)"
     assert outcome.permanent
 
 
