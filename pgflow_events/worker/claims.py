@@ -1,4 +1,4 @@
-"""Claims tasks of several flows; a flow or a task that cannot be claimed keeps no other waiting."""
+"""Claims tasks of several flows, so that one that cannot be claimed does not delay the others."""
 
 import logging
 from collections import deque
@@ -17,7 +17,8 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import blames_data, is_silence, passes, reason, report
 from pgflow_events.telemetry import about
 
-# Seconds until a flow is claimed again that could not be; the last, where that may pass by itself.
+# Seconds until a flow that could not be claimed is tried again. The last one limits the pause
+# after an error that may pass by itself.
 FIRST_PAUSE, LONGEST_PAUSE, BRIEF_PAUSE = 1.0, 60.0, 3.0
 
 # The answer while no flow can be claimed.
@@ -27,14 +28,14 @@ log = logging.getLogger("pgflow_events.worker")
 
 
 class Claims:
-    """Owns the order of the flows, and which of them are left out for now.
+    """Owns the order of the flows, and the set of flows that are left out for now.
 
     Args:
         calls: Makes the calls.
         flow_slugs: The flows.
         worker_id: The worker that claims.
         slots: How many tasks a claim takes at most.
-        notify: Sends what a failed task left owed.
+        notify: Sends the notifications that the failure of a task leaves owed.
         wake: Called when a flow can be claimed again.
     """
 
@@ -58,18 +59,18 @@ class Claims:
         self.answered = trio.Event()
         """Whether a claim was ever answered."""
         self._pauses: dict[str, float] = {}
-        """Of those that could not be claimed, and were not since then."""
+        """The next pause of each flow whose last claim failed, by slug."""
         self._report, self._reports = trio.open_memory_channel[tuple[str, Exception]](
             len(flow_slugs) or 1
         )
 
     def slugs_in_turn(self) -> list[str]:
-        """The flows to claim, another one first each time, so that each has its turn."""
+        """The flows to claim from; each time another one comes first."""
         self._slugs.rotate()
         return [slug for slug in self._slugs if slug not in self._left_out]
 
     async def claim(self, qty: int, max_bytes: int) -> Claim:
-        """Claim up to `qty` tasks that load up to `max_bytes`: of all flows that can be claimed."""
+        """Claim up to `qty` tasks that load up to `max_bytes`, from all flows not left out."""
         slugs = self.slugs_in_turn()
         if not slugs:
             return NOTHING
@@ -84,7 +85,7 @@ class Claims:
         return claim
 
     async def _claim_apart(self, slugs: Sequence[str], qty: int, max_bytes: int) -> Claim:
-        """Claim flow by flow, and leave out those that cannot be claimed."""
+        """Claim flow by flow, and leave out the flows that cannot be claimed."""
         whole = NOTHING
         for slug in slugs:
             try:
@@ -116,20 +117,20 @@ class Claims:
             self._report.send_nowait((slug, error))
 
     async def run(self) -> None:
-        """Find out when flows that were left out can be claimed again, until cancelled."""
+        """Find out when flows that are left out can be claimed again, until cancelled."""
         async with trio.open_nursery() as nursery:
             async for slug, error in self._reports:
                 nursery.start_soon(self._mend, slug, error)
 
     async def _mend(self, slug: str, error: Exception) -> None:
-        """Fail the tasks that are to blame; if there are none, wait for somebody to mend it."""
+        """Fail the tasks that cannot be read; without such tasks, wait until the flow is mended."""
         if passes(error) or not await self._fail_unreadable(slug):
             await self._wait(slug, error)
         self._left_out.discard(slug)
         self._wake()
 
     async def _wait(self, slug: str, error: Exception | None) -> None:
-        """Return when a claim of no task is answered, though the next one may fail."""
+        """Return when a claim of zero tasks is answered; the next claim may still fail."""
         while error:
             pause = self._pauses.get(slug, FIRST_PAUSE)
             self._pauses[slug] = min(2 * pause, BRIEF_PAUSE if passes(error) else LONGEST_PAUSE)
@@ -143,7 +144,7 @@ class Claims:
                 error = None
 
     async def _fail_unreadable(self, slug: str) -> bool:
-        """Fail for good the tasks whose inputs cannot be read; whether there were any."""
+        """Fail for good the tasks whose inputs cannot be read. Return whether there were any."""
         try:
             found = await self._calls.make(
                 partial(queries.unreadable_tasks, flow_slug=slug, qty=self._slots), is_silence
@@ -165,10 +166,10 @@ class Claims:
         await self._notify(claim.owed_tasks, claim.owed_runs)
 
     async def fail_lapsed(self) -> int:
-        """Fail the tasks whose last attempt gave no answer in time; of how many runs."""
+        """Fail the tasks whose last attempt has lapsed. Return how many runs they belong to."""
         slugs = list(self._slugs)
         if len(slugs) > 1:
-            with suppress(Exception):  # of one of them, which will say so
+            with suppress(Exception):  # one flow is to blame: its own call below reports it
                 return await self._fail_lapsed(slugs)
         return sum([await self._fail_lapsed_of(slug) for slug in slugs])
 
@@ -186,7 +187,7 @@ class Claims:
 
 
 def _merged(one: Claim, other: Claim) -> Claim:
-    """Two answers as one."""
+    """Two answers, combined into one."""
     dues = [claim.next_due for claim in (one, other) if claim.next_due is not None]
     return replace(
         one,

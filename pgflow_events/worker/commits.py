@@ -1,4 +1,4 @@
-"""What a worker tells the database of its outcomes, and whom it wakes afterwards."""
+"""Settles outcomes in the database, and wakes other workers and clients afterwards."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,20 +16,20 @@ from pgflow_events.postgres.passing import reason
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.worker.ledger import Ledger
 
-REHEARSAL = 5.0  # seconds the server has for what it is not to do
+REHEARSAL = 5.0  # seconds for a call that is rolled back
 
 log = logging.getLogger("pgflow_events.worker")
 
 
 class Commits:
-    """Settles outcomes, and claims in the same commit.
+    """Settles outcomes, and claims tasks in the same commit.
 
     Args:
         calls: Makes the calls.
         blobs: Saves the outputs that are blobs.
-        ledger: Is told what was settled.
+        ledger: Records what was settled.
         worker_id: The worker that settles and claims.
-        slugs_in_turn: The flows to claim.
+        slugs_in_turn: Returns the flows to claim from.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class Commits:
     ) -> Claim:
         """Settle outcomes, and claim up to `qty` tasks that load up to `max_bytes`.
 
-        It may take `time_factor` times the seconds of a call.
+        The call may take `time_factor` times its usual timeout.
 
         Raises:
-            psycopg.Error: None of them is settled. `passing.passes` says whether to try again.
-            trio.TooSlowError: It was not answered in time.
+            psycopg.Error: No outcome is settled. `passing.passes` says whether to try again.
+            trio.TooSlowError: The server did not answer in time.
         """
         blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
         run_ids = [outcome.task.run_id for outcome in outcomes]
         slugs = self._slugs_in_turn() if qty else []
 
         async def complete(connection: Connection) -> Claim:
-            # The blobs first: their writing takes longest, and no run is locked yet.
+            # Blobs come first: writing them takes longest, and no run is locked yet.
             async with self._blobs.saved(connection, blobs, run_ids):
                 answer = await queries.complete_tasks(
                     connection,
@@ -77,7 +77,7 @@ class Commits:
         return claim
 
     async def rehearse(self, outcomes: Sequence[Outcome]) -> bool:
-        """Whether the server would settle these now. It does not."""
+        """Whether the server would settle these outcomes now. The transaction is rolled back."""
 
         async def rehearse(connection: Connection) -> None:
             async with connection.transaction(force_rollback=True):
@@ -96,9 +96,10 @@ class Commits:
 async def wake_others(
     pool: Pool, limit: float, owed_tasks: Sequence[str], owed_runs: Sequence[str]
 ) -> None:
-    """Send what a commit left owed: to workers of these flows, and to clients that await runs.
+    """Send the notifications that a commit left owed, to workers of flows and to awaiting clients.
 
-    It is tried twice, since connections break, for `limit` seconds each: commits wait for this.
+    Connections break, so there are two tries. Commits wait for this, so each try has `limit`
+    seconds.
     """
     for _ in range(2):
         try:

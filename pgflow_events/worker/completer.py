@@ -1,4 +1,4 @@
-"""Commits outcomes: those that gather while commits are under way go into the next one together."""
+"""Commits outcomes in batches: those that gather during a commit go into the next one together."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,11 +15,11 @@ from pgflow_events.worker.stragglers import Rehearse, Stragglers
 
 log = logging.getLogger("pgflow_events.completer")
 
-LANES = 2  # commits under way at a time, if there is enough for each
-FEWEST_OUTCOMES = 64  # are enough: what a call costs by itself is as much as some 20 tasks
+LANES = 2  # commits under way at a time, if there are enough outcomes for each
+FEWEST_OUTCOMES = 64  # are enough: a call alone costs as much as some 20 tasks
 MOST_OUTCOMES = 500
 MOST_BYTES = 64 * 1024 * 1024
-HOLD = 1.0  # seconds that a commit keeps others waiting, so that what comes meanwhile gathers
+HOLD = 1.0  # seconds that a small commit delays the next one, so that outcomes gather
 
 Complete = Callable[[Sequence[Outcome], int, int, float], Awaitable[Claim]]
 
@@ -33,13 +33,14 @@ class Completer:
     """Owns the outcomes that are not committed yet.
 
     Args:
-        dispatcher: Gets the slots back, and what a commit claimed.
+        dispatcher: Gets the slots back, and the tasks that a commit claimed.
         slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
             go on while the server works.
-        complete: Settles outcomes and claims tasks up to a number and a size, in one commit, once;
-            the last argument multiplies the time it may take.
-        rehearse: Whether the server would settle these outcomes now.
-        notify: Sends what a commit left owed (flows with queued tasks, flows with ended runs).
+        complete: Settles outcomes, and claims tasks up to a number and a size, in one commit that
+            is tried once; the last argument multiplies the time that it may take.
+        rehearse: Finds out whether the server would settle these outcomes now.
+        notify: Sends the notifications that a commit left owed (flows with queued tasks, flows
+            with ended runs).
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Completer:
         self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
         self._turn = trio.Lock()
         self.handed_over = 0
-        """Tasks that started without a claim of their own."""
+        """Tasks that came with a commit, and so needed no claim of their own."""
 
     async def settle(self, outcome: Outcome) -> None:
         """Take an outcome, to be committed soon."""
@@ -85,7 +86,7 @@ class Completer:
                 self._dispatcher.free([outcome.task for outcome in batch])
                 done = trio.Event()
                 self._commits.start_soon(self._commit, batch, done)
-                if len(batch) < self._most:  # what comes meanwhile shall gather
+                if len(batch) < self._most:  # let outcomes gather meanwhile
                     with trio.move_on_after(HOLD):
                         await done.wait()
             await done.wait()
@@ -113,9 +114,11 @@ class Completer:
             done.set()
 
     async def _commit_again(self, batch: Sequence[Outcome], error: Exception) -> None:
-        """Commit outcomes that could not be: together while the server takes none, else apart.
+        """Commit outcomes after their first commit failed.
 
-        Nothing is claimed: the claim may have been what failed. And no slots are set aside.
+        They stay together while the server takes no outcomes at all; otherwise they are committed
+        one by one. Nothing is claimed here, as the claim may have been what failed; so no slots
+        are reserved.
         """
         delay, tries = FIRST_DELAY, 0
         while not await self._is_theirs(batch, error, tries):
@@ -135,7 +138,7 @@ class Completer:
             self._commits.start_soon(self._stragglers.settle, outcome)
 
     async def _is_theirs(self, batch: Sequence[Outcome], error: Exception, tries: int) -> bool:
-        """Whether one of these outcomes is to blame, and not the claim or the server."""
+        """Whether one of these outcomes is to blame, rather than the claim or the server."""
         if len(batch) > 1 and not tries and not isinstance(error, trio.TooSlowError):
             return False
         return not passes(error) or await self._rehearse([])
@@ -152,7 +155,7 @@ class Completer:
 
 
 def _stored_size(outcome: Outcome) -> int:
-    """The bytes that its output adds to the commit."""
+    """The bytes that the output of an outcome adds to its commit."""
     match outcome.output:
         case Inline(json=json):
             return len(json)

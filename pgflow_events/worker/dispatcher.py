@@ -1,4 +1,4 @@
-"""Claims tasks for free slots: when woken, and when something falls due. Knows no SQL."""
+"""Claims tasks for free slots: on each wake-up, and when a message becomes due. Knows no SQL."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -9,9 +9,9 @@ import trio
 
 from pgflow_events.core.tasks import Claim, ClaimedTask
 
-REST = 0.005  # seconds after a claim in vain: what a flood of forged notifications costs at most
-HOLD = 1.0  # seconds without claims, after a standstill in which attempts may have lapsed
-LAST_CLAIM = 5.0  # seconds a claim under way may still take once closed: the database may be down
+REST = 0.005  # seconds after a claim that found nothing: limits the cost of forged notifications
+HOLD = 1.0  # seconds without claims after a standstill, in which attempts may have lapsed
+LAST_CLAIM = 5.0  # seconds for the claim under way at close(): the database may be down
 
 
 @dataclass(slots=True, eq=False)
@@ -33,11 +33,11 @@ class Dispatcher:
     """Owns the slots and the timer.
 
     Args:
-        claim: Claims up to so many tasks, which load up to so many bytes.
+        claim: Claims tasks; takes their greatest number and the bytes that they may load together.
         start: Starts claimed tasks; returns at once.
         slots: How many tasks may run at a time.
-        budget: Bytes of blobs they may load together. A task that loads more runs while no
-            other does that loads any.
+        budget: Bytes of blobs that running tasks may load together. A task that loads more runs
+            while no other task that loads blobs does.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Dispatcher:
         self._free = slots
         self._budget = self._free_bytes = budget
         self._waiting = 0
-        """Bytes that the first task loads that was left for want of them."""
+        """Bytes that the first task needs that was left because too few were free; or 0."""
         self._reservations: set[Reservation] = set()
         self._timer = trio.CancelScope()
         self._claiming = trio.CancelScope()
         self._due = inf
         self._closing = False
         self._held_until = -inf
-        # A notification is a hint: any number of them while busy make one claim.
+        # A notification is a hint: all that arrive during a claim lead to one more claim.
         self._ring, self._bell = trio.open_memory_channel[None](1)
         self._poll_interval = inf
         self._report_lapse, self.lapses = trio.open_memory_channel[None](1)
-        """Tells whoever fails lapsed tasks that a call came upon some."""
+        """Tells the role that fails lapsed tasks when a call has found some."""
 
     async def run(self) -> None:
-        """Claim and start tasks, until closed and no call that claims is under way."""
+        """Claim and start tasks, until closed and until the last reservation has ended."""
         while not self._closing or self._reservations:
             await self.until_free_to_claim()
             if self._free and not self._closing and not await self._fill():
@@ -77,7 +77,7 @@ class Dispatcher:
                 self._due = inf
 
     async def _fill(self) -> bool:
-        """Claim for the free slots; whether there was anything."""
+        """Claim for the free slots. Return whether a task was claimed."""
         with self.reserve() as reserved, trio.CancelScope() as self._claiming:
             reserved.claim = await self._claim(reserved.qty, reserved.max_bytes)
         return bool(reserved.claim and reserved.claim.tasks)
@@ -89,25 +89,25 @@ class Dispatcher:
         """Let the dispatcher claim, now or as soon as it can."""
         for reserved in self._reservations:
             reserved.woken = True
-        with suppress(trio.WouldBlock):  # it is about to claim anyway
+        with suppress(trio.WouldBlock):  # a claim is due already
             self._ring.send_nowait(None)
 
     def poll_every(self, seconds: float) -> None:
-        """Claim at least so often: a finite time while notifications do not arrive."""
+        """Claim at least every `seconds`: finite while notifications do not arrive."""
         self._poll_interval = seconds
         self._timer.deadline = self._deadline()
 
     def hold(self) -> None:
-        """Claim nothing for a moment: attempts may have lapsed whose outcomes are at hand."""
+        """Claim nothing for a moment: the outcomes at hand may be of attempts that have lapsed."""
         self._held_until = trio.current_time() + HOLD
 
     async def until_free_to_claim(self) -> None:
-        """Wait until what is at hand after :meth:`hold` is committed."""
+        """Wait until a :meth:`hold` is over, during which outcomes at hand are committed."""
         if trio.current_time() < self._held_until:
             await trio.sleep_until(self._held_until)
 
     def close(self) -> None:
-        """Claim no more; what runs goes on."""
+        """Claim no more tasks; running tasks go on."""
         self._closing = True
         self._claiming.deadline = trio.current_time() + LAST_CLAIM
         self.wake()
@@ -118,22 +118,22 @@ class Dispatcher:
         self._free_bytes += sum(task.input_bytes for task in tasks)
 
     def _allowance(self) -> int:
-        """Bytes that may be claimed now."""
+        """Bytes that a claim may load now."""
         if self._runs_alone():
             return self._waiting
-        # While a task waits for bytes, smaller ones of other flows may not take them.
+        # While a task waits for bytes, smaller tasks of other flows may not take them.
         return max(self._free_bytes, 0) if self._waiting <= self._free_bytes else 0
 
     def _runs_alone(self) -> bool:
-        """Whether a task waits that is over the budget, and it is its turn."""
+        """Whether a task over the budget waits while no bytes are in use."""
         return self._waiting > self._budget == self._free_bytes
 
     def _quantity(self, own: int | None) -> int:
-        """Tasks that may be claimed now."""
+        """How many tasks a claim may take now."""
         if self._closing or trio.current_time() < self._held_until:
             return 0
-        # Where somebody else has claimed the large one meanwhile, the allowance made for it
-        # would let in any number of others.
+        # If another worker has claimed the large task meanwhile, the allowance for that task
+        # would let in any number of other tasks.
         if self._runs_alone():
             return min(self._free, 1)
         return self._free if own is None else max(min(own, self._free), self._free * 3 // 4)
@@ -164,7 +164,7 @@ class Dispatcher:
             self._free_bytes += aside
             if reserved.claim:
                 self._admit(reserved, reserved.claim)
-            # A call that failed has looked at nothing; and run() may wait for the last one to end.
+            # A call that failed has seen no message; and run() may wait for the last reservation.
             if reserved.woken or not reserved.claim or self._closing or self._waiting_fits():
                 self.wake()
 
@@ -174,19 +174,19 @@ class Dispatcher:
         if claim.tasks:
             self._start(claim.tasks)
         if claim.lapsed:
-            with suppress(trio.WouldBlock):  # they are about to be failed anyway
+            with suppress(trio.WouldBlock):  # they are about to be failed already
                 self._report_lapse.send_nowait(None)
         due = trio.current_time() + claim.next_due if claim.next_due else inf
         waiting = claim.next_bytes or 0
         if reserved.alone:
             self._due, self._waiting = due, waiting
         else:
-            # Of two calls at once, the answer that comes last may be the older one: it may not
-            # put off what the other has seen. A claim too many costs little.
+            # Of two calls at once, the answer that arrives last may be the older one: it must not
+            # put off a claim that the other answer asks for. A superfluous claim costs little.
             self._due = min(due, self._due)
             self._waiting = min(waiting or self._waiting, self._waiting or waiting)
-        # A call that asked for one task only has left those that load nothing.
-        # What has lapsed is failed by somebody else, who wakes us then.
+        # A call for a task over the budget takes one task, and leaves those that load nothing.
+        # Lapsed tasks are failed by another role, which then wakes the dispatcher.
         visible = (claim.next_due == 0 or waiting) and not claim.lapsed
         if visible and (reserved.max_bytes > self._budget or waiting <= self._allowance()):
             self.wake()

@@ -1,10 +1,10 @@
-"""Commits outcomes one by one that could not be committed together, and fails those it cannot.
+"""Commits outcomes one by one after a batch failed, and fails tasks whose output cannot be stored.
 
-What fails for good fails its task at once. What fails for a reason that passes is committed again,
-until the attempt's lease is about to end. After that, and where nothing passes by itself, it is the
-output that is to blame if the server does not take it and would take a failure in its place: both
-are tried. So a server that is away, or locked, or has lost the queue, costs no attempt however long
-that takes: it would not take the failure either.
+An error that never passes fails the task at once. After an error that passes, the outcome is
+committed again until the attempt's lease is about to end. From then on, and after an error that
+does not pass by itself, the worker also tries whether the server would take a failure instead. If
+so, the output is to blame, and the task fails. A server that is away, is locked or has lost the
+queue would not take the failure either, so it costs no attempt, however long that lasts.
 """
 
 import logging
@@ -29,15 +29,15 @@ Rehearse = Callable[[Sequence[Outcome]], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Straggler:
-    """An outcome, and how its commits went so far."""
+    """An outcome, and what its commits so far have shown."""
 
     outcome: Outcome
     time_factor: float = 1.0
     """How many times the usual time the next commit may take."""
     delay: float = FIRST_DELAY
-    """Seconds until then, if it is no other that decides."""
+    """Seconds until the next commit, unless the lease ends sooner."""
     doubted: bool = False
-    """Whether the server would take a failure in its place."""
+    """Whether the server would take a failure instead of the output."""
 
     @property
     def is_late(self) -> bool:
@@ -46,16 +46,16 @@ class Straggler:
 
     @property
     def pause(self) -> float:
-        """Seconds until the next commit: not beyond the lease, so that what ends it is told."""
+        """Seconds until the next commit: not beyond the lease, so that a failure can be stored."""
         if self.doubted:
             return FIRST_DELAY
         left = self.outcome.until - trio.current_time()
         return min(self.delay, left) if left > 0 else self.delay
 
     def after(self, error: Exception, *, doubted: bool = False) -> "Straggler":
-        """The same after one more commit that failed, for a reason that passes."""
+        """The straggler after one more commit, which failed for a reason that passes."""
         complain(error)
-        slow = isinstance(error, trio.TooSlowError)  # it may be the size of what is sent
+        slow = isinstance(error, trio.TooSlowError)  # the output may be large, not the server slow
         return Straggler(
             self.outcome,
             min(2 * self.time_factor, LARGEST_FACTOR) if slow else self.time_factor,
@@ -65,20 +65,20 @@ class Straggler:
 
 
 class Stragglers:
-    """Commits outcomes, each by itself and one at a time, so that they take one connection.
+    """Commits outcomes singly and one at a time, so that they use one connection.
 
     Args:
-        commit: Commits one; the second argument multiplies the time it may take.
-        rehearse: Whether the server would take these outcomes now.
+        commit: Commits an outcome; the second argument multiplies the time that it may take.
+        rehearse: Finds out whether the server would take these outcomes now.
     """
 
     def __init__(self, commit: Commit, rehearse: Rehearse) -> None:
         self._commit = commit
         self._rehearse = rehearse
-        self._turn = trio.Lock()  # first come, first served: each has a try before any has two
+        self._turn = trio.Lock()  # is fair: each outcome has a try before any has its second
 
     async def settle(self, outcome: Outcome) -> None:
-        """Commit an outcome, or that its attempt has failed; return when one of the two is done."""
+        """Commit an outcome, or the failure of its attempt; return when either is committed."""
         left: Straggler | None = Straggler(outcome)
         while left:
             async with self._turn:
@@ -87,7 +87,7 @@ class Stragglers:
                 await trio.sleep(left.pause)
 
     async def _try(self, straggler: Straggler) -> Straggler | None:
-        """Commit it once; what is left to do."""
+        """Commit the outcome once. Return what is left to commit; None if nothing is."""
         outcome = straggler.outcome
         try:
             await self._commit(outcome, straggler.time_factor)
@@ -100,11 +100,11 @@ class Stragglers:
         return None
 
     async def _judge(self, straggler: Straggler, error: Exception) -> Straggler:
-        """Find out whether it is the output that is to blame."""
+        """Find out whether the output is to blame; return what to commit next."""
         failure = _without_output(straggler.outcome, error)
         if verdict_of(error) is not Verdict.NEVER and not straggler.doubted:
             would_fail = await self._rehearse([failure])
-            # Of what passes one try more: the server may have come back just now.
+            # After an error that passes, try once more: the server may just have come back.
             if passes(error) or not would_fail:
                 return straggler.after(error, doubted=would_fail)
         task = straggler.outcome.task
@@ -112,7 +112,7 @@ class Stragglers:
         return Straggler(failure)
 
     def _leave(self, straggler: Straggler, error: Exception) -> Straggler | None:
-        """A failure that is not taken is one that its lease will end; unless nobody answers."""
+        """Give up a failure that the server refuses: the lease will end. Keep it without answer."""
         if passes(error) and not is_answer(error):
             return straggler.after(error)
         task = straggler.outcome.task
@@ -121,16 +121,16 @@ class Stragglers:
 
 
 def _without_output(outcome: Outcome, error: Exception) -> Outcome:
-    """That the attempt has failed, as its output cannot be stored."""
+    """The failure of an attempt whose output cannot be stored."""
     told = reason(error).replace("\0", "")
     text = f"the output cannot be stored: {told}"
     if passes(error):
         text = f"the output could not be stored within {outcome.task.timeout} s: {told}"
-    # What was uploaded in commits of their own may have been undone by a crash of the server.
+    # A crash of the server may have undone uploads, which commit separately: another try may help.
     permanent = verdict_of(error) is Verdict.NEVER and not _is_upload(outcome)
     return replace(outcome, output=None, error=text, permanent=permanent)
 
 
 def _is_upload(outcome: Outcome) -> bool:
-    """Whether its chunks were committed before."""
+    """Whether the chunks of the output were committed before the outcome."""
     return isinstance(outcome.output, Stored) and outcome.output.upload is not None
