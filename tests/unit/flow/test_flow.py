@@ -226,8 +226,8 @@ def within() -> Callable[[str], int]:
         (within(), "input", "is a function at the top of a module"),
         (functools.partial(count), "input", "is a function at the top of a module"),
         (count_later, "input", "is a plain function"),
-        (count, "context", "<node site.context> gives a cpu_bound handler what is of no use"),
-        (count, "blob", "<node site.run> gives a cpu_bound handler what is of no use"),
+        (count, "context", "<node site.context> gives a cpu_bound handler something"),
+        (count, "blob", "<node site.run> gives a cpu_bound handler something"),
     ],
     ids=["lambda", "inner", "partial", "async", "context", "handle"],
 )
