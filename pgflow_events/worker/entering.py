@@ -1,4 +1,4 @@
-"""The first words of a worker to the database: what its flows are, and what it listens to."""
+"""How a worker enters the database: it defines its flows, and listens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +17,12 @@ from pgflow_events.worker.liveness import Liveness
 
 
 class Entering:
-    """Defines the flows, and listens to what is queued for them and to the peers.
+    """Defines the flows, and listens for their queued tasks and for peers.
 
     Args:
         calls: Makes the calls.
-        flows: Of the worker.
-        dispatcher: Is woken when tasks of theirs are queued.
+        flows: The flows of the worker.
+        dispatcher: Is woken when tasks of these flows are queued.
         liveness: Looks when peers come or go, and takes the seat.
     """
 
@@ -37,7 +37,7 @@ class Entering:
         self._dispatcher, self._liveness = dispatcher, liveness
 
     async def define(self) -> None:
-        """Define the flows in the database, or compare them with what is stored there.
+        """Define the flows in the database, or compare them with the stored ones.
 
         Raises:
             MigrationError: The database is not at the release of this package.
@@ -55,7 +55,7 @@ class Entering:
                 )
 
     async def listener(self, dsn: str) -> Listener:
-        """What listens there, once it is run."""
+        """The listener at this DSN, which is still to be run."""
         slugs = [flow.slug for flow in self._flows]
         channels = await self._calls.make(lambda connection: task_channels(connection, slugs))
         peers = await self._calls.make(seats.workers_channel)

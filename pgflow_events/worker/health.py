@@ -1,4 +1,4 @@
-"""How a worker is, in words: for systemd, and whoever asks it."""
+"""The state of a worker in words: for systemd, and for people who ask it."""
 
 import trio
 
@@ -8,13 +8,13 @@ from pgflow_events.worker.ledger import Ledger
 
 
 class Health:
-    """What a worker does, and what has been wrong with it for too long.
+    """Says what a worker does, and what has been wrong with it for too long.
 
     Args:
-        ledger: What it has at hand.
+        ledger: The tasks at hand.
         slots: How many tasks run at a time.
-        calls: Its calls to the database.
-        check: Its proof that notifications arrive.
+        calls: The calls to the database.
+        check: The proof that notifications arrive.
     """
 
     def __init__(self, ledger: Ledger, slots: int, calls: Calls, check: SelfCheck) -> None:
@@ -22,13 +22,13 @@ class Health:
         self._calls, self._check = calls, check
 
     def status(self) -> str:
-        """What systemd shows."""
+        """The line that systemd shows."""
         figures = f"{len(self._ledger.open)} of {self._slots} slots in use"
         done = str(self._ledger)
         return f"{figures}; {done}" if done else figures
 
     def complaint(self, limit: float) -> str | None:
-        """What has been wrong for longer than `limit` seconds. Idle, a self-check finds it out."""
+        """What has been wrong for over `limit` seconds. An idle worker learns it by self-checks."""
         late = trio.current_time() - limit
         if self._calls.silent_since < late:
             return "the database does not answer"

@@ -1,4 +1,4 @@
-"""What a worker sees to now and then: that notifications arrive, and that there is room."""
+"""The periodic work of a worker: it checks that notifications arrive, and it tidies up."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ from pgflow_events.worker.dispatcher import Dispatcher
 
 T = TypeVar("T")
 
-HEARING = 5.0  # seconds the notification of a self-check may take
+HEARING = 5.0  # seconds that the notification of a self-check may take
 
 log = logging.getLogger("pgflow_events.worker")
 
@@ -32,8 +32,8 @@ class SelfCheck:
 
     Args:
         calls: Sends the notification, on another connection than the listener's.
-        dispatcher: Is woken each time, and claims more often while nothing is heard.
-        settings: `check_interval` and `poll_interval`.
+        dispatcher: Is woken after each check, and polls while notifications do not arrive.
+        settings: `check_interval` and `poll_interval` are used.
 
     Attributes:
         due: When the next check should be over.
@@ -47,7 +47,7 @@ class SelfCheck:
         self.due = inf
 
     async def run(self, listener: Listener) -> Never:
-        """Check now and then, until cancelled."""
+        """Check periodically, until cancelled."""
         settings = self._settings
         heard, self.due = True, trio.current_time() + HEARING
         while True:
@@ -65,11 +65,11 @@ class SelfCheck:
             self._dispatcher.wake()
 
     async def _is_heard(self, listener: Listener) -> bool:
-        """Whether a notification arrived; one that cannot be sent did not."""
+        """Send a notification. Return whether it arrived; False too if it cannot be sent."""
         try:
             heard = await listener.check(self._ping, HEARING)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-            if reason(error) != self._said:  # once, and not with each poll
+            if reason(error) != self._said:  # log it once, rather than with each poll
                 report(log, "cannot send a notification", error)
             self._said = reason(error)
             return False
@@ -83,10 +83,10 @@ class SelfCheck:
 async def keep_house(
     calls: Calls, blobs: Blobs, flow_slugs: Sequence[str], settings: Settings
 ) -> Never:
-    """Make room for what comes, and delete what is to be kept no longer, until cancelled."""
+    """Create partitions, and delete blobs and runs that have expired, until cancelled."""
 
     async def make(call: Callable[[Connection], Awaitable[T]]) -> T:
-        # What is answered with an error is left to the next time, or it would hold up the others.
+        # A call that the server refuses waits for the next time, so that other chores go on.
         return await calls.make(call, is_silence)
 
     async def learn() -> None:
@@ -114,7 +114,7 @@ async def keep_house(
 
 
 async def _prune(make: Caller, settings: Settings) -> None:
-    """Delete the runs that are to be kept no longer, by whole days."""
+    """Delete the runs that are older than `keep_runs`, by whole days."""
     if settings.keep_runs is not None:
         older_than = await retention.cutoff(make, settings.keep_runs, whole_days=True)
         await retention.prune(make, older_than)

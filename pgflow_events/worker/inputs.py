@@ -1,4 +1,4 @@
-"""What handlers are called with: loads blobs, and reads what stands in the task itself."""
+"""Loads the arguments of handlers: from blobs, and from the tasks themselves."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -25,18 +25,18 @@ class Inputs:
     """Resolves the nodes of steps to values.
 
     Args:
-        blobs: Loads the blobs among them.
+        blobs: Loads the inputs that are blobs.
     """
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
     async def load_together(self, wanted: Collection[Refs], deadline: float) -> Loaded | None:
-        """All blobs of some tasks, by one query; None if one cannot be had, or not in time."""
+        """All blobs of some tasks, by one query; None if one is missing or it takes too long."""
         with trio.move_on_at(deadline):
             try:
                 return await self._load([ref for refs in wanted for ref in refs])
-            except Exception as error:  # noqa: BLE001 - each task loads its own, and is told
+            except Exception as error:  # noqa: BLE001 - each task will load its own, and see it
                 what = counted(len(wanted), "task")
                 log.warning("cannot load the inputs of %s: %s", what, reason(error))
         return None
@@ -45,8 +45,8 @@ class Inputs:
         """The blobs of one task.
 
         Raises:
-            PermanentError: The database will never give them.
-            PgflowError: It does not give them now.
+            PermanentError: The database will never return them.
+            PgflowError: The database does not return them now.
         """
         try:
             return await self._load(refs)
@@ -63,7 +63,7 @@ class Inputs:
     async def arguments(
         self, step: Step[Any], task: ClaimedTask, loaded: Loaded | None, context: Context
     ) -> list[Any]:
-        """What the handler of a step is called with, in the order of its nodes."""
+        """The arguments for the handler of a step, in the order of its nodes."""
         inline = _inline_inputs(task)
         return [
             context if node is node.flow.context else await self._value(node, task, inline, loaded)
@@ -82,7 +82,7 @@ class Inputs:
 
 
 def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:
-    """The blobs that the handler of a step asks for, and the nodes that ask."""
+    """The blobs that the handler of a step asks for, each with the node that asks."""
     refs = task.refs
     return [
         (refs[node.slug], node)
@@ -92,7 +92,7 @@ def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:
 
 
 def _inline_inputs(task: ClaimedTask) -> dict[str, Any]:
-    """The inputs that are no blobs. Whoever writes SQL can store JSON that no Python can read."""
+    """The inputs that are not blobs. SQL can store JSON that Python cannot read."""
     try:
         inputs: dict[str, Any] = orjson.loads(task.input)
     except orjson.JSONDecodeError as error:

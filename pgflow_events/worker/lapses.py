@@ -1,19 +1,19 @@
-"""Fails the tasks whose last attempt gave no answer in time."""
+"""Fails the tasks whose last attempt has lapsed."""
 
 import trio
 
 from pgflow_events.worker.claims import Claims
 from pgflow_events.worker.dispatcher import Dispatcher
 
-HELD = 0.1  # seconds until we look again for lapsed tasks whose runs others hold just now
+HELD = 0.1  # seconds until the next try, if others hold the runs of the lapsed tasks
 
 
 class Lapses:
-    """The role that fails lapsed tasks as soon as a claim comes upon them.
+    """The role that fails lapsed tasks as soon as a claim finds some.
 
     Args:
         claims: Makes the calls.
-        dispatcher: Comes upon them, and is woken for what can be claimed then.
+        dispatcher: Reports lapsed tasks, and is woken for tasks that can be claimed afterwards.
     """
 
     def __init__(self, claims: Claims, dispatcher: Dispatcher) -> None:

@@ -1,4 +1,4 @@
-"""The last words of a worker to the database: what it gives back, and that it goes."""
+"""How a worker leaves the database: it gives back its tasks, and then its seat."""
 
 import logging
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from pgflow_events.postgres.pool import Pool
 from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 
-# Seconds each may take. What its cancellation takes then comes on top.
+# Seconds that each of the two may take. Cleaning up after its cancellation comes on top.
 GIVE_BACK, TAKE_LEAVE = 5.0, 2.0
-TRY = 0.4  # of these: what is not answered by then is said again, on another connection
+TRY = 0.4  # part of these seconds after which a call is repeated, on another connection
 
 log = logging.getLogger("pgflow_events.worker")
 
@@ -25,10 +25,10 @@ class Leaving:
     """Gives back what was claimed and not committed, and takes leave of the peers.
 
     Args:
-        worker_id: Of the worker.
+        worker_id: The id of the worker.
         pool: Its connections.
-        ledger: What it has at hand.
-        liveness: What has its seat.
+        ledger: Its tasks at hand.
+        liveness: Holds its seat.
     """
 
     def __init__(self, worker_id: UUID, pool: Pool, ledger: Ledger, liveness: Liveness) -> None:
@@ -36,9 +36,9 @@ class Leaving:
         self._ledger, self._liveness = ledger, liveness
 
     async def leave(self) -> bool:
-        """Give back, take leave, sum up; whether nothing was left behind.
+        """Give back tasks, take leave, log a summary. Return whether no task was left behind.
 
-        What is left behind is freed by the peers or by its timeouts, and its attempts count.
+        Peers or timeouts free the tasks that are left behind, and their attempts count.
         """
         tasks = self._ledger.at_hand
         if cut_off := self._ledger.uncommitted:
@@ -54,14 +54,14 @@ class Leaving:
         return not left
 
     async def _give_back(self, tasks: Sequence[ClaimedTask], calls: Calls) -> None:
-        """Let others have these. What was committed, though we were not told so, stays as it is."""
+        """Let other workers have these tasks. Outcomes that were committed unnoticed stay."""
         if not tasks:
             return
         try:
             released = await calls.make(
                 lambda connection: queries.release_tasks(connection, tasks, self._worker_id)
             )
-        except Exception as error:  # noqa: BLE001 - one that the database will not have: find it
+        except Exception as error:  # noqa: BLE001 - find the one that the database refuses
             if len(tasks) > 1:
                 for task in tasks:
                     await self._give_back([task], calls)

@@ -1,9 +1,9 @@
 """Notices that a peer has died. Knows no SQL.
 
 A worker that listens holds the lock of its seat; the peer before it in the ring waits for that
-lock. The kernel closes the sockets of a process that ends, however it ends; the server then drops
-its locks, and whoever waits is told. What looks like a death is none if another session of the
-peer is still there, or if it has another seat by now.
+lock. When a process ends, however it ends, the kernel closes its sockets. The server then drops
+its locks, and the waiting peer gets the lock. The worker is not dead if another of its sessions
+still exists, or if it holds another seat by now.
 """
 
 import logging
@@ -28,12 +28,12 @@ from pgflow_events.postgres.passing import passes, reason
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import Settings
 
-RENEWAL = 1.0  # seconds a wait may last while something is written: vacuum waits for it
-DOUBT = 0.5  # seconds until a peer is looked at again of which a session is left, but not its seat
+RENEWAL = 1.0  # seconds a wait may last while others write: its snapshot holds up vacuum
+DOUBT = 0.5  # seconds until the next look at a peer that has lost its seat but has a session left
 
-# It may wait for long.
+# The session waits for a seat for a long time.
 NO_TIMEOUTS = "set statement_timeout = 0; set idle_session_timeout = 0"
-# Where only this session shows that its worker lives, its end must be noticed while it waits.
+# If only this session shows that the worker lives, the server must notice its end during a wait.
 CHECK_CLIENT = "set client_connection_check_interval = '1s'"
 POOLED = "its DSN leads to a pooler: set listen_dsn to the server itself"
 
@@ -41,20 +41,20 @@ log = logging.getLogger("pgflow_events.liveness")
 
 
 class Pooled(Exception):
-    """A session may not keep a lock here: peers cannot be watched."""
+    """Sessions keep no locks here, because of a pooler: peers cannot be watched."""
 
 
 class Liveness:
-    """Makes one worker known to its peers, and watches the next of them.
+    """Makes a worker known to its peers, and watches its next peer in the ring.
 
-    It has a connection of its own, on which it waits in the server. While nothing is written to the
-    database the wait is repeated each `check_interval`, else each second.
+    The watch has a connection of its own, and waits in the server. While nothing is written to the
+    database, it repeats the wait every `check_interval` seconds; otherwise every second.
 
     Args:
-        worker_id: Of the worker.
-        flow_slugs: What it runs.
-        dsn: Of the worker.
-        settings: `listen_dsn`, `grace` and some more.
+        worker_id: The id of the worker.
+        flow_slugs: The flows that it runs.
+        dsn: The DSN of the worker.
+        settings: `listen_dsn`, `grace`, `check_interval` and `call_timeout` are used.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Liveness:
         self._settings = settings
         self._is_pooled = bool(settings.listen_dsn)
         self._pool = Pool(settings.listen_dsn or dsn, max_size=1, on_connect=self._on_connect)
-        # A wait that is not answered in time has lost its server.
+        # If the server does not answer a wait in time, the connection is lost.
         self._watching = Calls(self._pool, settings.check_interval + settings.call_timeout)
         self._has_left = False
         self._hint, self._hints = trio.open_memory_channel[None](1)
@@ -74,45 +74,45 @@ class Liveness:
         self._waiting: Connection[TupleRow] | None = None
         self._cutting = trio.Lock()
         self._seen = set[Seat]()
-        """The peers that were there during this very connection."""
+        """The peers that held their seats at some time during this connection."""
         self._absent: dict[Seat, float] = {}
-        """Those that may be about to come back, and until when the next one is watched."""
+        """Peers that may be about to come back, each with the time at which to look again."""
 
     async def take_seat(self, connection: Connection[TupleRow]) -> None:
         """Appear among the peers, for as long as this session lasts.
 
-        A lock would stay behind in the session that a pooler lends for a transaction: a worker
-        that takes no seat is not watched, and has the timeouts of its tasks.
+        Behind a pooler the lock would stay in a session that is lent to others. There the worker
+        takes no seat and is not watched; after its death, its tasks wait for their timeouts.
         """
         if self._is_in_doubt(connection) or self._has_left:
             return
         host = socket.gethostname()
         try:
             await seats.take_seat(connection, self._id, self._flow_slugs, host, os.getpid())
-        except Exception as error:  # another database, for one
+        except Exception as error:  # listen_dsn may name another database, for example
             if passes(error):
                 raise
             log.warning("no peer will notice if this worker dies: %s", reason(error))
 
     async def show_life(self, connection: Connection[TupleRow]) -> None:
-        """Let this session of the pool tell that we live, should the one that listens be cut.
+        """Hold a lock in this session of the pool, as a sign of life if the listener is cut off.
 
-        Nothing outlasts a transaction behind a pooler: there the session that watches does it.
+        Behind a pooler no lock outlasts a transaction; there the watching session holds the lock.
         """
         if not (self._is_pooled or connection.is_pooled):
             await seats.hold_worker_lock(connection, self._id)
 
     def _is_in_doubt(self, connection: Connection[TupleRow]) -> bool:
-        """Whether this session may not keep a lock. A DSN to listen at is one where it does."""
+        """Whether this session may lose its locks. With a `listen_dsn` it is sure to keep them."""
         return connection.is_pooled and not self._is_pooled
 
     def look(self) -> None:
-        """Somebody may have come or gone."""
-        with suppress(trio.WouldBlock):  # we are about to look anyway
+        """Look at the ring again: a peer may have come or gone."""
+        with suppress(trio.WouldBlock):  # a look is due already
             self._hint.send_nowait(None)
 
     async def run(self, calls: Calls) -> Never:
-        """Watch the next peer, whichever it is, until cancelled. The calls are on the pool."""
+        """Watch whichever peer is next, until cancelled. `calls` uses the worker's own pool."""
         try:
             await self._watch_all(calls)
         except* Pooled:
@@ -134,8 +134,8 @@ class Liveness:
                     nursery.cancel_scope.cancel()
 
     async def leave(self, calls: Calls, limit: float) -> None:
-        """Go, and leave no task claimed. If that fails, the peers take us for dead: it will do."""
-        self._has_left = True  # a listener that comes back has no seat any more
+        """Leave the ring, with no task claimed. If that fails, the peers bury this worker."""
+        self._has_left = True  # a listener that reconnects takes no seat any more
         self._pool.hurry(limit)
         try:
             with trio.fail_after(limit):
@@ -160,19 +160,19 @@ class Liveness:
                 await self._cut_short()
 
     async def _cut_short(self) -> None:
-        """Have the server end the wait, and not the session: it may be all that shows that we live.
+        """Have the server cancel the wait. The session stays: it may be our only sign of life.
 
-        A request that overtakes its query ends nothing, and is repeated.
+        A cancel request that arrives before its query does nothing, so it is repeated.
         """
         while (session := self._waiting) is not None:
             async with self._cutting:
-                if session is self._waiting:  # still, since the lock takes a moment
+                if session is self._waiting:  # it may have changed while the lock was taken
                     with suppress(psycopg.Error):
                         await session.cancel_safe()
             await trio.sleep(0.1)
 
     async def _watch(self, peer: Seat) -> None:
-        """Wait until the seat is free; then bury the peer, if it is dead and not just absent."""
+        """Wait until the seat is free. Then bury the peer, if it is dead rather than absent."""
         wait, written = 0.0, 0
         while not self._overtaken.is_set():
             state, xid = await self._watching.make(partial(self._await_seat, peer, wait))
@@ -180,7 +180,7 @@ class Liveness:
                 self._seen.add(peer)
                 wait = self._time_to_wait(is_written=xid != written)
                 written = xid
-                if wait <= 0:  # those who were absent should be back
+                if wait <= 0:  # absent peers should be back by now
                     break
             elif state == "free" and peer not in self._seen and not self._grace_is_over():
                 self._absent[peer] = self._grace_ends()
@@ -191,18 +191,18 @@ class Liveness:
                 break
 
     def _time_to_wait(self, *, is_written: bool) -> float:
-        """Seconds to wait now."""
+        """Seconds that the next wait may last."""
         wait = RENEWAL if is_written else self._settings.check_interval
         return min(wait, self._returns() - trio.current_time())
 
     def _returns(self) -> float:
-        """When one of those that are absent is to be looked at again."""
+        """When to look again at the first of the absent peers."""
         return min(self._absent.values(), default=inf)
 
     async def _bury(
         self, peer: Seat, connected_at: float, connection: Connection[TupleRow]
     ) -> bool:
-        # What we have seen before the server was lost says nothing any more.
+        # What this worker saw before it lost the server no longer counts.
         if connected_at != self._connected_at or not await seats.bury_worker(connection, peer):
             return False
         log.warning("worker %s has died: its tasks can be claimed again", peer.worker_id)
@@ -226,7 +226,7 @@ class Liveness:
             return "overtaken", 0
         finally:
             self._waiting = None
-            async with self._cutting:  # what is on its way shall not meet the next statement
+            async with self._cutting:  # a cancel request under way must not hit the next statement
                 pass
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
@@ -238,5 +238,5 @@ class Liveness:
         await connection.execute(NO_TIMEOUTS)
         if self._is_pooled:
             await seats.hold_worker_lock(connection, self._id)
-            with suppress(psycopg.Error):  # not all systems can tell
+            with suppress(psycopg.Error):  # not all systems support it
                 await connection.execute(CHECK_CLIENT)

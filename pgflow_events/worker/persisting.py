@@ -1,4 +1,4 @@
-"""What a worker does all the time, and goes on doing whatever happens."""
+"""Runs the roles of a worker, and starts them again after errors."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,33 +9,33 @@ import trio
 from pgflow_events.postgres.passing import report
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 60.0  # seconds after an error
-LONG = 120.0  # seconds after which the next error is taken for another matter
+LONG = 120.0  # seconds without an error after which the pauses start afresh
 
 log = logging.getLogger("pgflow_events.worker")
 
 
 class Start(trio.TaskStatus[None]):
-    """Whether a role has started; it may say so again each time it begins again."""
+    """Records that a role has started. A role that begins again may report it again."""
 
     def __init__(self, task_status: trio.TaskStatus[None]) -> None:
         self._task_status = task_status
         self.is_over = False
 
     def started(self, value: None = None) -> None:
-        """Be told that it has."""
+        """Record it, the first time."""
         if not self.is_over:
             self.is_over = True
             self._task_status.started(value)
 
 
 async def persist(role: Callable[[], Awaitable[object]], name: str) -> None:
-    """Run a role to its end. After an error, say so and begin it again, with growing pauses.
+    """Run a role to its end. After an error, log it and begin again, with growing pauses.
 
-    No error of one role may end the others: whatever it is, they have tasks at hand.
+    An error of one role must not end the others, which have tasks at hand.
 
     Args:
-        role: Called again each time; what it is to remember is not its own.
-        name: What it does, for the log.
+        role: Called again each time; it keeps its state elsewhere.
+        name: What the role does, for the log.
     """
     pause = FIRST_PAUSE
     while True:
@@ -58,7 +58,7 @@ async def persist_once_started(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Like :func:`persist`, for a role whose errors before it has started are the caller's."""
+    """Like :func:`persist`, but raise the errors that come before the role has started."""
     start = Start(task_status)
     again = partial(role, task_status=start)
     try:
