@@ -1,1 +1,1 @@
-"""psycopg on trio: connections, pools, listening, and which errors pass. Knows no flows."""
+"""psycopg on trio: connections, pools, LISTEN, and which errors pass. Knows nothing of flows."""

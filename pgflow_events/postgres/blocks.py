@@ -1,6 +1,6 @@
-"""What is opened and closed on a connection: transactions, pipelines, cursors.
+"""Transactions, pipelines and cursors: what is opened and closed on a connection.
 
-They are psycopg's, but for how they end when their task is cancelled, when their server is gone,
+They are psycopg's. Only their end differs: when the task is cancelled, when the server is gone,
 and when other tasks use the connection.
 """
 
@@ -20,13 +20,13 @@ from pgflow_events.postgres.prepared import PreparedStatements
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-SYNC: Any = object()  # what waits for the answer to a Sync
+SYNC: Any = object()  # stands in the queue of results for the answer to a Sync
 
 log = logging.getLogger("pgflow_events.blocks")
 
 
 class Breakable(Protocol):
-    """What is asked of :class:`~pgflow_events.postgres.connection.Connection` here."""
+    """The part of :class:`~pgflow_events.postgres.connection.Connection` that is used here."""
 
     streamed: bool
 
@@ -34,11 +34,11 @@ class Breakable(Protocol):
         """Await `step` to its end, even when cancelled."""
 
     async def abort(self) -> None:
-        """Close the connection, after stopping on the server what it is doing."""
+        """Stop what the connection is doing on the server, then close it."""
 
 
 class Transaction(psycopg.AsyncTransaction):
-    """A block that finishes if it has committed, and only then."""
+    """A block that finishes without an error only if it has committed."""
 
     async def __aexit__(
         self,
@@ -60,15 +60,15 @@ class Transaction(psycopg.AsyncTransaction):
 
 
 class Pipeline(psycopg.AsyncPipeline):
-    """A pipeline that is entered in one go, and left with a Sync or with a closed connection.
+    """A pipeline that is entered without waiting, and left with a Sync or a closed connection.
 
-    It keeps count of its answers where a commit fails: there a Sync has two, why it failed and its
-    own. psycopg expects one, and then either says that it "cannot exit pipeline mode while busy",
-    or pops from an empty queue.
+    If a commit fails, a Sync has two answers: the error, and its own. This class counts both.
+    psycopg expects one answer: it then either raises "cannot exit pipeline mode while busy", or
+    pops from an empty queue.
     """
 
     async def __aenter__(self) -> Self:
-        """Enter it; the caller holds the lock, so that others find no pipeline or an open one."""
+        """Enter it. The caller holds the lock, so other tasks see no pipeline or an open one."""
         await self._conn.wait(self._enter_gen())
         self._conn._pipeline = self
         return self
@@ -87,8 +87,8 @@ class Pipeline(psycopg.AsyncPipeline):
                 raise
             log.warning("error ignored at the end of a pipeline: %s", error)
         except BaseException:
-            # Without a Sync the server has a transaction open, though libpq calls the connection
-            # idle once all answers are read.
+            # Without a Sync the server keeps a transaction open, although libpq reports the
+            # connection as idle once all answers are read.
             await cast("Breakable", self._conn).abort()
             raise
         finally:
@@ -97,7 +97,7 @@ class Pipeline(psycopg.AsyncPipeline):
     def _enter_gen(self) -> PQGen[None]:
         yield from super()._enter_gen()
         if self.level == 1 and cast("Breakable", self._conn).streamed:
-            # The libpq would give the first answer row by row too. That of a Sync has no rows.
+            # libpq would give the first answer row by row too. The answer to a Sync has no rows.
             self._enqueue_sync()
             cast("Breakable", self._conn).streamed = False
 
@@ -115,21 +115,21 @@ class Pipeline(psycopg.AsyncPipeline):
 
     def _process_results(self, queued: Any, results: list[pq.abc.PGresult]) -> None:
         if queued is SYNC:
-            queued = None  # psycopg's for all that has no cursor
+            queued = None  # psycopg's entry for whatever has no cursor
             if results[0].status == pq.ExecStatus.FATAL_ERROR:
                 self.result_queue.appendleft(SYNC)
         try:
             super()._process_results(queued, results)
         except psycopg.Error:
-            if queued:  # its cursor says so as well: another task may be reading here
+            if queued:  # set it on the cursor too: another task may be reading the answers
                 queued[0].pgresult = results[-1]
             raise
-        except Exception as error:  # of a row factory: psycopg would lose the answers that follow
+        except Exception as error:  # in a row factory: psycopg would lose the following answers
             raise errors.ProgrammingError(f"cannot make rows of an answer: {error}") from error
 
 
 class Cursor(psycopg.AsyncCursor[Row]):
-    """A cursor whose pipeline or connection another task may end before the answer is there."""
+    """A cursor whose pipeline or connection another task may end before the answer arrives."""
 
     __slots__ = ()
 
@@ -147,7 +147,7 @@ class Cursor(psycopg.AsyncCursor[Row]):
 
 
 class ServerCursor(psycopg.AsyncServerCursor[Row], Cursor[Row]):
-    """A server's cursor that is closed in any case, and on the server if that still answers."""
+    """A server-side cursor that is always closed, on the server too if the server answers."""
 
     __slots__ = ()
 

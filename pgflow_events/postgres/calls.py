@@ -1,4 +1,4 @@
-"""Calls to the database that are made again until they are answered."""
+"""Calls to the database that are repeated until the server answers."""
 
 import logging
 import math
@@ -27,18 +27,18 @@ T = TypeVar("T")
 log = logging.getLogger("pgflow_events.calls")
 
 FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0  # seconds between tries, without the jitter
-TRIES = 3  # in other sessions, of what mostly is the fault of one
+TRIES = 3  # in other sessions, after errors that are mostly the fault of one session
 
 
 class Calls:
     """Makes calls on connections of a pool, for as long as it takes.
 
-    A call may be made twice, since the answer to a commit can get lost: it has to be one that
-    the second time changes nothing. :mod:`pgflow_events.postgres.passing` says which errors pass.
+    The answer to a commit can get lost, so a call may be made twice: the second time it must
+    change nothing. :mod:`pgflow_events.postgres.passing` says which errors pass.
 
     Args:
-        pool: Where connections come from.
-        timeout: Seconds a call may take, before its connection is given up.
+        pool: Lends the connections.
+        timeout: Seconds that a call may take before its connection is given up.
     """
 
     def __init__(self, pool: Pool, timeout: float) -> None:
@@ -46,18 +46,18 @@ class Calls:
         self._timeout = timeout
         self._answered = False
         self.silent_since = math.inf
-        """When the first attempt began that has failed since the last answer."""
+        """When the first try began that has failed since the last answer; inf if none has."""
 
     async def make(
         self,
         call: Callable[[Connection], Awaitable[T]],
         again: Callable[[Exception], bool] = passes,
     ) -> T:
-        """Make a call on some connection.
+        """Make a call on a connection.
 
         Args:
-            call: What to do with it.
-            again: Which errors to try again after, of those that pass.
+            call: Uses the connection.
+            again: Whether to try again after this error.
 
         Raises:
             psycopg.Error: The call itself is at fault; another try would not help.
@@ -67,15 +67,15 @@ class Calls:
     async def make_once(
         self, call: Callable[[Connection], Awaitable[T]], time_factor: float = 1.0
     ) -> T:
-        """Make a call on some connection, and never again.
+        """Make a call on a connection, and do not repeat it.
 
         Args:
-            call: As for :meth:`make`.
-            time_factor: How many times the timeout of a call it may take.
+            call: Uses the connection.
+            time_factor: Multiplies the timeout of the call.
 
         Raises:
-            psycopg.Error: It failed. `passing.passes` says whether to try again.
-            trio.TooSlowError: It was not answered in time.
+            psycopg.Error: The call failed. `passing.passes` says whether to try again.
+            trio.TooSlowError: The server did not answer in time.
         """
         return await self._once(lambda: self._call(call), time_factor * self._timeout)
 
@@ -85,24 +85,24 @@ class Calls:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection for one attempt of :meth:`repeat`; like :meth:`Pool.connection`."""
+        """Lend a connection for one try of :meth:`repeat`; like :meth:`Pool.connection`."""
         async with self._pool.connection() as connection:
             try:
                 yield connection
             except psycopg.Error as error:
                 if needs_another_session(error):
                     await connection.close()
-                    await self._pool.close_idle()  # which may be as old
+                    await self._pool.close_idle()  # those sessions may be just as old
                 raise
 
     async def repeat(
         self, attempt: Callable[[], Awaitable[T]], again: Callable[[Exception], bool] = passes
     ) -> T:
-        """Await `attempt` until it does not fail for a passing reason, with growing delays.
+        """Await `attempt` again while it fails for a reason that passes, with growing delays.
 
         Raises:
-            psycopg.OperationalError: Before the first answer, a refusal that will not pass: a
-                wrong password, an unknown database.
+            psycopg.OperationalError: Before its first answer, the server refused us for a reason
+                that does not pass, such as a wrong password or an unknown database.
             psycopg.Error: The call itself is at fault; another try would not help.
         """
         delay, timeout, doubts = FIRST_DELAY, self._timeout, 0
@@ -115,7 +115,7 @@ class Calls:
                     raise
                 complain(error)
                 if isinstance(error, trio.TooSlowError):
-                    timeout *= 2  # it may be the size of what is sent, and not the server
+                    timeout *= 2  # the call may send much, rather than the server be slow
             await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             delay = min(2 * delay, LONGEST_DELAY)
 
@@ -139,6 +139,6 @@ class Calls:
 
 
 def complain(error: Exception) -> None:
-    """Log that a call failed for a reason that passes, and is made again."""
+    """Log that a call failed for a reason that passes, and is repeated."""
     what = "refuses a call" if is_answer(error) else "does not answer"
     log.warning("the database %s, trying again: %s", what, reason(error))

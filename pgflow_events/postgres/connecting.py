@@ -1,4 +1,4 @@
-"""How a connection comes about: where to, with which parameters, and what its session is set to."""
+"""Connects: finds the server, chooses the parameters, and sets up the session."""
 
 import re
 from collections.abc import Mapping
@@ -24,16 +24,16 @@ ENDED = re.compile(r"transaction timeout|server closed the connection")
 
 
 class Connecting(psycopg.AsyncConnection[Row]):
-    """A connection until it can be used, from which :class:`connection.Connection` goes on.
+    """The base of :class:`connection.Connection`: all that happens until it can be used.
 
     Attributes:
-        defaults: Parameters that hold unless the DSN or libpq's environment gives them;
-            with these a dead server is noticed within about half a minute.
-        settings: Server options, put between PGOPTIONS and those of the DSN; left out for servers
-            that refuse them, as PgBouncer does.
-        strange: What could not be set to what `session.py` wants, with its value.
-        is_pooled: Whether there is a pooler in between. What a session keeps (locks, LISTEN)
-            may then be lost with each transaction; statements are not prepared.
+        defaults: Parameters that apply unless the DSN or libpq's environment sets them. With
+            these, a dead server is noticed within about half a minute.
+        settings: Server options, put between PGOPTIONS and the options of the DSN. They are left
+            out for servers that refuse them, such as PgBouncer.
+        strange: The settings that could not be set as `session.py` wants, with their values.
+        is_pooled: Whether a pooler is in between. Then each transaction may lose what a session
+            keeps (locks, LISTEN), and statements are not prepared.
         rules: Whether the role is a superuser, or may do what the owner of the database may.
     """
 
@@ -65,16 +65,16 @@ class Connecting(psycopg.AsyncConnection[Row]):
         cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
         **kwargs: ConnParam,
     ) -> Self:
-        """Connect to the first host and address that will have us.
+        """Connect to the first host and address that accepts us.
 
         The arguments are psycopg's; adapters given by `context` are used as they are.
 
         Raises:
-            psycopg.OperationalError: Nobody answered within `connect_timeout` seconds
-                for each, or nobody would have us; the message tells of all.
+            psycopg.OperationalError: Each server refused us, or did not answer within
+                `connect_timeout` seconds; the message lists all of them.
             psycopg.ProgrammingError: The DSN cannot be understood; the message does not quote it.
-            MigrationError: A superuser, or the owner of the database, connects, and something in
-                our schemas belongs to a role of fewer rights, whose code would run with theirs.
+            MigrationError: A superuser or the owner of the database connects, but something in our
+                schemas belongs to a role of fewer rights, whose code would run with their rights.
         """
         need_trio("Connection.connect()")
         params = await cls._get_connection_params(conninfo, **kwargs)
@@ -94,12 +94,12 @@ class Connecting(psycopg.AsyncConnection[Row]):
         params = await super()._get_connection_params(conninfo, **kwargs)
         given = libpq_environment()
         defaults = {k: v for k, v in cls.defaults.items() if k not in given}
-        # Another one, as PGCLIENTENCODING may name, cannot hold all that is said here.
+        # PGCLIENTENCODING may name an encoding that cannot hold every text.
         return defaults | params | {"client_encoding": "utf8"}
 
     @classmethod
     def _options(cls, params: ConnDict) -> str:
-        # PGOPTIONS may be meant for others, what is in the DSN is not.
+        # PGOPTIONS may be meant for other programs; the options of the DSN are meant for us.
         if given := params.get("options"):
             return f"{cls.settings} {given}"
         return f"{libpq_environment().get('options', '')} {cls.settings}"
@@ -110,7 +110,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         try:
             return await cls._begin_with(params, options)
         except psycopg.Error as error:
-            # A transaction may be over before its time limit can be set.
+            # A transaction_timeout may end the first transaction before it can be reset.
             if not ENDED.search(str(error)):
                 raise
             try:
@@ -125,7 +125,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         except psycopg.OperationalError as error:
             if not SETTINGS_REFUSED.search(str(error)):
                 raise
-            # Empty ones keep PGOPTIONS away.
+            # An empty text keeps PGOPTIONS away.
             self = await cls._open(params | {"options": params.get("options", "")})
         await self._settle(timeout_from_conninfo(params))
         return self
@@ -137,7 +137,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         try:
             return await cls._open_one_of(params | server.place)
         except psycopg.OperationalError:
-            # In a thread, as this waits for the server.
+            # In a thread, because this waits for the server.
             if not await trio.to_thread.run_sync(server.start_again, abandon_on_cancel=True):
                 raise
         return await cls._open_one_of(params | server.place)
@@ -147,7 +147,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         timeout, failures = timeout_from_conninfo(params), list[psycopg.Error]()
         hosts = (libpq_environment() | params).get("host", "")
         with time_limit(timeout, errors.ConnectionTimeout(f"looking up {hosts!r} takes too long")):
-            # In a thread, as this looks up names.
+            # In a thread, because this looks up names.
             attempts = await trio.to_thread.run_sync(
                 conninfo_attempts, params, abandon_on_cancel=True
             )
@@ -165,13 +165,13 @@ class Connecting(psycopg.AsyncConnection[Row]):
         raise type(last)("\n".join(lines), pgconn=last.pgconn)
 
     async def _settle(self, limit: float) -> None:
-        """Set what each of our sessions is set to, and see whether it is one of the server's own.
+        """Set up the session as `session.py` says, and find out whether a pooler is in between.
 
-        A pooler tells numbers of processes that are not the server's. One that gives each
-        transaction another session of the server, of which others have prepared statements by the
-        same names, looks like any other.
+        A pooler reports process numbers that are not the server's. All poolers are treated alike,
+        because one that lends another session with each transaction cannot be told apart; there,
+        other clients may have prepared statements of the same names.
         """
-        self._autocommit = True  # it shall open no transaction
+        self._autocommit = True  # this statement must not open a transaction
         late = f"{place(self.info.get_parameters())} failed: connection timeout expired"
         try:
             with time_limit(limit, errors.ConnectionTimeout(late)):
@@ -195,10 +195,10 @@ class Connecting(psycopg.AsyncConnection[Row]):
             raise errors.OperationalError(refusal)
 
     async def refuse_foreign_code(self) -> None:
-        """Raise before anything is read that a role of fewer rights has made.
+        """Refuse to go on if a role of fewer rights owns something in our schemas.
 
         Raises:
-            MigrationError: There is something; the message says what to do.
+            MigrationError: Such a role does; the message says what to do.
         """
         if not self.rules:
             return

@@ -5,13 +5,13 @@ write, 3 either). Of AsyncConnection only the lock, connect(), wait(), cancel_sa
 the ways to close it know of asyncio; they are replaced here. Cursors, pipeline, COPY,
 prepared statements and adaptation are psycopg's own.
 
-In a cancelled scope trio cancels every await, those of psycopg's cleaning-up too. Hence
-one policy: what is cancelled half-way is cancelled on the server and its connection closed
-(drained and used again, its cache of prepared statements was seen to be wrong), and only
-the end of a transaction may outlast a cancellation.
+In a cancelled scope, trio cancels every await, also those of psycopg's cleaning-up. Hence
+one policy: an operation that is cancelled half-way is cancelled on the server too, and its
+connection closed. (When it was drained and used again, its cache of prepared statements was
+seen to be wrong.) Only the end of a transaction may outlast a cancellation.
 
-What psycopg does not document is used here, in `connecting.py`, `blocks.py` and `prepared.py`
-alone; a contract test watches it.
+Only this module, `connecting.py`, `blocks.py` and `prepared.py` use what psycopg does not
+document; a contract test watches it.
 """
 
 import logging
@@ -55,15 +55,15 @@ BUSY_LIMIT = 0.005  # seconds a COPY or a pipeline may go on without letting oth
 class Connection(Connecting[Row]):
     """A connection to PostgreSQL for trio, with autocommit, loading JSON by orjson.
 
-    What psycopg documents of `AsyncConnection` holds, except for `notifies()` (use
+    It behaves as psycopg documents `AsyncConnection`, except for `notifies()` (use
     `add_notify_handler()` and :meth:`read_notifies`) and `AsyncQueuedLibpqWriter`.
-    Tasks may share a connection and wait for each other. A query, COPY or pipeline that is
-    cancelled half-way is stopped on the server and the connection closed; for a time limit
+    Tasks may share a connection; they wait for each other. A query, COPY or pipeline that is
+    cancelled half-way is stopped on the server, and the connection is closed. For a time limit
     that the connection should survive, use the server's `statement_timeout`.
 
     Attributes:
-        cancel_limit: Seconds (5) for cleaning up after a cancellation, then the connection is
-            closed in any case.
+        cancel_limit: Seconds (5) for cleaning up after a cancellation; after that the connection
+            is closed in any case.
         streamed: Whether a query was streamed since the last pipeline.
     """
 
@@ -82,9 +82,9 @@ class Connection(Connecting[Row]):
         keep_from_children(self)
         set_json_loads(orjson.loads, context=self)
 
-    # It has no `timeout`: should psycopg come to use one, that must not go unnoticed.
+    # It takes no `timeout`: if psycopg ever passes one, that must raise an error.
     async def wait(self, gen: PQGen[RV], interval: float = 0.0) -> RV:  # type: ignore[override]
-        """Run one of psycopg's generators; all that it does to the server goes this way."""
+        """Run one of psycopg's generators: psycopg talks to the server in this way only."""
         started = False
         try:
             await patiently(trio.lowlevel.checkpoint_if_cancelled)  # nothing is sent so far
@@ -106,7 +106,7 @@ class Connection(Connecting[Row]):
             self._prepared.forget()
             raise
         except (trio.Cancelled, KeyboardInterrupt, BaseExceptionGroup):
-            # In a pipeline, what was sent before belongs to the task that will end the pipeline.
+            # In a pipeline, queries sent before belong to the task that will end the pipeline.
             if self.pgconn.transaction_status == ACTIVE and (started or not self._pipeline):
                 await self.abort()
             raise
@@ -123,7 +123,7 @@ class Connection(Connecting[Row]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether anybody can go on with the connection: nothing is under way or left open."""
+        """Whether another task can use the connection: nothing is under way or left open."""
         return (
             self.pgconn.transaction_status == IDLE
             and not self.pgconn.pipeline_status
@@ -133,7 +133,7 @@ class Connection(Connecting[Row]):
         )
 
     async def _breathe(self) -> None:
-        """Let other tasks run, where a COPY or a pipeline never has to wait."""
+        """Let other tasks run while a COPY or a pipeline never has to wait."""
         if trio.current_time() - self._rested > BUSY_LIMIT:
             await trio.lowlevel.cancel_shielded_checkpoint()
             self._rested = trio.current_time()
@@ -141,8 +141,8 @@ class Connection(Connecting[Row]):
     async def persist(self, step: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         """Await `step` to its end, even when cancelled.
 
-        From the cancellation on, each answer has `cancel_limit` seconds to come; else the
-        connection is closed and the cancellation takes its course.
+        After a cancellation, each answer has `cancel_limit` seconds to arrive. Otherwise the
+        connection is closed, and the cancellation takes its course.
         """
         token = cancel_limit.set(self.cancel_limit)
         try:
@@ -154,22 +154,22 @@ class Connection(Connecting[Row]):
             cancel_limit.reset(token)
 
     async def abort(self) -> None:
-        """Close the connection, after stopping on the server what it is doing.
+        """Stop what the connection is doing on the server, then close it.
 
-        Takes `cancel_limit` seconds at most, and is not interrupted by a cancellation.
+        This takes `cancel_limit` seconds at most; a cancellation does not interrupt it.
         """
         if self.pgconn.transaction_status == ACTIVE and not self._aborting:
             self._aborting = True  # another task may be using the connection
             with trio.move_on_after(self.cancel_limit, shield=True):
                 await self._stop_query()
         if not self.closed:
-            trio.lowlevel.notify_closing(self.pgconn.socket)  # who waits on it gives up
+            trio.lowlevel.notify_closing(self.pgconn.socket)  # tasks that wait on it give up
             self.pgconn.finish()
 
     async def _stop_query(self) -> None:
         fd = self.pgconn.socket
         trio.lowlevel.notify_closing(fd)
-        # COPY FROM and a pipeline only answer when asked to; a Sync would also commit.
+        # COPY FROM and a pipeline answer only on request; a Sync would also commit.
         with suppress(psycopg.OperationalError):
             if self.pgconn.pipeline_status:
                 self.pgconn.send_flush_request()
@@ -177,10 +177,10 @@ class Connection(Connecting[Row]):
                 self.pgconn.put_copy_end(b"cancelled")
             self.pgconn.flush()
         try:
-            # A request that overtakes its query stops nothing: repeat it until an answer.
+            # A request that arrives before its query stops nothing: repeat it until an answer.
             for _ in range(3):
                 await self.cancel_safe()
-                if self.closed:  # by another task, or by libpq; the number may be of another's
+                if self.closed:  # by another task or libpq; the descriptor may be reused by now
                     return None
                 trio.lowlevel.notify_closing(fd)  # a task of until_either() may be late
                 with trio.move_on_after(0.1):
@@ -196,7 +196,7 @@ class Connection(Connecting[Row]):
         With a `timeout` of 0 there is no limit.
 
         Raises:
-            psycopg.errors.CancellationTimeout: It did not answer in time.
+            psycopg.errors.CancellationTimeout: The server did not answer in time.
         """
         if not self._should_cancel():
             return
@@ -205,12 +205,12 @@ class Connection(Connecting[Row]):
         ):
             if capabilities.has_cancel_safe():
                 await drive(self._cancel_gen())
-            else:  # libpq before 17 has but a call that blocks
+            else:  # libpq before 17 has only a call that blocks
                 cancel = self.pgconn.get_cancel().cancel
                 await trio.to_thread.run_sync(cancel, abandon_on_cancel=True)
 
     async def close(self) -> None:
-        """Close the connection; what other tasks wait for on it fails."""
+        """Close the connection. Operations of other tasks on it fail."""
         if not self.closed:
             self._closed = True
             await self.abort()
@@ -220,7 +220,7 @@ class Connection(Connecting[Row]):
             if exc_val is None and not self.closed:
                 await self.commit()
         finally:
-            await self.close()  # where the server rolls back
+            await self.close()  # the server rolls back
 
     @asynccontextmanager
     async def transaction(
@@ -228,9 +228,9 @@ class Connection(Connecting[Row]):
     ) -> AsyncIterator[Transaction]:
         """Run a block in a transaction, or in a savepoint within one.
 
-        If cancelled, it either has committed and finishes, or has not and does not: COMMIT
-        and ROLLBACK are not interrupted, see :meth:`persist`. (In a pipeline COMMIT is sent
-        with the rest, and a cancellation may leave it unknown.)
+        If cancelled, it either has committed and finishes, or has rolled back and raises: COMMIT
+        and ROLLBACK are not interrupted, see :meth:`persist`. (In a pipeline, COMMIT is sent
+        with the rest, and a cancellation may leave the result unknown.)
         """
         transaction = Transaction(self, savepoint_name, force_rollback)
         if self._pipeline:
@@ -242,10 +242,10 @@ class Connection(Connecting[Row]):
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
-        """Run a block in a pipeline; what fails in it, its commit too, is raised at its end.
+        """Run a block in a pipeline. Its errors, also of its commit, are raised at its end.
 
-        If cancelled, the connection is closed. What the block did since its last Sync is then
-        undone, unless the end of the pipeline, with its own Sync, was under way.
+        If cancelled, the connection is closed. The server then undoes what the block did since
+        its last Sync, unless the pipeline was ending and its own Sync was under way.
         """
         async with AsyncExitStack() as stack:
             async with self.lock:
@@ -258,9 +258,9 @@ class Connection(Connecting[Row]):
             yield pipeline
 
     def end_transaction(self) -> None:
-        """In a pipeline, make a transaction of what was sent, and another one of what comes.
+        """In a pipeline, end the transaction: what follows is in another one.
 
-        Waits for nothing: both go to the server together.
+        It waits for nothing: both transactions go to the server together.
         """
         if not self._pipeline:
             raise errors.ProgrammingError("there is no pipeline")
@@ -271,7 +271,7 @@ class Connection(Connecting[Row]):
         raise errors.NotSupportedError("use add_notify_handler() and read_notifies()")
 
     async def read_notifies(self) -> None:
-        """Wait for notifications and pass them to the handlers; queries wait meanwhile.
+        """Wait for notifications and pass them to the handlers. Queries wait meanwhile.
 
         Raises:
             psycopg.OperationalError: The connection is lost, or was closed by another task.
@@ -281,7 +281,7 @@ class Connection(Connecting[Row]):
 
     def _notifies_gen(self) -> PQGen[None]:
         handle = cast("Callable[[pq.PGnotify], None]", self.pgconn.notify_handler)
-        while not (notify := self.pgconn.notifies()):  # one may have come with an answer
+        while not (notify := self.pgconn.notifies()):  # one may have arrived with an answer
             yield Wait.R
             self.pgconn.consume_input()
         while notify:
