@@ -24,7 +24,7 @@ from pgflow_events.worker.ledger import Ledger
 
 # Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
 # without it: soon enough to say so before the attempt lapses, 2 seconds after the timeout.
-PATIENCE = 0.7
+OVERRUN = 0.7
 TICK = 0.5  # seconds between two looks for such handlers
 
 log = logging.getLogger("pgflow_events.handlers")
@@ -93,9 +93,9 @@ class Executor:
                 else:
                     nursery.start_soon(self.execute, task, None, claimed)
             if waiting:
-                patience = min(task.timeout for task, _ in waiting) / 4  # then each has time for it
+                share = min(task.timeout for task, _ in waiting) / 4  # leaves each time to load its own
                 wanted = [refs for _, refs in waiting]
-                loaded = await self._inputs.load_together(wanted, claimed + patience)
+                loaded = await self._inputs.load_together(wanted, claimed + share)
                 for task, refs in waiting:
                     own = loaded.only([ref for ref, _ in refs]) if loaded else None
                     nursery.start_soon(self.execute, task, own, claimed)
@@ -115,7 +115,7 @@ class Executor:
             await self._fail(task, error)
         else:
             if self._end(task) is not None:
-                until = claimed + task.timeout + PATIENCE
+                until = claimed + task.timeout + OVERRUN
                 await self._settle(Outcome(task, output, until=until))
 
     async def _succeed_by(
@@ -234,7 +234,7 @@ class Executor:
         failure = await look_at(error)
         claimed = self._end(task, error, failure.traceback)
         if claimed is not None:
-            until = claimed + task.timeout + PATIENCE
+            until = claimed + task.timeout + OVERRUN
             text = failure.text if self._error_texts else failure.bare
             await self._settle(Outcome(task, None, text, failure.permanent, until))
 
@@ -277,7 +277,7 @@ class Executor:
             await self._begun.wait()
             while self._ledger.open:
                 await trio.sleep(TICK)
-                late = trio.current_time() - PATIENCE
+                late = trio.current_time() - OVERRUN
                 for task, claimed in list(self._ledger.open.values()):
                     if claimed + task.timeout + self._standstills.of(task) < late:
                         await self._give_up(task)
