@@ -1,4 +1,4 @@
-"""The time in which the event loop stood still: whom it counts against, and who is told."""
+"""Logs standstills of the event loop, and counts them against the attempts that caused them."""
 
 import logging
 import sysconfig
@@ -21,8 +21,8 @@ from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.handlers.loop_watch import LIMIT, LoopWatch, Sight, Standstill
 from pgflow_events.telemetry import about
 
-QUIET = 60.0  # seconds in which a handler is not named twice
-NOBODY = 1.0  # seconds of a standstill that are worth a warning that names nobody
+QUIET = 60.0  # seconds until a handler may be named again
+NOBODY = 1.0  # seconds of a standstill from which a warning is worth it that names no handler
 DEEPEST = 15  # calls shown
 
 ENGINE = Path(__file__).parents[1]
@@ -33,10 +33,10 @@ LIBRARIES = (*OURS, *(sysconfig.get_path(name) for name in ("stdlib", "purelib",
 log = logging.getLogger("pgflow_events.handlers")
 
 attempt_here: ContextVar[ClaimedTask | None] = ContextVar("attempt", default=None)
-"""The attempt whose handler called us."""
+"""The attempt whose handler runs in this context."""
 
 Open = Mapping[int, tuple[ClaimedTask, float]]
-"""Attempts without an outcome, and when each was claimed, by the address of its task."""
+"""Attempts without an outcome, each with the time of its claim, by the address of its task."""
 
 
 class Past(NamedTuple):
@@ -45,7 +45,7 @@ class Past(NamedTuple):
     ended: float
     seconds: float
     own: Mapping[int, float]
-    """The seconds of these that attempts took themselves, by the address of their task."""
+    """The part of the seconds that each attempt caused itself, by the address of its task."""
 
     def counts_not(self, task: ClaimedTask, claimed: float) -> float:
         """The seconds that do not count against an attempt claimed then."""
@@ -53,9 +53,9 @@ class Past(NamedTuple):
 
 
 class Limit:
-    """A scope for an attempt, which is found there while the block runs.
+    """A cancel scope for an attempt, kept in `scopes` while the block runs.
 
-    No generator, which would take twice as long: each attempt has a limit.
+    This is a class because a generator would take twice as long, and each attempt has a limit.
     """
 
     __slots__ = ("_here", "_scope", "_scopes", "_task")
@@ -83,11 +83,11 @@ class Limit:
 
 
 class Standstills:
-    """Gives attempts the time back in which the loop stood still for others.
+    """Gives attempts the time back in which other code held up the loop.
 
     Args:
-        attempts: Those without an outcome, and since when, by the address of their task.
-        hold: Called where some of these may have lapsed meanwhile.
+        attempts: The attempts without an outcome, and when each was claimed.
+        hold: Called when some of these attempts may have lapsed during a standstill.
     """
 
     def __init__(self, attempts: Open, hold: Callable[[], object]) -> None:
@@ -97,7 +97,7 @@ class Standstills:
         self._warned: dict[str, float] = {}
 
     def watch(self) -> LoopWatch:
-        """The watch to be entered in the loop."""
+        """The watch, to be entered in the loop."""
         return LoopWatch(self._note, lambda: self._attempts)
 
     def limit(self, task: ClaimedTask, deadline: float) -> AbstractContextManager[trio.CancelScope]:
@@ -107,17 +107,17 @@ class Standstills:
     def of(self, task: ClaimedTask) -> float:
         """The seconds that do not count against an attempt without an outcome."""
         _, claimed = self._attempts.get(id(task), (task, inf))
-        if not self._past or self._past[-1].ended <= claimed:  # as for nearly all attempts
+        if not self._past or self._past[-1].ended <= claimed:  # true of nearly all attempts
             return 0.0
         return sum(past.counts_not(task, claimed) for past in self._past)
 
     def beside(self, task: ClaimedTask) -> str:
-        """What a message about the timeout adds."""
+        """The addition to a message about the timeout."""
         seconds = self.of(task)
         return f" (without {seconds:.1f} s in which the loop stood still)" if seconds else ""
 
     def _note(self, standstill: Standstill) -> None:
-        # What is left without the collecting of garbage would have been noticed by nobody.
+        # Without the garbage collection, the standstill would have been too short to matter.
         innocent = standstill.seconds - standstill.collecting < LIMIT
         sights = [] if innocent else standstill.sights
         if standstill.over:
@@ -140,7 +140,7 @@ class Standstills:
         sight = most_seen(sights)
         attempt = attempt_of(sight) if sight else None
         if attempt and id(attempt) not in self._attempts:
-            return  # it is of another worker in this process
+            return  # the attempt belongs to another worker in this process
         stack = sight.stack if sight else []
         own = own_calls(stack, OURS if attempt else LIBRARIES)
         name = f"{attempt.flow_slug}.{attempt.step_slug}" if attempt else ""
@@ -164,14 +164,14 @@ def most_seen(sights: Sequence[Sight]) -> Sight | None:
 
 
 def own_calls(stack: Sequence[FrameSummary], others: tuple[str, ...]) -> Sequence[FrameSummary]:
-    """The calls of the user's code: without those of *others* by which we come to it."""
+    """The calls from the first one of the user's code on: without leading calls in `others`."""
     return list(dropwhile(lambda call: call.filename.startswith(others), stack))
 
 
 def described(
     standstill: Standstill, attempt: ClaimedTask | None, stack: Sequence[FrameSummary]
 ) -> str:
-    """What a warning says, with the place in the code if it is known."""
+    """The text of the warning, with the place in the code if it is known."""
     seconds = f"{standstill.seconds:.1f} s" + ("" if standstill.over else ", and goes on")
     where = f". It was here:\n{''.join(StackSummary.from_list(stack).format())}" if stack else ""
     where = where.rstrip()

@@ -1,8 +1,8 @@
-"""What is told of an error that a handler raised, whatever the error does when it is asked.
+"""Turns an error that a handler raised into text, without trusting the error.
 
-Handlers may raise anything: an error whose text is a page, is never done or raises another error,
+Handlers may raise anything: an error whose text is a page, never returns or raises another error,
 or a group in which each group holds the next one twice. So errors are looked at in a thread, for a
-limited time, and as little as can be is asked of their classes.
+limited time, and with as little use of their own code as possible.
 """
 
 import math
@@ -22,17 +22,17 @@ from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.handlers.tracebacks import frames_of, traceback_of
 from pgflow_events.misuse import ADVICE, advice, files_of
 
-TEXT_TIMEOUT = 2.0  # seconds an error may take to tell its text
+TEXT_TIMEOUT = 2.0  # seconds that the text of an error may take
 LONGEST_ERROR = 8000  # characters of an error that are kept
-LONGEST_TRACEBACK = 20_000  # characters of it that are logged
-MOST_MEMBERS = 100  # of a group that are looked at to describe it
+LONGEST_TRACEBACK = 20_000  # characters of a traceback that are logged
+MOST_MEMBERS = 100  # members of a group that its description names
 
-# In place of the text of an error that may quote a value which is sealed.
+# Replaces the text of an error that may quote an encrypted value.
 WITHHELD = "its text is in the log of the worker alone, as values are encrypted"
 
 OURS = Path(__file__).parents[1], Path(blobstore.__file__).parent
 
-# Not as an attribute, which a metaclass may have replaced.
+# Not read as attributes, which a metaclass may have replaced.
 _name_of = type.__dict__["__name__"].__get__
 _exceptions_of = BaseExceptionGroup.exceptions.__get__
 
@@ -41,14 +41,14 @@ _threads = trio.CapacityLimiter(math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is told of an error.
+    """An error in text.
 
     Attributes:
-        text: Its type and text, as it is stored.
-        bare: Its type and where it was raised, as it is stored where its text may quote a value
-            that is sealed.
+        text: Its type and text, to be stored.
+        bare: Its type and the place where it was raised, to be stored instead if the text may
+            quote an encrypted value.
         permanent: Whether another attempt would be in vain.
-        traceback: What is logged.
+        traceback: The text for the log.
     """
 
     text: str
@@ -61,7 +61,7 @@ class Failed(Exception):
     """A handler failed in another process.
 
     Args:
-        failure: What is told of it.
+        failure: The error in text.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -70,9 +70,9 @@ class Failed(Exception):
 
 
 async def look_at(error: BaseException) -> Failure:
-    """Find out what is to be told of an error, within some seconds.
+    """Turn an error into text, within some seconds.
 
-    Cancelled at once, with what it has called left to end by itself.
+    It can be cancelled at once; its thread is then left to end by itself.
     """
     if type(error) is Failed:
         return error.failure
@@ -89,7 +89,7 @@ async def look_at(error: BaseException) -> Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is told of an error, however long it takes."""
+    """Turn an error into text, however long that takes."""
     text = describe(error)
     bare = text if _is_ours(error) else describe(error, _place_of)
     return Failure(text, bare, _is_permanent(error), advised(_loggable(error) or text, text))
@@ -103,7 +103,7 @@ def advised(traceback: str, text: str) -> str:
 
 @contextmanager
 def refusals_of(whose: str) -> Iterator[None]:
-    """Say of a value that is refused in this block whose it is."""
+    """Name the source of a value that is refused in this block."""
     try:
         yield
     except ValueRefused as error:
@@ -111,19 +111,19 @@ def refusals_of(whose: str) -> Iterator[None]:
 
 
 def refused(whose: str, error: ValueRefused) -> ValueRefused:
-    """The same refusal, which says whose the value is."""
+    """The same refusal, with the source of the value."""
     return type(error)(f"{whose} cannot be stored: {error}")
 
 
 def _is_group(error: BaseException) -> bool:
-    """Whether it has members."""
+    """Whether an error is a group."""
     return issubclass(type(error), BaseExceptionGroup)
 
 
 def _walk(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that is in it, if it is a group: too deep for a recursion, maybe.
+    """An error and, of a group, everything in it, without recursion: it may be deep.
 
-    What is in several groups comes several times, without its members from the second time on.
+    A group that is in several groups comes several times; only the first time with its members.
     """
     nested, seen = [error], set[int]()
     while nested:
@@ -135,18 +135,18 @@ def _walk(error: BaseException) -> Iterator[BaseException]:
 
 
 def _members(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, and in the groups in it; else the error."""
+    """The errors in a group and in its nested groups; an error that is not a group itself."""
     return (member for member in _walk(error) if not _is_group(member))
 
 
 def _is_tangled(error: BaseException) -> bool:
-    """Whether a group is in several others, or several times in one: each would be printed."""
+    """Whether some group occurs more than once; a traceback would print each occurrence."""
     groups = [id(member) for member in _walk(error) if _is_group(member)]
     return len(groups) > len(set(groups))
 
 
 def _is_permanent(error: BaseException) -> bool:
-    """Whether another attempt would be in vain. A nursery makes a group of what is raised in it."""
+    """Whether another attempt would be in vain. Nurseries raise groups, so members count too."""
     return any(
         issubclass(kind, PermanentError | BlobError) and not issubclass(kind, BlobUnavailable)
         for kind in map(type, _members(error))
@@ -154,9 +154,9 @@ def _is_permanent(error: BaseException) -> bool:
 
 
 def describe(error: BaseException, one: Callable[[BaseException], str] | None = None) -> str:
-    """An error as it is stored: what `one` says of it (its headline), and of a group's members.
+    """The text of an error for the database: `one` (default: `headline`) of it and of its members.
 
-    A text cannot hold U+0000 and lone surrogates in PostgreSQL, and should not hold megabytes.
+    In PostgreSQL, a text cannot hold U+0000 or lone surrogates. It should not hold megabytes.
     """
     one = one or headline
     text = one(error)
@@ -173,26 +173,26 @@ def headline(error: BaseException) -> str:
         text = f"{error}"[:LONGEST_ERROR]
         said = f"{name}: {text}" if text.strip() else name
         return f"{said}{advice(error, text)}"[:LONGEST_ERROR]
-    except BaseException as fault:  # noqa: BLE001 - an error whose text cannot be had
+    except BaseException as fault:  # noqa: BLE001 - the code of the error may raise anything
         return f"{name} (its text raised {_name_of(type(fault))})"
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether its text is ours, which never quotes a value.
+    """Whether the text of an error is ours, and so never quotes a value.
 
-    Those of refusals name the place in a value by its keys.
+    The texts of refusals do not count: they name a place in a value by its keys.
     """
     kind = type(error)
     if not issubclass(kind, PgflowError | BlobError):
         return False
     if issubclass(kind, ValueRefused) and kind is not ValueTooLarge:
         return False
-    files = list(files_of(error))  # none of one that was made to be told, not raised
+    files = list(files_of(error))  # empty if the error was never raised
     return not files or any(files[-1].is_relative_to(folder) for folder in OURS)
 
 
 def _place_of(error: BaseException) -> str:
-    """The type of one error, and where it was raised."""
+    """The type of one error, and the place where it was raised."""
     name = _name_of(type(error))
     frames = walk_tb(BaseException.__dict__["__traceback__"].__get__(error))
     for code, line in deque(((frame.f_code, line) for frame, line in frames), 1):
@@ -201,9 +201,9 @@ def _place_of(error: BaseException) -> str:
 
 
 def _loggable(error: BaseException) -> str:
-    """Its traceback, without the middle if it is long: a page may stand in an error's message.
+    """The traceback of an error; empty if making it fails.
 
-    Empty if it cannot be had.
+    Its middle is left out if it is long: the message of an error may hold a page.
     """
     try:
         text = frames_of(error) if _is_tangled(error) else traceback_of(error)

@@ -1,7 +1,7 @@
-"""Notices that trio's event loop stood still, and sees from a thread of its own who held it up.
+"""Notices that trio's event loop stood still, and finds out from a thread which code held it up.
 
-Measured is each round of the loop: from the end of its wait for the outside to the next one. The
-thread looks twenty times a second while rounds are made, and sleeps when none are.
+It measures each round of the loop: from the end of one wait for I/O to the beginning of the next.
+The thread looks twenty times a second while the loop makes rounds, and sleeps otherwise.
 """
 
 import gc
@@ -22,7 +22,7 @@ import trio
 LIMIT = 0.1  # seconds that a round may take
 LOOK = LIMIT / 2  # seconds between two looks of the thread
 LONG = 5.0  # seconds after which a round is reported before it has ended
-LINGER = 20  # looks in vain, after which the thread sleeps
+LINGER = 20  # looks without a round, after which the thread sleeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Standstill:
-    """A time in which nothing else could run."""
+    """A time in which no other task could run."""
 
     seconds: float
     sights: Sequence[Sight]
-    """Empty if the loop itself is not to blame: others had the interpreter or the processor."""
+    """Empty if no task is to blame: other threads or processes kept the interpreter or the CPU."""
     collecting: float = 0.0
-    """Seconds of these in which Python collected garbage."""
+    """The part of the seconds in which Python collected garbage."""
     over: bool = True
 
 
@@ -50,16 +50,16 @@ class LoopWatch(trio.abc.Instrument):
     """Watches the loop that it is entered in.
 
     Args:
-        report: Told of each standstill when it is over, in the loop's thread; and of one that
-            takes longer than `LONG` once before, in the watching thread.
-        matters: Whether there is anything to look for.
+        report: Called with each standstill when it is over, in the loop's thread; and with one
+            that exceeds `LONG` seconds once before its end, in the watching thread.
+        matters: Returns whether a standstill would matter now.
     """
 
     def __init__(self, report: Callable[[Standstill], None], matters: Callable[[], object]) -> None:
         self._report, self._matters = report, matters
         self._began = self._expected = self._told = inf
         self._sights: list[Sight] = []
-        self._seen = -inf  # the round that they are of
+        self._seen = -inf  # the round in which they were taken
         self._collections: list[tuple[float, float]] = []
         self._bell, self._asleep, self._closed = threading.Event(), False, False
 
@@ -81,7 +81,7 @@ class LoopWatch(trio.abc.Instrument):
         self._bell.set()
         self._thread.join(LIMIT)
 
-    # The next two run in each round, and cost half a microsecond.
+    # The next two methods run in each round, and cost half a microsecond.
 
     def before_io_wait(self, timeout: float) -> None:
         """End a round."""
@@ -114,7 +114,7 @@ class LoopWatch(trio.abc.Instrument):
         elif (seconds := perf_counter() - self._collection_began) >= LOOK:
             self._collections.append((self._collection_began, seconds))
 
-    # What follows runs in the watching thread.
+    # The following methods run in the watching thread.
 
     def _look_on(self) -> None:
         in_vain, looked, cpu = 0, perf_counter(), time.clock_gettime(self._cpu_clock)
@@ -125,7 +125,7 @@ class LoopWatch(trio.abc.Instrument):
                 self._sleep()
             before, looked = looked, perf_counter()
             cpu_before, cpu = cpu, time.clock_gettime(self._cpu_clock)
-            # A thread that comes too late itself cannot say what kept the loop waiting.
+            # If this thread was itself starved of the CPU, its look shows nothing about the loop.
             is_starved = looked - before > 2 * LOOK and cpu - cpu_before < (looked - before) / 10
             in_vain = 0 if self._look(looked, is_starved and in_vain < LINGER) else in_vain + 1
 
@@ -138,7 +138,7 @@ class LoopWatch(trio.abc.Instrument):
         self._bell.clear()
 
     def _look(self, now: float, is_starved: bool) -> bool:
-        """Whether a round was under way."""
+        """Look at the current round. Return whether there was one."""
         began = self._began
         if now - began >= LOOK and not is_starved:
             self._see(began)
@@ -158,19 +158,19 @@ class LoopWatch(trio.abc.Instrument):
 
 
 def _cpu_clock(thread: int) -> int:
-    """The clock of the processor's time for a thread; where there is none, for the process."""
+    """The CPU-time clock of a thread; of the process, where threads have none."""
     if hasattr(time, "pthread_getcpuclockid"):
         return time.pthread_getcpuclockid(thread)
     return time.CLOCK_PROCESS_CPUTIME_ID
 
 
 def _running_task(root: trio.lowlevel.Task | None) -> trio.lowlevel.Task | None:
-    """The task that runs just now, while the loop can do nothing else."""
+    """The task that runs now, while no other task can."""
     return next((task for task in _tasks(root) if getattr(task.coro, "cr_running", False)), None)
 
 
 def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
-    """`root` and all below it."""
+    """`root` and all tasks below it."""
     left = [root] if root else []
     while left:
         yield (task := left.pop())
@@ -178,7 +178,7 @@ def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
 
 
 def _calls(frame: FrameType | None) -> list[FrameSummary]:
-    """The calls that led to a frame, the outermost first, as far as trio's own."""
+    """The calls that led to a frame, the outermost first, up to those of trio's loop."""
     found = []
     while frame and frame.f_code.co_name != "unrolled_run":
         code = frame.f_code

@@ -1,9 +1,9 @@
-"""Handlers that compute, each in a process of its own for as long as it takes.
+"""Calls of cpu_bound handlers, each in a process of its own.
 
-The processes are trio-parallel's (the extra `cpu`): fresh Pythons, as many at a time as there are
-CPUs, used again and again. Values cross in the form in which they are stored, as text and bytes; a
-handler crosses as the name by which its module has it. What a child does to itself harms nobody
-else, and a cancellation kills it.
+The processes come from trio-parallel (the extra `cpu`): fresh Python processes, at most one for
+each CPU, used again and again. Values cross as text and bytes, in the form in which they are
+stored; a handler crosses as its module and name. A child that crashes harms no other task, and a
+cancellation kills it.
 """
 
 import os
@@ -26,16 +26,16 @@ from pgflow_events.errors import HandlerCrashed, SettingsError
 from pgflow_events.flow.step import Step
 from pgflow_events.handlers.failures import Failed, Failure, failure_of, refusals_of
 
-NOWHERE = UUID(int=0)  # of a value that was never stored
+NOWHERE = UUID(int=0)  # the id of values that were never stored
 
 Answer = Payload | Path | Failure
 
 
 def check_installed(steps: Iterable[Step[Any]]) -> None:
-    """See that what these steps need is there.
+    """Check that the packages that these steps need are installed.
 
     Raises:
-        SettingsError: One of them computes in a process, and trio-parallel is not installed.
+        SettingsError: A step is cpu_bound, but trio-parallel is not installed.
     """
     needing = [step for step in steps if step.cpu_bound]
     if needing and not find_spec("trio_parallel"):
@@ -45,7 +45,7 @@ def check_installed(steps: Iterable[Step[Any]]) -> None:
 
 
 class Processes:
-    """Calls handlers in processes. What a value may be, and how large, is checked by the child."""
+    """Calls handlers in processes. The child checks the kind and size of the output."""
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(os.cpu_count() or 1)
@@ -54,10 +54,10 @@ class Processes:
         """Call a handler; a cancellation kills its process.
 
         Raises:
-            Failed: What the handler raised.
-            HandlerCrashed: Its process has ended before.
+            Failed: The handler raised an error.
+            HandlerCrashed: The process ended before the handler did.
         """
-        from trio_parallel import BrokenWorkerError, run_sync  # noqa: PLC0415 - only who has it
+        from trio_parallel import BrokenWorkerError, run_sync  # noqa: PLC0415 - is optional
 
         values = await trio.to_thread.run_sync(_pack_all, arguments, abandon_on_cancel=True)
         try:
@@ -77,24 +77,24 @@ class Processes:
 
 
 def _pack_all(values: Iterable[Any]) -> list[Payload]:
-    """Values as they cross."""
+    """Values in the form in which they cross."""
     return [_pack(value) for value in values]
 
 
 def _pack(value: Any) -> Payload:
-    """A value as it crosses."""
+    """A value in the form in which it crosses."""
     form = serialize(value, threshold=-1, cap=sys.maxsize)
     assert isinstance(form, Payload)  # noqa: S101 - nothing is that short
     return form
 
 
 def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
-    """Call a handler, in the child. The end of a terminal is told to the worker, which decides."""
+    """Call a handler, in the child. The child ignores SIGHUP: the worker decides what it means."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _end_with_parent()
     try:
         output = _find(module, name)(*[parse(NOWHERE, value) for value in values])
-        # A path of any subclass would be made anew by whatever code it brings.
+        # Unpickling a subclass of Path would run the code of that class.
         with refusals_of(f"{name}() returned what"):
             return Path(output) if type(output) is type(Path()) else _pack(output)
     except BaseException as error:  # noqa: BLE001 - handlers may raise anything
@@ -103,7 +103,7 @@ def work(module: str, name: str, values: Sequence[Payload]) -> Answer:
 
 @cache
 def _end_with_parent() -> None:
-    """From now on, end when the worker does, which may be killed: nobody else ends this process."""
+    """End this process when the worker ends, even if the worker is killed."""
 
     def wait() -> None:
         if parent := parent_process():
@@ -114,14 +114,14 @@ def _end_with_parent() -> None:
 
 
 def _find(module: str, name: str) -> Callable[..., Any]:
-    """The function that a module has by this name, or the handler of the step it was made."""
+    """The function of this name in a module; if it is a step by now, the step's handler."""
     found: Any = reduce(getattr, name.split("."), import_module(module))
     handler: Callable[..., Any] = found.handler if isinstance(found, Step) else found
     return handler
 
 
 def _how_it_ended(code: int | None) -> str:
-    """What is said of a child that has ended."""
+    """The error text for a child that has ended."""
     if code is None or code >= 0:
         return f"the process of the handler ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

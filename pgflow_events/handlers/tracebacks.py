@@ -1,7 +1,7 @@
-"""The traceback of what a handler raised, from the handler on.
+"""The traceback of an error that a handler raised, from the handler on.
 
-How the engine came to call the handler is of no use to who wrote it: frames of the engine and of
-trio are left out where a traceback begins, and in each cause and each member of a group likewise.
+The author of a handler does not need to see how the engine called it. So the leading frames of the
+engine and of trio are left out, also in each cause and each member of a group.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ CALLING = (
 
 
 def traceback_of(error: BaseException) -> str:
-    """The whole text: causes, members and all."""
+    """The whole text, with causes and members of groups."""
     told = TracebackException(type(error), error, error.__traceback__, compact=True)
     on_purpose = issubclass(type(error), PgflowError | BlobError)
     for part in _parts(told):
@@ -37,14 +37,14 @@ def traceback_of(error: BaseException) -> str:
 
 
 def frames_of(error: BaseException) -> str:
-    """The places alone, without what the error says."""
+    """The frames alone, without the text of the error."""
     stack = extract_tb(error.__traceback__)
     _trim(stack)
     return "".join(stack.format()).rstrip()
 
 
 def _parts(told: TracebackException) -> Iterator[TracebackException]:
-    """An error with its causes and members, and theirs; each once."""
+    """An error with all of its causes and members, at any depth; each once."""
     left, seen = [told], set[int]()
     while left:
         part = left.pop()
@@ -56,16 +56,16 @@ def _parts(told: TracebackException) -> Iterator[TracebackException]:
 
 
 def _trim(stack: StackSummary, *, raised_on_purpose: bool = False) -> None:
-    """Leave out the frames before the handler's first.
+    """Leave out the frames before the handler's first frame.
 
-    Where there is none of the handler's, the error is the engine's own: if it was raised on
-    purpose, its text says all, and else all frames are wanted.
+    Without a frame of the handler, the engine raised the error. If it did so on purpose, the text
+    says everything and all frames are left out; otherwise all frames are kept.
     """
     first = next((n for n, frame in enumerate(stack) if not is_calling(frame)), None)
     del stack[: len(stack) if first is None and raised_on_purpose else first or 0]
 
 
 def is_calling(frame: FrameSummary) -> bool:
-    """Whether it is one of those by which a handler comes to be called."""
+    """Whether the frame belongs to the code that calls handlers."""
     name = frame.filename
     return name.startswith(CALLING) and not name.startswith(EXAMPLES)

@@ -1,4 +1,4 @@
-"""The end of a process that does not end by itself: from a thread, whatever its others do."""
+"""Ends a process that does not end by itself, from a thread of its own."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ log = logging.getLogger("pgflow_events.worker")
 
 
 class LastResort:
-    """Ends the process at its deadline, if it has one. A context that leaves it without.
+    """Ends the process at a deadline, once it has one. A context: its end removes the deadline.
 
     Args:
-        last_words: Called in the thread right before the end.
+        last_words: Called in the thread right before the process ends.
     """
 
     def __init__(self, last_words: Callable[[], None] = lambda: None) -> None:
@@ -34,9 +34,9 @@ class LastResort:
         self._deadlines.put(None)
 
     def within(self, seconds: float) -> None:
-        """End the process after these seconds, and not when was said before.
+        """End the process after these seconds. This replaces the deadline before.
 
-        For signal handlers too: the queue is one that may be put to while it is being put to.
+        Signal handlers may call it: a `put()` to the queue may interrupt another one.
         """
         self._deadlines.put(monotonic() + seconds)
 
@@ -54,15 +54,15 @@ class LastResort:
 def overhearing(
     numbers: Collection[int], tell: Callable[[int], None], count: int = 0
 ) -> Iterator[None]:
-    """Tell how many of these signals have come, also while the main thread is in C code.
+    """Report how many of these signals have come, also while the main thread is in C code.
 
-    There its handlers wait for the call to return, which a regular expression or a computation may
-    never do. Only code that keeps the interpreter for itself keeps this thread from it, too.
+    Python's signal handlers wait until a call into C returns, which a regular expression may never
+    do. This thread waits only for code that never releases the interpreter.
 
     Args:
         numbers: Signals that have a handler.
-        tell: Called in a thread, besides the handler.
-        count: How many have come before.
+        tell: Called in the thread, in addition to the handler.
+        count: How many signals have come before.
     """
     inlet, outlet = socket.socketpair()
     inlet.setblocking(False)
@@ -71,7 +71,7 @@ def overhearing(
     def overhear(count: int) -> None:
         with outlet:
             while data := outlet.recv(4096):
-                with suppress(OSError):  # it is full, and wakes the loop as it is
+                with suppress(OSError):  # a full socket wakes the loop too
                     os.write(loop, data)
                 for _ in filter(numbers.__contains__, data):
                     tell(count := count + 1)
@@ -87,12 +87,12 @@ def overhearing(
 
 
 def _seconds_until(deadline: float) -> float | None:
-    """As a queue takes them: None is for ever."""
+    """The seconds until a deadline, for a queue: None means no limit."""
     return None if deadline == inf else max(deadline - monotonic(), 0.0)
 
 
 def end_within(seconds: float) -> None:
-    """End the process after these seconds, if it is there then."""
+    """End the process after these seconds, unless it has ended before."""
     LastResort().__enter__().within(seconds)
 
 

@@ -1,9 +1,8 @@
-"""How the memory of large values goes back to the system.
+"""Has glibc return the memory of large values to the system.
 
-glibc maps large blocks one by one, and gives them back when they are freed. But each time that
-happens it raises the size from which on it does so, up to 32 MiB. Smaller blocks then come from the
-heaps of threads, which keep a large block that was freed. It is measured by
-`python -m tests.bench memory`.
+glibc maps large blocks one by one, and unmaps them when they are freed. But each time, it raises
+the size from which on it does so, up to 32 MiB. Smaller blocks then come from the heaps of threads,
+which keep freed blocks. `python -m tests.bench memory` measures the effect.
 """
 
 import os
@@ -14,14 +13,14 @@ LARGE = 1024 * 1024  # bytes
 
 
 def map_large_blocks(environment: Mapping[str, str] = os.environ) -> bool:
-    """Have blocks from 1 MiB on mapped one by one, and whether that was done.
+    """Have blocks of 1 MiB or more mapped one by one. Return whether that was done.
 
-    It holds for the whole process. Nothing is done where the C library is not glibc, and where the
-    environment says anything of malloc, by `MALLOC_…` or `GLIBC_TUNABLES`.
+    It applies to the whole process. It is not done if the C library is not glibc, or if the
+    environment configures malloc, by `MALLOC_…` or `GLIBC_TUNABLES`.
     """
     if not is_glibc() or _is_set(environment):
         return False
-    import ctypes  # noqa: PLC0415 - takes milliseconds, for workers on Linux alone
+    import ctypes  # noqa: PLC0415 - takes milliseconds, and only workers on Linux need it
 
     return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE))
 
@@ -35,6 +34,6 @@ def is_glibc() -> bool:
 
 
 def _is_set(environment: Mapping[str, str]) -> bool:
-    """Whether the environment says anything of malloc."""
+    """Whether the environment configures malloc."""
     tunables = environment.get("GLIBC_TUNABLES", "")
     return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in environment)

@@ -1,4 +1,4 @@
-"""How a worker leaves when a signal says so: in order, and in time whatever its handlers do."""
+"""Stops a worker on a signal: in order, and within a limit whatever its handlers do."""
 
 import logging
 import signal
@@ -12,8 +12,8 @@ import trio
 
 from pgflow_events.service.last_resort import LastResort, end_now, overhearing
 
-HANDLERS_END = 5.0  # seconds handlers that were cancelled have to end
-LAST_RESORT = 20.0  # seconds after that limit, or the second signal, the process may still be there
+HANDLERS_END = 5.0  # seconds that cancelled handlers have to end
+LAST_RESORT = 20.0  # seconds after the limit, or the second signal, until the process is ended
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -21,24 +21,24 @@ log = logging.getLogger("pgflow_events.worker")
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, kept in their order until they are asked for. A context.
+    """Collects SIGTERM, SIGINT and SIGHUP, in order, until :meth:`next` returns them. A context.
 
-    SIGHUP says that the terminal is gone; `nohup` has it ignored, and so it stays then.
+    SIGHUP means that the terminal is gone. Under `nohup` it is ignored, and stays ignored.
     """
 
     def __init__(self) -> None:
         self._names: deque[str] = deque()
         self.count = 0
-        """How many have come."""
+        """How many signals have come."""
         self._tell: Callable[[int], None] = lambda _: None
         self._come = trio.Event()
         self._trio: trio.lowlevel.TrioToken | None = None
 
     @classmethod
     def kept(cls) -> Self:
-        """Those of a process that is about to call `trio.run()`, and ends when that returns.
+        """The signals of a process that is about to call `trio.run()`, and ends after it.
 
-        One that comes too early is heeded, and one that comes when all is done changes nothing.
+        An early signal is not lost, and one after the work is done changes nothing.
         """
         return cls().__enter__()
 
@@ -52,7 +52,7 @@ class Signals:
             signal.signal(number, handler)
 
     def _heed(self, number: int, _: FrameType | None) -> None:
-        # It runs between any two instructions of the main thread, and may call no more than this.
+        # It runs between any two instructions of the main thread, so it must call no more.
         self._names.append(signal.Signals(number).name)
         self.count += 1
         self._tell(self.count)
@@ -64,17 +64,17 @@ class Signals:
         self._come.set()
 
     def tell(self, count: Callable[[int], None]) -> None:
-        """Tell at once how many there have been, from now on also while the loop stands still.
+        """Report the number of each signal, past and future, also while the loop stands still.
 
         Args:
-            count: Called within the handler of a signal: it may take no lock.
+            count: Called with the number, within the signal handler: it must not take a lock.
         """
         self._tell = count
         for number in range(self.count):
             count(number + 1)
 
     async def next(self) -> str:
-        """The name of the next signal. For one task at a time."""
+        """The name of the next signal. Only one task may wait at a time."""
         self._trio = trio.lowlevel.current_trio_token()
         while not self._names:
             self._come = trio.Event()
@@ -83,25 +83,25 @@ class Signals:
 
 
 def _is_by_nohup(number: signal.Signals) -> bool:
-    """Whether the signal is to change nothing, as `nohup` has said."""
+    """Whether the signal is ignored because of `nohup`."""
     return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 class Shutdown:
-    """The role that heeds these signals, from before the first connection to the very end.
+    """The role that heeds signals, from before the first connection to the very end.
 
-    The first signal stops the claims; handlers have `limit` seconds to finish. The second one, or
-    the end of these, cancels them. Those who do not heed that are named in the log, and the process
-    ends without them: no task of trio, and no thread, can be ended from outside. So it does where a
-    handler blocks the loop, and this role cannot run.
+    The first signal stops the claims; handlers then have `limit` seconds to finish. The second
+    signal, or the end of these seconds, cancels the handlers. A handler that ignores this is named
+    in the log, and the process ends without it: neither a trio task nor a thread can be ended from
+    outside. The process also ends if a handler blocks the loop, so that this role cannot run.
 
     Args:
-        limit: Seconds handlers have to finish.
-        stop: Claim no more.
-        cancel: Cancel the handlers.
-        leave: Release the tasks that have no outcome, and take leave of the peers.
-        running: What is left of the handlers, as tasks of trio.
-        name_running: Log which handlers run.
+        limit: Seconds that handlers have to finish.
+        stop: Stops the claims.
+        cancel: Cancels the handlers.
+        leave: Releases the tasks that have no outcome, and takes leave of the peers.
+        running: Returns the trio tasks of handlers that have not ended.
+        name_running: Logs which handlers run.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Shutdown:
 
     @asynccontextmanager
     async def heeding(self, signals: bool | Signals) -> AsyncIterator[None]:
-        """Heed signals within the block, those that are given or its own; or none at all."""
+        """Heed signals within the block: the given ones, or its own (True), or none (False)."""
         if not signals:
             yield
             return
@@ -140,7 +140,7 @@ class Shutdown:
             except BaseExceptionGroup as group:
                 if len(group.exceptions) > 1:
                     raise
-                (alone,) = group.exceptions  # what comes out of the block is no group by this
+                (alone,) = group.exceptions  # the nursery has wrapped it in a group
                 raise alone from alone.__cause__
 
     async def _heed(self, signals: Signals) -> None:
@@ -159,12 +159,12 @@ class Shutdown:
             end_now()
 
     def expect_end(self) -> None:
-        """Say that the work is done: what is left to do takes little time."""
+        """Limit the time from here on, because the work is done."""
         if self._is_leaving:
             self._last_resort.within(LAST_RESORT)
 
     def _be_gone_soon(self, count: int) -> None:
-        """Heed the first or the second signal, within its handler."""
+        """Set the deadline of the process, within the handler of the first or second signal."""
         if count == 1:
             self._last_resort.within(self._limit + LAST_RESORT)
         elif count == 2:  # noqa: PLR2004 - further ones change nothing
@@ -172,6 +172,6 @@ class Shutdown:
 
 
 def ignore_signals() -> None:
-    """Let no signal end the process while Python ends, which does away with all handlers."""
+    """Ignore signals while Python ends: it removes their handlers, so one would end the process."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)

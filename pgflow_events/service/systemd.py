@@ -1,4 +1,4 @@
-"""What systemd is told of a worker, by the protocol of sd_notify(3)."""
+"""Reports the state of a worker to systemd, by the protocol of sd_notify(3)."""
 
 import logging
 import os
@@ -9,18 +9,18 @@ from typing import Self
 
 import trio
 
-REST = 1.0  # seconds between two messages that only tell of other figures
-EXTENSION = 15.0  # seconds that a worker which leaves asks for, again and again
+REST = 1.0  # seconds between two messages in which only figures differ
+EXTENSION = 15.0  # seconds that a leaving worker asks for, again and again
 MICROSECOND = 1e-6
 
 log = logging.getLogger("pgflow_events.systemd")
 
 
 class NotifySocket:
-    """Where a service manager hears. To speak never blocks and never fails.
+    """The socket of a service manager. Sending never blocks and never raises.
 
     Args:
-        address: A path, or an abstract name that begins with `@`; empty where nobody hears.
+        address: A path, or an abstract name that begins with `@`; empty without a manager.
     """
 
     def __init__(self, address: str = "") -> None:
@@ -29,18 +29,18 @@ class NotifySocket:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """The one that the environment names, if it names any."""
+        """The socket that the environment names, if it names one."""
         return cls(environment.get("NOTIFY_SOCKET", ""))
 
     def send(self, *assignments: str) -> bool:
-        """Send one message, such as `send("READY=1", "STATUS=idle")`; whether it was taken.
+        """Send one message, such as `send("READY=1", "STATUS=idle")`. Return whether it was sent.
 
-        The log tells of the first of several failures.
+        Of several failures in a row, the first is logged.
         """
         if not self.address:
             return True
         try:
-            # Made anew each time: it holds nothing, and nobody has to close it.
+            # A new socket for each message: nothing is kept open that somebody has to close.
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking:
                 speaking.setblocking(False)
                 speaking.sendto("\n".join(assignments).encode(), self.address)
@@ -54,7 +54,7 @@ class NotifySocket:
 
 
 def watchdog_time(environment: Mapping[str, str] = os.environ) -> float:
-    """Seconds within which systemd wants to hear that this process is well; inf if it does not."""
+    """The interval in which systemd expects a sign of life, in seconds; inf without watchdog."""
     meant_for = environment.get("WATCHDOG_PID", str(os.getpid()))
     time = environment.get("WATCHDOG_USEC", "")
     if meant_for != str(os.getpid()) or not time.isdecimal() or not int(time):
@@ -65,16 +65,16 @@ def watchdog_time(environment: Mapping[str, str] = os.environ) -> float:
 class Service:
     """The role that tells systemd whether the worker is ready, what it does, and that it is well.
 
-    The watchdog is fed at half of its time, or more often, in the loop that the handlers share: one
-    that blocks the loop starves it.
+    It feeds the watchdog at half of its interval or more often. It runs in the loop of the
+    handlers, so a handler that blocks the loop also starves the watchdog.
 
     Args:
-        notify: Where to tell.
+        notify: The socket to write to.
         watchdog: See :func:`watchdog_time`.
-        ready: Waits until the worker works.
-        status: The figures, in a line.
-        change: Waits until they have changed.
-        complaint: What has been wrong for longer than so many seconds, if anything has.
+        ready: Waits until the worker is ready.
+        status: Returns the figures, in a line.
+        change: Waits until the figures have changed.
+        complaint: Returns what has been wrong for longer than a number of seconds, if anything.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Service:
         self._wait = trio.CancelScope()
 
     async def run(self) -> None:
-        """Tell it until cancelled; while nothing changes, only that the worker is well."""
+        """Report until cancelled; while nothing changes, only that the worker is well."""
         if not self._notify.address:
             return
         await self._ready()
@@ -113,7 +113,7 @@ class Service:
         self._notify.send(f"STATUS={status}")
 
     def leave(self) -> None:
-        """Tell that the worker finishes what is at hand, and goes on living while it does."""
+        """Report that the worker is stopping, and ask for more time while it is."""
         self._leaving = True
         self._interval = min(self._interval, EXTENSION / 3)
         self._notify.send("STOPPING=1")
@@ -141,5 +141,5 @@ class Service:
 
 
 def _extension() -> str:
-    """The word that asks for more time."""
+    """The assignment that asks for more time."""
     return f"EXTEND_TIMEOUT_USEC={EXTENSION / MICROSECOND:.0f}"

@@ -22,10 +22,10 @@ from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about
 from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
 
-# Seconds past its timeout a handler may be, or its outcome uncommitted, until its attempt fails
-# without it: soon enough to say so before the attempt lapses, 2 seconds after the timeout.
+# Seconds that a handler, or the commit of its outcome, may overrun the timeout before the worker
+# fails the attempt itself. The attempt lapses 2 seconds after the timeout, so our error is stored.
 OVERRUN = 0.7
-TICK = 0.5  # seconds between two looks for such handlers
+TICK = 0.5  # seconds between two looks for late handlers
 
 log = logging.getLogger("pgflow_events.handlers")
 
@@ -34,14 +34,14 @@ class Executor:
     """Runs claimed tasks.
 
     Args:
-        flows: What this worker runs.
+        flows: The flows of this worker.
         blobs: Loads inputs and encodes outputs.
-        ledger: Has the claimed tasks, and is told which have an outcome.
+        ledger: Holds the claimed tasks, and records which of them have an outcome.
         settle: Takes the outcome of an attempt.
-        resources: The user's own, for :attr:`Context.resources`.
-        hooks: Told of every attempt that ended.
-        hold: Called where attempts may have lapsed in a standstill of the loop.
-        error_texts: Whether the texts of what handlers raise are stored, which may quote values.
+        resources: The user's resources, for :attr:`Context.resources`.
+        hooks: Called with every attempt that ended.
+        hold: Called when attempts may have lapsed during a standstill of the loop.
+        error_texts: Whether to store the texts of errors, which may quote values.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Executor:
         self._inputs = Inputs(blobs)
         self._ledger = ledger
         self._settle = settle
-        # The slots are the limit. One of this kind would also count the threads that were given up.
+        # The slots are the limit. A CapacityLimiter would also count threads that were given up.
         self._threads = trio.CapacityLimiter(math.inf)
         self._processes = Processes()
         self._resources = resources
@@ -75,13 +75,13 @@ class Executor:
 
     @property
     def running(self) -> list[ClaimedTask]:
-        """The tasks whose handlers run, those that were given up in their threads among them."""
+        """The tasks whose handlers run, including those given up whose threads go on."""
         return list(self._running.values())
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs.
 
-        Their timeouts count from their claim: what loads slowly is the attempt's own time.
+        Their timeouts count from the claim, so they include the time for loading blobs.
         """
         _, claimed = self._ledger.open[id(tasks[0])]
         self._begun.set()
@@ -93,7 +93,9 @@ class Executor:
                 else:
                     nursery.start_soon(self.execute, task, None, claimed)
             if waiting:
-                share = min(task.timeout for task, _ in waiting) / 4  # leaves each time to load its own
+                share = (
+                    min(task.timeout for task, _ in waiting) / 4
+                )  # then each has time for its own
                 wanted = [refs for _, refs in waiting]
                 loaded = await self._inputs.load_together(wanted, claimed + share)
                 for task, refs in waiting:
@@ -101,16 +103,16 @@ class Executor:
                     nursery.start_soon(self.execute, task, own, claimed)
                 if loaded:
                     loaded.release()
-        # What has no outcome was cancelled, and not by us.
+        # A task without an outcome was cancelled, and not by us.
         for task in [task for task in tasks if id(task) in self._ledger.open]:
             await self._fail(task, PgflowError("a handler cancelled the nursery it ran in"))
 
     async def execute(self, task: ClaimedTask, loaded: Loaded | None, claimed: float) -> None:
-        """Run one task. Whatever its handler does, the task is settled, unless we are cancelled."""
+        """Run one task, and settle it whatever its handler does, unless we are cancelled."""
         try:
             output = await self._succeed_by(claimed + task.timeout, task, loaded)
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
-            # What was raised on the way out of our own cancellation is nobody's failure.
+            # An error raised while we are being cancelled is not a failure of the task.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._fail(task, error)
         else:
@@ -130,7 +132,7 @@ class Executor:
         raise HandlerTimeout(self._too_long(task))
 
     async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
-        """The blobs of one task. What is wrong with them is its own failure."""
+        """The blobs of one task. An error in loading them fails this task alone."""
         with self._standstills.limit(task, deadline):
             return await self._inputs.load(refs)
         raise HandlerTimeout(self._not_loaded(task))
@@ -186,7 +188,7 @@ class Executor:
             return await self._processes.call(step.handler, arguments)
         if step.is_stream:
             return step.handler(*arguments)
-        # A thread cannot be stopped: past its timeout it is left to end by itself.
+        # A thread cannot be stopped: after the timeout it is left to end by itself.
         (output,) = await trio.to_thread.run_sync(
             partial(self._call_in_thread, step, arguments, task),
             abandon_on_cancel=True,
@@ -198,24 +200,24 @@ class Executor:
         self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask
     ) -> tuple[Any]:
         with self._note(task):
-            # Wrapped, as trio has words of its own for a coroutine: with all arguments in them.
+            # In a tuple, because trio refuses a coroutine with an error that quotes all arguments.
             return (step.handler(*arguments),)
 
     @contextmanager
     def _note(self, task: ClaimedTask) -> Iterator[None]:
-        """Let the task count as running, in a thread that outlives its attempt too."""
+        """Count the task as running, also in a thread that outlives the attempt."""
         call = object()
         self._running[call] = task
         try:
             yield
         finally:
             if os.getpid() != self._pid:
-                # A child that a handler has forked came back with it: it is not the worker.
+                # A handler has forked, and its child came back here: it is not the worker.
                 os._exit(1)
             del self._running[call]
 
     def _threshold(self, task: ClaimedTask) -> int:
-        """The bytes beyond which the output becomes a blob."""
+        """The size in bytes above which the output becomes a blob."""
         try:
             return self._thresholds[task.flow_slug][task.step_slug]
         except KeyError:
@@ -241,7 +243,7 @@ class Executor:
     def _end(
         self, task: ClaimedTask, error: BaseException | None = None, traceback: str = ""
     ) -> float | None:
-        """Report the end of an attempt; when it was claimed, or None if it was given up before."""
+        """Report the end of an attempt. Return when it was claimed; None if it was given up."""
         claimed = self._ledger.close(task)
         if claimed is None:
             return None
@@ -260,14 +262,14 @@ class Executor:
         for hook in self._hooks:
             try:
                 hook(event)
-            except BaseException:  # as of handlers
+            except BaseException:  # hooks may raise anything, as handlers may
                 log.exception("a hook raised an error", extra=about(task))
         return claimed
 
     async def give_up_late(self) -> None:
-        """Fail the attempts whose handlers do not heed their timeout, until cancelled.
+        """Fail the attempts whose handlers ignore their timeout, until cancelled.
 
-        Like those in threads they are left to end by themselves, and their slots are free.
+        The handlers are left to end by themselves, like those in threads; their slots are free.
         """
         with self._standstills.watch():
             await self._give_up_late()
@@ -285,17 +287,17 @@ class Executor:
 
     async def _give_up(self, task: ClaimedTask) -> None:
         if any(running is task for running in self.running):
-            log.error("%s does not heed its timeout: it is given up", task, extra=about(task))
+            log.error("%s ignores its timeout: giving it up", task, extra=about(task))
             await self._fail(task, HandlerTimeout(f"{self._too_long(task)} and goes on"))
         else:
             await self._fail(task, HandlerTimeout(self._not_loaded(task)))
 
     def _not_loaded(self, task: ClaimedTask) -> str:
-        """What is said where the handler was not called in time."""
+        """The error of an attempt whose handler was not called in time."""
         beside = self._standstills.beside(task)
         return f"the input was not loaded within the timeout of {task.timeout} s{beside}"
 
     def _too_long(self, task: ClaimedTask) -> str:
-        """What is said of a handler that was cancelled at its timeout."""
+        """The error of an attempt whose handler was cancelled at its timeout."""
         beside = self._standstills.beside(task)
         return f"the handler took longer than its timeout of {task.timeout} s{beside}"
