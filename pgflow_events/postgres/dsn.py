@@ -1,4 +1,4 @@
-"""What can be said of a DSN without a connection."""
+"""Checks and describes a DSN without connecting."""
 
 import psycopg
 from psycopg import pq
@@ -12,21 +12,21 @@ GARBLED = (
 
 
 def is_garbled(dsn: object) -> bool:
-    """Whether a DSN cannot be understood. What libpq says of such a one quotes from it."""
-    # What of the environment is not set is None. libpq would read no further than to U+0000.
+    """Whether a DSN cannot be understood. The messages of libpq would quote from it."""
+    # An environment variable that is not set is None. libpq would stop reading at U+0000.
     if not isinstance(dsn, str) or "\0" in dsn:
         return True
     try:
         params = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         return True
-    # With "/" or "@" in a password, a part of it passes for the port or the host.
+    # If a password holds "/" or "@", libpq takes a part of it for the port or the host.
     port, hosts = str(params.get("port", "")), str(params.get("host", "")).split(",")
     return bool(set(port) - set("0123456789,")) or any(map(_has_password, hosts))
 
 
 def _has_password(host: str) -> bool:
-    """Whether a part of a password passes for the host; a folder may well have an @ in its name."""
+    """Whether a host holds a part of a password; only a folder may have an @ in its name."""
     return "@" in host[1:] and not host.startswith("/")
 
 
@@ -36,7 +36,7 @@ def libpq_environment() -> ConnDict:
 
 
 def place(params: ConnMapping) -> str:
-    """Say where a server is looked for, in libpq's words."""
+    """Describe the address of a server, in the words of libpq."""
     given = {**libpq_environment(), **params}
     host, address, port = (str(given.get(name, "")) for name in ("host", "hostaddr", "port"))
     if not address and (not host or host.startswith(("/", "@"))):
@@ -46,6 +46,6 @@ def place(params: ConnMapping) -> str:
 
 
 def unresolved(hosts: object, attempts: list[ConnDict]) -> list[str]:
-    """Name those of `hosts`, separated by commas, that none of the attempts to connect is for."""
+    """The names in `hosts`, separated by commas, for which there is no attempt to connect."""
     tried = {str(attempt.get("host")) for attempt in attempts}
     return [host for host in str(hosts).split(",") if "," in str(hosts) and host not in tried]

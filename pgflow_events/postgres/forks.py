@@ -1,4 +1,4 @@
-"""Keeps the connections of a process from the children that it forks."""
+"""Closes the connections of a process in the children that it forks."""
 
 import os
 from contextlib import suppress
@@ -11,14 +11,14 @@ _made: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
 
 
 def keep_from_children(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Let no child have this connection."""
+    """Close this connection in forked children."""
     _made.add(connection)
 
 
 def _let_go() -> None:
-    """In a process that was forked, close its copies of the sockets, and tell the server nothing.
+    """In a forked child, close its copies of the sockets, without a message to the server.
 
-    A child that outlives its parent would else keep the server from noticing that this one died.
+    Otherwise the server would not notice the death of the parent while the child lives.
     """
     for connection in list(_made):
         with suppress(psycopg.Error, OSError):

@@ -21,31 +21,31 @@ log = logging.getLogger("pgflow_events.listener")
 
 Args = TypeVarTuple("Args")
 
-CANCEL_LIMIT = 1.0  # seconds: over a dead link even asking to cancel would take longer
+CANCEL_LIMIT = 1.0  # seconds: over a dead link, even a cancel request would take longer
 LISTEN_TIMEOUT = 10.0  # seconds
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds between attempts, without the jitter
-MAX_CHANNEL = 63  # bytes; of a longer name LISTEN silently drops the rest
+MAX_CHANNEL = 63  # bytes; LISTEN silently cuts off longer names
 
-# Forked workers would share the state of `random`, and come back all at once.
+# Forked workers would share the state of `random`, and reconnect all at once.
 jitter = SystemRandom()
 
 
 class Listener:
-    """Keeps one connection LISTENing; while nothing happens it sends no query.
+    """Keeps one connection LISTENing. While nothing happens, it sends no query.
 
-    What is notified while nobody listens is lost. So `on_connect` is called after each
-    LISTEN has committed, to look at once for what may have been missed. The callbacks run
-    in the listener's task: they must be quick, and an error they raise ends :meth:`run`.
-    After a :meth:`run` that was cancelled, it may be run again.
+    Notifications are lost while nobody listens. So `on_connect` is called after each LISTEN has
+    committed, to look at once for missed events. The callbacks run in the listener's task:
+    they must be quick, and an error that they raise ends :meth:`run`. After :meth:`run` was
+    cancelled, it may be called again.
 
     Args:
         dsn: A DSN that leads to the server itself, not to a pooler.
-        channels: Names as `pg_notify()` takes them.
+        channels: Channel names, as `pg_notify()` takes them.
         on_notify: Called with the channel of each notification.
         on_connect: Called when notifications may have been missed.
-        on_listen: Awaited with the connection once it listens, before `on_connect`: for
-            what belongs to the same session, such as a lock. Has 10 seconds.
-        on_lost: Called when the connection is lost, and each time that none can be had.
+        on_listen: Awaited with the connection once it listens, before `on_connect`, for up to
+            10 seconds: takes locks, for example, that belong to the same session.
+        on_lost: Called when the connection is lost, and after each failure to connect.
         **connect_kwargs: Given to :meth:`Connection.connect`.
 
     Raises:
@@ -75,14 +75,14 @@ class Listener:
         self._delay = FIRST_DELAY
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
-        """Listen until cancelled, and connect again whenever the connection is lost.
+        """Listen until cancelled, and reconnect whenever the connection is lost.
 
-        Has started when it listens for the first time, however long the server takes to
-        appear. Between attempts it waits 0.1 to 10 seconds, longer each time until it listens.
+        It has started once it listens for the first time, however long the server takes to
+        appear. Between tries it waits 0.1 to 10 seconds, longer each time until it listens.
 
         Raises:
-            psycopg.Error: Before it has started, if the server refuses us for a reason
-                that will not pass: a wrong password, an unknown database.
+            psycopg.Error: Before it has started, the server refused us for a reason that does
+                not pass, such as a wrong password or an unknown database.
         """
         need_trio("Listener.run()")
         while True:
@@ -123,9 +123,9 @@ class Listener:
             await call(*args)
 
     def renew(self) -> None:
-        """Have `on_listen` called again for this session, and then `on_connect`.
+        """Call `on_listen` again for this session, and then `on_connect`.
 
-        What is notified meanwhile is heard afterwards.
+        Notifications that arrive meanwhile are handled afterwards.
         """
         self._reading.cancel()
 
@@ -139,19 +139,19 @@ class Listener:
         """Prove that notifications arrive, or drop the connection and open another.
 
         Args:
-            notify: Sends a notification to the channel it is given, over another
-                connection: a pooler may well echo what one connection sends itself. Its
-                errors are passed on and say nothing of the listener.
+            notify: Sends a notification to the given channel, over another connection: a pooler
+                may echo what a connection sends to itself. Its errors are raised here, and do
+                not count against the listener.
             limit: Seconds that the notification may take to arrive.
 
         Returns:
             Whether it arrived; `False` at once while there is no connection. If none has ever
-            arrived through a pooler, another connection would be no better: this one is kept.
+            arrived through a pooler, another connection would not help, so this one is kept.
         """
         conn = self._conn
         if conn is None or conn.closed:
             return False
-        if self._heard.is_set():  # else another check is waiting, and this one joins it
+        if self._heard.is_set():  # otherwise another check is waiting, and this one joins it
             self._heard = trio.Event()
         heard = self._heard
         await notify(self._check_channel)
@@ -167,8 +167,8 @@ class Listener:
 
 
 def _listen_statement(channels: Iterable[str]) -> sql.Composed:
-    """Compose one statement, for one round trip, that listens on all `channels`."""
-    # A server that ends idle sessions would end this one again and again.
+    """Compose a statement that listens on all `channels`, in one round trip."""
+    # A server with idle_session_timeout would end this session again and again.
     statements: list[sql.Composable] = [sql.SQL("SET idle_session_timeout = 0")]
     for channel in channels:
         if len(channel.encode()) > MAX_CHANNEL:

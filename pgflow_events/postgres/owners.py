@@ -1,14 +1,14 @@
-"""Whose code runs in our sessions: that of who owns our schemas, with the rights of the session.
+"""Finds the roles whose code runs in our sessions: the owners of our schemas and what is in them.
 
-A worker, a client and an observer have to trust whoever has migrated. Who may do more than that
-one, a superuser or the owner of the database, need not.
+Their code runs with the rights of the session. Workers, clients and observers have to trust the
+role that migrated. A role with more rights, a superuser or the owner of the database, need not.
 """
 
 import shlex
 
-# What belongs to a role that may neither act as this one nor lend it all its rights. What is a
-# superuser's is no danger to anybody, and who owns a database may have put a pgmq there for all.
-# A superuser counts as a member of every role. Owners are looked up, as there are many functions.
+# The objects of roles that may neither act as this role nor lend it all of their rights. Objects of
+# a superuser endanger nobody, and the owner of a database may have installed pgmq for all. A
+# superuser counts as a member of every role. There are many functions, so owners are looked up.
 STRANGERS = """
 with ours as (
   select n.oid, n.nspname from pg_namespace n where n.nspname in ('pgflow', 'pgflow_queues', 'pgmq')
@@ -42,7 +42,7 @@ limit 1
 
 
 def refusal(name: str, owner: str) -> str:
-    """What to do about something that belongs to such a role."""
+    """The error about an object that belongs to such a role, with what to do."""
     escaped = owner.replace("\\", "\\\\").replace(" ", "\\ ")
     return (
         f"{name} belongs to the role {owner}, whose code would run with the rights of this one:"

@@ -1,7 +1,8 @@
-"""Which errors pass by themselves: decided by SQLSTATE, in one table.
+"""Decides which errors pass by themselves, by SQLSTATE, in one table.
 
-Not by psycopg's classes, which group the codes as PEP 249 wants it: its `OperationalError` holds
-what a restart mends (class 08) beside what no number of tries will (class 54).
+psycopg's classes do not serve for this, because they group the codes as PEP 249 wants it. Its
+`OperationalError` covers errors that a restart mends (class 08) and errors that never pass
+(class 54).
 """
 
 import logging
@@ -15,7 +16,7 @@ from pgflow_events.lines import joined
 
 
 class Verdict(Enum):
-    """What an error says of the call that met it."""
+    """What an error means for the call that met it."""
 
     AGAIN = "passes by itself: the call is made again"
     ELSEWHERE = "passes, but not in this session: the call is made again in another one"
@@ -26,7 +27,7 @@ class Verdict(Enum):
 
 AGAIN, ELSEWHERE, DOUBTFUL, LATER, NEVER = Verdict
 
-# A code, or the two characters of its class for all codes of it that have no line of their own.
+# By code, or by the two characters of a class for its codes that have no line of their own.
 SQLSTATES: dict[str, tuple[Verdict, str]] = {
     "02": (NEVER, "no data: what the call names is not there"),
     "03": (NEVER, "an SQL statement not yet complete: a fault of the caller"),
@@ -36,11 +37,11 @@ SQLSTATES: dict[str, tuple[Verdict, str]] = {
     "0B": (NEVER, "a transaction begun where none may begin: a fault of the caller"),
     "0F": (NEVER, "a large object that is not there"),
     "0L": (NEVER, "a grant that the grantor may not make"),
-    "0P": (NEVER, "a role that cannot be"),
+    "0P": (NEVER, "a role that is not valid"),
     "0Z": (NEVER, "GET STACKED DIAGNOSTICS outside of a handler: a fault of a function"),
     "10": (NEVER, "XQuery: a fault of the caller"),
     "20": (NEVER, "no branch of a CASE: a fault of a function"),
-    "21": (NEVER, "more rows than one: the data are so"),
+    "21": (NEVER, "more than one row: the data are at fault"),
     "22": (NEVER, "a value that the type cannot hold"),
     "23": (NEVER, "a row that a constraint refuses"),
     "24": (NEVER, "a cursor in another state: a fault of the caller"),
@@ -84,7 +85,7 @@ SQLSTATES: dict[str, tuple[Verdict, str]] = {
 }
 UNKNOWN = (LATER, "a code of an extension or of a trigger: who raised it may change his mind")
 
-# Without a SQLSTATE: psycopg's own, and what is Python's. The first class that fits is taken.
+# For errors without a SQLSTATE, psycopg's own and Python's: the first class that fits counts.
 CLASSES: tuple[tuple[type[Exception], Verdict, str], ...] = (
     (psycopg.OperationalError, ELSEWHERE, "the connection broke, or none can be opened"),
     (psycopg.InterfaceError, ELSEWHERE, "the connection was closed by another task"),
@@ -106,7 +107,7 @@ DAMAGED = ("58", "XX")
 
 
 def verdict_of(error: Exception) -> Verdict:
-    """What an error says of the call that met it."""
+    """What an error means for the call that met it."""
     if isinstance(error, psycopg.Error):
         if _has_ended_session(error):
             return ELSEWHERE
@@ -122,42 +123,42 @@ def verdict_of_state(sqlstate: str) -> Verdict:
 
 
 def passes(error: Exception) -> bool:
-    """Whether the same call, made again, may be answered."""
+    """Whether the same call may succeed when it is repeated."""
     return verdict_of(error) in PASSING
 
 
 def needs_another_session(error: Exception) -> bool:
-    """Whether another session may give another answer: this one is not to be used again."""
+    """Whether another session may answer differently, so that this one must not be used again."""
     return verdict_of(error) in {ELSEWHERE, DOUBTFUL}
 
 
 def is_answer(error: Exception) -> bool:
-    """Whether the server said this, in a session that goes on: it is there, and at work."""
+    """Whether the server raised the error in a session that goes on, so that it is at work."""
     if not isinstance(error, psycopg.Error):
         return False
     return error.sqlstate is not None and not _has_ended_session(error)
 
 
 def is_silence(error: Exception) -> bool:
-    """Whether there is no connection: nobody else can have an answer either."""
+    """Whether there is no connection, so that no other call gets an answer either."""
     return passes(error) and not is_answer(error) and not isinstance(error, trio.TooSlowError)
 
 
 def _has_ended_session(error: psycopg.Error) -> bool:
-    """Whether the server closed the connection with this, as it does to who was idle for long."""
+    """Whether the server ended the session with this error, for example because it was idle."""
     return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 
 
 def blames_data(sqlstate: str) -> bool:
-    """Whether a record that cannot be read is to blame itself, and not what surrounds it.
+    """Whether an error in reading a record blames the record itself.
 
-    A missing right or table fails the reading of any record: nobody shall fail for that.
+    A missing right or table fails the reading of every record: no task must fail for that.
     """
     return sqlstate.startswith(DAMAGED) or verdict_of_state(sqlstate) is NEVER
 
 
 def reason(error: Exception) -> str:
-    """What is said of an error, without the server's details, which quote from the row."""
+    """The text of an error, without the server's details, which quote from the row."""
     if isinstance(error, MemoryError):
         return "there is no memory"
     told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
@@ -166,7 +167,7 @@ def reason(error: Exception) -> str:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Whether the server takes no writes from us."""
+    """Whether the server refuses writes."""
     return isinstance(error, psycopg.Error) and error.sqlstate == READ_ONLY
 
 

@@ -25,16 +25,16 @@ IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 class Pool(AsyncOnly):
     """At most `max_size` connections, shared by any number of tasks.
 
-    Connections are opened on demand and used again last in, first out, so that what is
-    not needed stays untouched; there is no background task. One that broke, or was left
-    in the midst of something, is dropped; an open transaction is rolled back. Other state
-    of the session (`SET`, `LISTEN`, temporary tables) is not reset.
+    Connections are opened on demand and reused last in, first out, so that superfluous ones
+    stay untouched; there is no background task. A connection that broke, or was left in the
+    middle of something, is dropped; an open transaction is rolled back. Other state of the
+    session (`SET`, `LISTEN`, temporary tables) is not reset.
 
     Args:
         dsn: A DSN as libpq understands it.
         max_size: Connections open at a time, by default 8.
         timeout: Seconds (30) to wait for a connection when all are in use.
-        on_connect: Awaited with each new connection, for what shall hold for the session.
+        on_connect: Awaited with each new connection, to set up the session.
         **connect_kwargs: Given to :meth:`Connection.connect`.
     """
 
@@ -73,7 +73,7 @@ class Pool(AsyncOnly):
         await self.close_idle()
 
     async def close_idle(self) -> None:
-        """Close the connections that nobody uses: what comes next gets new ones."""
+        """Close the connections that nobody uses; later users get new ones."""
         while self._idle:
             await self._idle.pop().close()
 
@@ -82,8 +82,8 @@ class Pool(AsyncOnly):
         """Lend a connection to the block.
 
         Raises:
-            trio.TooSlowError: None became free within `timeout` seconds.
-            psycopg.OperationalError: A new one was needed and could not be opened.
+            trio.TooSlowError: No connection became free within `timeout` seconds.
+            psycopg.OperationalError: A new connection was needed and could not be opened.
             Misuse: The pool is not open, or trio does not run.
         """
         need_trio("Pool.connection()")
@@ -100,7 +100,7 @@ class Pool(AsyncOnly):
             self._slots.release()
 
     def hurry(self, limit: float) -> None:
-        """From now on, clean up within `limit` seconds after a cancellation."""
+        """Limit the cleaning-up after a cancellation to `limit` seconds, from now on."""
         self._cancel_limit = limit
         for conn in self._opened:
             conn.cancel_limit = limit
@@ -147,7 +147,7 @@ class Pool(AsyncOnly):
 
 
 def is_stale(conn: Connection[Any]) -> bool:
-    """Tell whether the server hung up: an idle session has nothing else to say."""
+    """Whether the server hung up: to an idle session it sends nothing else."""
     if conn.closed:
         return True
     poll = select.poll()

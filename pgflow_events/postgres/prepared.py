@@ -1,12 +1,15 @@
-"""The prepared statements of a session: what psycopg believes to be there, kept true.
+"""Keeps psycopg's record of the prepared statements of a session true.
 
-psycopg notes a statement as prepared when it sends PREPARE, and each use of it fails for ever if
-that was wrong. It is wrong in four ways. The server skips a PREPARE if something failed before it
-in the same pipeline. What was prepared is lost if it was sent between psycopg's decision to
-deallocate all and the deallocation. Of a query that psycopg knows already it does not look at the
-answer, be it to DISCARD ALL; and in a pipeline others have been sent when that answer comes.
+psycopg records a statement as prepared when it sends PREPARE. If that is wrong, each later use of
+the statement fails. It can be wrong in four ways:
 
-Names are never given twice, so a statement of which only the server knows is in nobody's way.
+- the server skips a PREPARE after an error in the same pipeline;
+- a statement is lost if it was prepared between psycopg's decision to deallocate all and the
+  deallocation;
+- psycopg does not look at the answer to a query that it knows already, even to DISCARD ALL;
+- in a pipeline, other queries have been sent by the time that answer arrives.
+
+Names are never used twice, so a statement that only the server knows does no harm.
 """
 
 import re
@@ -28,15 +31,15 @@ class PreparedStatements(PrepareManager):
         self._doubtful: set[bytes] = set()
 
     def get(self, query: PostgresQuery, prepare: bool | None = None) -> tuple[Prepare, bytes]:
-        """Tell whether a query is prepared; it is not while all are about to be deallocated."""
+        """Tell whether a query is prepared. None counts as prepared before a deallocation."""
         if None in self._to_flush or self._names.get(self.key(query)) in self._doubtful:
             return Prepare.NO, b""
         return super().get(query, prepare)
 
     def maybe_add_to_cache(self, query: PostgresQuery, prep: Prepare, name: bytes) -> Key | None:
-        """Note a query, and have the answer looked at, also if the query is known already."""
+        """Note a query, and have its answer looked at, even if the query is known already."""
         super().maybe_add_to_cache(query, prep, name)
-        if DEALLOCATES.match(query.query):  # what follows in a pipeline comes before the answer
+        if DEALLOCATES.match(query.query):  # in a pipeline, queries follow before the answer
             self._names.clear()
         elif prep is Prepare.SHOULD:
             self._unanswered.add(name)
@@ -51,15 +54,15 @@ class PreparedStatements(PrepareManager):
         self._doubtful.discard(name)
 
     def sync(self) -> None:
-        """Note that a Sync is sent: what is executed after it does not fail with what was before.
+        """Note that a Sync is sent: an error before it does not stop the queries after it.
 
-        What was prepared before it, and has no answer yet, may therefore not be used after it.
+        So a statement that was prepared before it, and has no answer yet, must not be used after.
         """
         self._doubtful |= self._unanswered
 
     def forget(self) -> None:
-        """Begin with none, as is due after each error: what was sent after it may not be there."""
+        """Forget all statements, after an error: the server may have skipped later PREPAREs."""
         for each in (self._names, self._to_flush, self._unanswered, self._doubtful):
             each.clear()
-        if self._prepared_idx:  # there may be some
+        if self._prepared_idx:  # the server may have some
             self._to_flush.append(None)

@@ -1,13 +1,13 @@
-"""Which failures to connect will not pass, however often one tries.
+"""Recognises failures to connect that do not pass, however often a caller tries.
 
-libpq tells no SQLSTATE of these, only words. Its own are English, and so are a pooler's; those of
-a server are in the language that its `lc_messages` says. What a server says in words that are
-unknown here is final once it has said nothing else for a while.
+For these, libpq gives no SQLSTATE, only a text. Texts of libpq and of poolers are English; those
+of a server are in the language of its `lc_messages`. A server's text that is unknown here counts as
+final once the server has said nothing else for a while.
 """
 
 import re
 
-UNKNOWN_LIMIT = 120.0  # seconds for words that are unknown here
+UNKNOWN_LIMIT = 120.0  # seconds until an unknown text counts as final
 
 FINAL = (
     # PostgreSQL
@@ -21,9 +21,9 @@ FINAL = (
     r"invalid value for parameter",  # by PGDATESTYLE or PGOPTIONS
     r'parameter ".*" requires',
     r"unrecognized configuration parameter",
-    r"in a replication connection",  # which nobody wants of us
+    r"in a replication connection",  # we need an ordinary one
     r"permission denied to set parameter",
-    # libpq, whose settings ask for what this server has not
+    # libpq, if its settings ask for something that this server does not have
     r"does not support (?:SSL|GSSAPI)|doesn't support GSSAPI",
     r"certificate verify failed",
     r"does not match host name",
@@ -44,7 +44,7 @@ FINAL = (
     r"support is not compiled in",
     r"authentication (?:method \d+ )?not supported",
     r"invalid SCRAM (?:client|server) key",
-    r"local user",  # who is to be found for a name or a peer
+    r"local user",  # which libpq looks up for the default name and for requirepeer
     # PgBouncer
     r"no such (?:database|user)",
     r"bouncer config error",
@@ -67,7 +67,7 @@ FINAL = (
 )
 REFUSAL = re.compile("|".join(FINAL))
 
-# Where a server says them, they pass in time.
+# Texts of servers that pass in time.
 PASSING = re.compile(
     r"the database system is|too many|connection slots|not currently accepting connections"
     r"|no more connections|connections exceeded|shutting down|timeout"
@@ -77,11 +77,11 @@ QUOTED = re.compile(r": \S+:  ")
 
 
 def has_lasted(words: str, silence: float) -> bool:
-    """Whether a server has refused us in unknown words for so long that it will not stop.
+    """Whether a server has refused us with an unknown text for so long that it will not stop.
 
     Args:
-        words: Why a connection could not be had.
-        silence: For how many seconds none could be had.
+        words: Why the last try to connect failed.
+        silence: For how many seconds no try has succeeded.
     """
     is_unknown = QUOTED.search(words) and not PASSING.search(words)
     return bool(is_unknown) and silence > UNKNOWN_LIMIT

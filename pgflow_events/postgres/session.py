@@ -1,9 +1,9 @@
-"""What each of our sessions is set to, whoever wishes otherwise.
+"""The settings that each of our sessions has, whatever is configured elsewhere.
 
-The server, the database, the role, PGOPTIONS, libpq's environment and the DSN may all set what
-each statement of a session means. What is listed here is set once more after the connecting, in
-the round trip that looks for a pooler. All other settings are left to whoever sets them: they
-change how fast something is, or where, or what is logged.
+The server, the database, the role, PGOPTIONS, libpq's environment and the DSN may all change what
+the statements of a session mean. So the settings listed here are set again after connecting, in
+the round trip that looks for a pooler. All other settings stay as configured: they change how fast
+something is, where it is stored or what is logged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,27 +12,27 @@ from enum import Enum, auto
 
 
 class Pooled(Enum):
-    """What becomes of a setting where a pooler lends sessions that we may not set."""
+    """How to treat a setting behind a pooler, whose sessions we may not set."""
 
     LEFT = auto()
-    """It may stay as it is."""
+    """The setting may stay as it is."""
     TRACKED = auto()
-    """Poolers keep it for each client, as the server reports its changes."""
+    """Poolers keep the setting for each client, because the server reports its changes."""
     NEEDED = auto()
-    """The pooler's sessions must have it already, or the connection is refused."""
+    """The pooler's sessions must have our value already, or the connection is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A setting and its only value."""
+    """A setting and the value that our sessions need."""
 
     name: str
     value: str
     why: str
-    """What another value would do."""
+    """The effect of another value."""
     pooled: Pooled = Pooled.LEFT
     privileged: bool = False
-    """Whether only a superuser may set it. For others it is left as it is."""
+    """Whether only a superuser may set it. In the sessions of other roles it stays as it is."""
 
 
 FIXED = (
@@ -50,7 +50,7 @@ FIXED = (
     Fixed("array_nulls", "on", "NULL in an array would be a text", Pooled.NEEDED),
     Fixed("transform_null_equals", "off", "`= null` would be `is null`"),
     Fixed("quote_all_identifiers", "off", "the name of a table would be another text"),
-    # With any other schema in it, what is there could fit better than PostgreSQL's own.
+    # In any other schema, a function could fit a call better than PostgreSQL's own.
     Fixed("search_path", "pg_catalog, pg_temp", "something else could pass for PostgreSQL's own"),
     Fixed("restrict_nonsystem_relation_kind", "", "views could not be read", Pooled.NEEDED),
     Fixed(
@@ -63,21 +63,21 @@ FIXED = (
     Fixed("session_replication_role", "origin", "triggers would not fire", privileged=True),
     Fixed("exit_on_error", "off", "an error that we expect would end the session", Pooled.NEEDED),
     Fixed("plpgsql.extra_errors", "none", "functions could fail that do nothing wrong"),
-    # How long something may take is for the caller to say: `call_timeout` ends what hangs.
+    # The caller limits the time of calls: `call_timeout` ends those that hang.
     Fixed("statement_timeout", "0", "a large commit or a migration could never end"),
     Fixed("lock_timeout", "0", "who waits for a lock could never get it"),
     Fixed("transaction_timeout", "0", "a large commit or a migration could never end"),
     Fixed("idle_session_timeout", "0", "whoever waits for notifications would be cut off"),
 )
 
-# These could end the session before it is set, or be over in the midst of it.
+# These timeouts could end the session before or while it is set up.
 AT_START = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
 AT_NEW_START = "-c transaction_timeout=0"  # a server before 17 would not let us in
 
-# No operator and no function is looked for along the search path, which is not ours yet. A
-# session whose process has another number than we were told is lent: what is set in it stays
-# behind. The values are those that hold then; null where the server does not know the setting. In
-# between: whether the role may do all that the owner of the database may.
+# Operators and functions are qualified, because the search path is not ours yet. If the process
+# number differs from the one that we were told, a pooler lends the session, and settings would stay
+# behind in it: nothing is set then. Returned are the number, whether the role may do all that the
+# owner of the database may, and the values afterwards (null for a setting unknown to the server).
 SETTLE = """
 with told (pid) as (values (pg_catalog.pg_backend_pid()))
 select told.pid, (
@@ -100,7 +100,7 @@ from told
 
 
 def settle_parameters(pid: int) -> list[object]:
-    """The parameters of `SETTLE`, for a session whose process is said to be this one."""
+    """The parameters of `SETTLE`, for a session that has reported this process number."""
     return [
         pid,
         [fixed.name for fixed in FIXED],
@@ -110,7 +110,7 @@ def settle_parameters(pid: int) -> list[object]:
 
 
 def strangers(values: Sequence[str | None]) -> dict[Fixed, str]:
-    """The settings that have another value than ours, with that value."""
+    """The settings whose values differ from ours, with these values."""
     return {
         fixed: value
         for fixed, value in zip(FIXED, values, strict=True)
@@ -119,13 +119,13 @@ def strangers(values: Sequence[str | None]) -> dict[Fixed, str]:
 
 
 def track(strange: Mapping[Fixed, str]) -> str:
-    """Statements that set what a pooler keeps for its client; empty if nothing has to be set."""
+    """Statements for the settings that a pooler keeps for its client; empty if there are none."""
     tracked = [fixed for fixed in strange if fixed.pooled is Pooled.TRACKED]
     return "; ".join(f"set {fixed.name} = '{fixed.value}'" for fixed in tracked)
 
 
 def refusal(strange: Mapping[Fixed, str]) -> str:
-    """Say why sessions that a pooler lends cannot be used; empty if they can."""
+    """The error about a pooler whose sessions cannot be used; empty if they can."""
     needed = [fixed for fixed in strange if fixed.pooled is Pooled.NEEDED]
     return "; ".join(
         f"sessions behind this pooler have {fixed.name} = {strange[fixed]}, and {fixed.why}:"

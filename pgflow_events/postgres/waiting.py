@@ -1,7 +1,7 @@
 """How a connection waits: for its socket, for its turn, and a little longer when cancelled.
 
-Of psycopg it uses what is documented, its generators excepted: those that connect yield a
-descriptor and what they wait for, 1 to read, 2 to write, 3 either.
+It uses only what psycopg documents, except for the generators that connect. They yield a
+descriptor and what they wait for: 1 to read, 2 to write, 3 for either.
 """
 
 import select
@@ -19,12 +19,12 @@ Args = TypeVarTuple("Args")
 
 READ, WRITE = 1, 2
 
-# The seconds an operation of this task may still take once it is cancelled.
+# The seconds that an operation of this task may still take after it was cancelled.
 cancel_limit: ContextVar[float] = ContextVar("cancel_limit", default=0.0)
 
 
 async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-    """Await; within :meth:`Connection.persist` a cancellation only starts the clock."""
+    """Await. Within :meth:`Connection.persist`, a cancellation only starts a time limit."""
     try:
         return await wait(*args)
     except trio.Cancelled:
@@ -36,15 +36,15 @@ async def patiently(wait: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
 
 
 def _always() -> bool:
-    """Say that a descriptor is open which no other task can close."""
+    """Say that the descriptor is open: no other task can close it."""
     return True
 
 
 async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = _always) -> int:
-    """Wait until some of `want` can be done on `fd`, and say what.
+    """Wait until `fd` is ready for something in `want`, and return for what.
 
-    Once it is closed, its number may be that of another connection: `is_open` is asked each time
-    before it is waited for.
+    After `fd` was closed, another connection may have its number. So `is_open` is called before
+    each wait.
     """
     if not is_open():
         raise trio.ClosedResourceError
@@ -60,7 +60,7 @@ async def until_ready(fd: int, want: int, is_open: Callable[[], bool] = _always)
 
 
 def _ready_now(fd: int) -> int:
-    """Say what can be done on `fd` without waiting: both, if the other side hung up."""
+    """What `fd` is ready for without waiting: for both, if the other side hung up."""
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)
     event = sum(event for _, event in poll.poll(0))
@@ -73,7 +73,7 @@ async def _until_either(fd: int, is_open: Callable[[], bool]) -> int:
 
     async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
         nonlocal ready
-        # Busy: this task has begun while another, closing the connection, waits already.
+        # Busy: another task, which closes the connection, already waits on the descriptor.
         with suppress(OSError, trio.ClosedResourceError, trio.BusyResourceError):
             if is_open():
                 await wait(fd)
@@ -93,7 +93,7 @@ async def _until_either(fd: int, is_open: Callable[[], bool]) -> int:
 
 
 async def drive(gen: PQGenConn[RV]) -> RV:
-    """Run a generator whose descriptor may change, as it does while connecting."""
+    """Run a generator whose descriptor may change, such as one that connects."""
     try:
         fd, want = next(gen)
         while True:
@@ -115,11 +115,11 @@ def time_limit(seconds: float, error: psycopg.OperationalError) -> Iterator[None
 
 
 class ConnectionLock:
-    """A lock for the tasks that share a connection, first come, first served.
+    """A fair lock for the tasks that share a connection.
 
-    Unlike :class:`trio.Lock`, taking it while it is free is no schedule point (a query
-    has its own), and another task may release it: trio does so when it finalizes a
-    `stream()` that was left half-way.
+    It differs from :class:`trio.Lock` in two ways. Taking it while it is free is not a schedule
+    point, as each query has its own. Another task may release it: trio does so when it finalizes
+    a `stream()` that was left half-way.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class ConnectionLock:
         self._holder: trio.lowlevel.Task | None = None
 
     def locked(self) -> bool:
-        """Tell whether a task is using the connection."""
+        """Whether a task is using the connection."""
         return self._semaphore.value == 0
 
     async def __aenter__(self) -> None:
