@@ -1,1 +1,1 @@
-"""What a database is made of, and how migrations bring it there."""
+"""The contents of a database, and the migrations that create them."""

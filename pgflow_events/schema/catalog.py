@@ -1,4 +1,4 @@
-"""What the SQL files make, as far as their text says it, and what of that a database lacks."""
+"""Reads from the SQL files what they create, and finds out what a database lacks of it."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgflow_events.postgres.connection import Connection
 
-# Of migrations, in the order in which they change what there is.
+# The statements of migrations that create, rename or drop something.
 CHANGE = re.compile(
     r"""
     ^create\ (?:table|type)\ pgflow\.(?P<made>\w+)
@@ -31,7 +31,7 @@ TRIGGER = re.compile(
 MIGRATE = "run `pgflow-events migrate`"
 BACKUP = "restore it from a backup; no command creates it again"
 
-# Living workers have numbers that were given before the sequence was lost.
+# Living workers hold numbers that were given before the sequence was lost.
 COUNT_SEATS = """
 select setval('pgflow.seats', max(seat)) from pgflow.worker_seats having max(seat) is not null
 """
@@ -61,22 +61,22 @@ where c.relnamespace = to_regnamespace('pgflow') and t.tgenabled in ('O', 'A')
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that a file makes in the schema `pgflow`."""
+    """Something that a file creates in the schema `pgflow`."""
 
     kind: str
     """`relation` (table, view, sequence, type, column), `partition`, `key`, `index`,
     `function`, `trigger`; see `shape.py` for the others."""
     name: str
-    """As the catalogue of the database is asked for it."""
+    """Its name in the catalogue of the database."""
     table: str = ""
-    """Whose key or index it is."""
+    """The table to which it belongs."""
     remedy: str = MIGRATE
-    """What brings it back."""
+    """How to get it back."""
     statement: str = ""
-    """What a migration runs to make it again, if it is not there."""
+    """The statement by which a migration creates it again, if it is missing."""
 
     def __str__(self) -> str:
-        """What is wrong if it is not there, and what to do."""
+        """The error if it is missing, with what to do."""
         match self.kind:
             case "function":
                 lost = f"the function pgflow.{self.name.split()[0]} is lost or was changed"
@@ -104,7 +104,7 @@ class Thing:
 
 
 def relations(migrations: Iterable[str]) -> list[Thing]:
-    """The tables, with their keys and indexes, views, sequences and types that migrations make."""
+    """The tables, keys, indexes, views, sequences and types that migrations create."""
     made: list[Thing] = []
     for text in migrations:
         for change in CHANGE.finditer(text):
@@ -113,7 +113,7 @@ def relations(migrations: Iterable[str]) -> list[Thing]:
 
 
 def _apply(change: re.Match[str], made: list[Thing]) -> list[Thing]:
-    """What there is after a change."""
+    """The things that exist after a change."""
     if name := change["made"]:
         table = Thing("relation", name, name, BACKUP)
         return [*made, table, *_keys(name, change["body"] or ""), *_default(name, change["whole"])]
@@ -136,13 +136,13 @@ def _keys(table: str, body: str) -> list[Thing]:
 
 
 def _default(name: str, whole: str | None) -> list[Thing]:
-    """That a table is the default partition of another one."""
+    """The fact that a table is the default partition of another one."""
     attach = f"`alter table pgflow.{whole} attach partition pgflow.{name} default`"
     return [Thing("partition", name, whole, attach)] if whole else []
 
 
 def _renamed(thing: Thing, old: str, new: str) -> Thing:
-    """The same, of a table that has another name now."""
+    """The same thing, after its table was renamed."""
     if thing.table != old:
         return thing
     name = thing.name if thing.kind == "index" else thing.name.replace(old, new)
@@ -150,7 +150,7 @@ def _renamed(thing: Thing, old: str, new: str) -> Thing:
 
 
 def routines(texts: Iterable[str]) -> list[Thing]:
-    """The functions and triggers that other files make."""
+    """The functions and triggers that other files create."""
     made = []
     for text in texts:
         for name, _, body in FUNCTION.findall(text):
@@ -161,20 +161,20 @@ def routines(texts: Iterable[str]) -> list[Thing]:
 
 
 async def missing(connection: Connection, things: Iterable[Thing]) -> list[Thing]:
-    """Those that are not there, or not as they should be."""
+    """The things that are missing in the database, or differ from the files."""
     cursor = await connection.execute(THERE)
     there = {(kind, name) for kind, name in await cursor.fetchall()}
     return [
         thing
         for thing in things
         if (thing.kind, thing.name) not in there
-        # A table that is lost is enough to say.
+        # If a table is lost, its parts need not be listed.
         and (thing.kind == "relation" or not thing.table or ("relation", thing.table) in there)
     ]
 
 
 async def make_again(connection: Connection, things: Iterable[Thing]) -> None:
-    """Make lost views and sequences: they hold nothing that would have to be restored."""
+    """Create lost views and sequences again: they hold nothing that must be restored."""
     for thing in await missing(connection, [thing for thing in things if thing.statement]):
         await connection.execute(thing.statement.encode())
         if thing.name == "seats":

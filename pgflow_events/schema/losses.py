@@ -1,4 +1,4 @@
-"""What flows have lost of their queues, whom queues belong to, and how messages come back."""
+"""Finds out what the queues of flows have lost, and sends lost messages again."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from pgflow_events.postgres.connection import Connection
 
-BATCH = 10_000  # tasks to be locked and written at once
+BATCH = 10_000  # tasks that are locked and written at once
 
-# While a run goes on, at least one of its tasks does, of a step whose state is there.
+# A run that goes on has a queued task, of a step whose state exists. A stuck run has none.
 STUCK = """
 r.status = 'started' and not exists (
   select from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
@@ -18,7 +18,7 @@ r.status = 'started' and not exists (
 """
 DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
 
-# To find runs that go on takes a look at all runs: it is done once for all flows.
+# Finding the runs that go on reads all runs, so it is done once for all flows.
 ACTIVE = """
 select r.flow_slug, count(*) filter (where {stuck}) as stuck
 from pgflow.runs r where r.status = 'started' group by 1
@@ -74,23 +74,23 @@ class Queue:
 
     flow_slug: str
     lost: list[str]
-    """Tables that are not there."""
+    """Missing tables."""
     others: list[str]
-    """Tables that another application made."""
+    """Tables that another application created."""
     functions: list[str]
-    """Functions of `pgflow_queues` that are not there."""
+    """Missing functions of `pgflow_queues`."""
     reuses_ids: bool
     """Whether new messages get the ids of archived ones."""
     lost_tasks: int
-    """Tasks that wait or run and have no message."""
+    """Waiting or running tasks without a message."""
     stuck_runs: int
-    """Runs that go on and have no task that could."""
+    """Runs that go on, but have no task left that could end them."""
     lost_steps: bool
-    """Whether steps or dependencies are not there."""
+    """Whether steps or dependencies are missing."""
 
     @property
     def delete_stuck(self) -> str:
-        """The statement that deletes these runs, for people."""
+        """The statement that deletes the stuck runs, for people."""
         slug = Literal(self.flow_slug)
         return " ".join(SQL(DELETE_STUCK).format(slug=slug, stuck=SQL(STUCK)).as_string().split())
 
@@ -104,7 +104,7 @@ async def find_queues(connection: Connection) -> list[Queue]:
 
 
 async def count_strange_messages(connection: Connection) -> dict[str, int]:
-    """How many messages in the queues of flows no flow has sent; only flows with some."""
+    """How many messages in each queue no flow has sent; only of flows with such messages."""
     cursor = await connection.execute(
         """
         select f.flow_slug, pgmq.format_table_name(f.flow_slug, 'q'), pgflow.task_messages()
@@ -124,7 +124,7 @@ async def count_strange_messages(connection: Connection) -> dict[str, int]:
 
 
 async def requeue_lost_tasks(connection: Connection) -> dict[str, int]:
-    """Send messages for the tasks that have lost theirs; how many they were, by flow."""
+    """Send messages for tasks that have lost theirs. Return how many, by flow."""
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
         "select distinct flow_slug from pgflow.runs where status = 'started' order by 1"

@@ -1,7 +1,7 @@
 """Brings a database to this release: pgmq, then tables, functions and triggers, then roles.
 
-Everything happens in one transaction under an advisory lock, so that several processes may
-migrate at once and a failure leaves the database as it was.
+Everything happens in one transaction under an advisory lock. So several processes may migrate at
+once, and a failure leaves the database as it was.
 """
 
 import logging
@@ -32,23 +32,23 @@ from pgflow_events.schema.strangers import (
 )
 from pgflow_events.texts import counted
 
-# Any number does, as long as it stays: all who migrate a database must agree on it.
+# The number is arbitrary, but must stay: all processes that migrate a database must use the same.
 MIGRATION_LOCK = 7_032_116_204_071_391_102
 TRIES = 5
 
-# The schema is not there, or that of another program.
+# Raised if the schema is missing, or belongs to another program.
 UNRECORDED = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
 )
 
-# What an applied migration or pgmq made once.
+# Raised if something is missing that an applied migration or pgmq created once.
 LOST = (*UNRECORDED, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedObject)
 
 log = logging.getLogger("pgflow_events.migrations")
 
-# To make a schema only if it is not there takes the right to make one.
+# `create schema if not exists` requires the right to create schemas even if the schema exists.
 OUR_SCHEMA = """
 do $$ begin
   if to_regnamespace('pgflow') is null then
@@ -65,14 +65,14 @@ create table if not exists pgflow.schema_files (
 )
 """
 
-# Where the default names the database's own tablespace, partitioned tables are refused.
+# PostgreSQL refuses partitioned tables if the default names the database's own tablespace.
 KEEP_TABLESPACE = """
 select set_config('default_tablespace', '', true)
 from pg_database d join pg_tablespace t on t.oid = d.dattablespace
 where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
 """
 
-# A role may be without the right to temporary tables, and a released migration is not edited.
+# A role may lack the right to create temporary tables; a released migration is never edited.
 WITHOUT_TEMPORARY = {
     "migrations/0005_blob_days.sql": (
         (" moved m", " pgflow.moved m"),
@@ -84,7 +84,7 @@ WITHOUT_TEMPORARY = {
     )
 }
 
-# It may have no such columns yet.
+# The table may not have these columns yet.
 RECORDED = """
 select path, checksum, to_jsonb(f) ->> 'release', to_jsonb(f) ->> 'version'
 from pgflow.schema_files f
@@ -95,7 +95,7 @@ update pgflow.schema_files set release = {0}, version = {1}
 where (release, version) is distinct from ({0}, {1})
 """
 
-# Of a flow that is being defined just now, too.
+# The lock covers flows that are being defined at this moment.
 WRITE_QUEUE_FUNCTIONS = """
 do $$ begin
   if to_regnamespace('pgflow_queues') is null then -- it is lost
@@ -108,20 +108,20 @@ select pgflow.restore_queue(f.flow_slug) from pgflow.flows f
 
 
 async def migrate(database: str | Connection = "", *, roles: bool = False) -> list[str]:
-    """Bring a database to this release, and back what its queues have lost.
+    """Bring a database to this release, and restore what its queues have lost.
 
     Args:
-        database: Its DSN, or a connection: of the role that owns the schema, or is to own it.
-        roles: Whether to make the roles `pgflow_worker`, `pgflow_client` and
+        database: Its DSN, or a connection, of the role that owns the schema or is to own it.
+        roles: Whether to create the roles `pgflow_worker`, `pgflow_client` and
             `pgflow_observer` too. From then on, each call brings their rights up to date.
 
     Returns:
-        The paths of the migrations that were applied; functions and triggers are replaced always.
+        The paths of the migrations that were applied. Functions and triggers are always replaced.
 
     Raises:
         DatabaseTooNew: The database was migrated by a newer release; nothing was changed.
-        MigrationError: The database cannot hold any text, pgmq cannot be had or used, the roles
-            cannot be made, or an applied migration was edited.
+        MigrationError: The database cannot hold every text, pgmq cannot be installed or used, the
+            roles cannot be created, or an applied migration was edited.
     """
     if not isinstance(database, Connection):
         async with await Connection.connect(database) as connection:
@@ -132,7 +132,7 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
             new = await migrate_once(database, roles=roles)
             break
         except psycopg.errors.DeadlockDetected:
-            # Workers take the same tables in another order: by now they have got them.
+            # Workers lock the same tables in another order; by now they have their locks.
             if not (left := left - 1):
                 raise
             log.warning("a deadlock with workers: trying again")
@@ -146,19 +146,19 @@ async def migrate(database: str | Connection = "", *, roles: bool = False) -> li
 
 
 async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
-    """Try it, in one transaction."""
+    """Migrate in one transaction; it may fail by a deadlock."""
     await _refuse_encoding(connection)
     async with connection.transaction():
-        # What others may have put into the schema public is not to be taken for PostgreSQL's own.
+        # Objects of others in the schema public must not be taken for PostgreSQL's own.
         await connection.execute("set local search_path = pg_catalog, pg_temp")
         await connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-        # Whoever waits for a table blocks all who come after: rather fail, and be run again.
+        # A session that waits for a table blocks later ones: better to fail, and be run again.
         await connection.execute("set local lock_timeout = '10s'")
         await connection.execute(KEEP_TABLESPACE)
         await refuse_foreign_schema(connection)
         await refuse_without_create(connection)
         await connection.execute(OUR_SCHEMA)
-        # Before anything of theirs is read: a view may call a function.
+        # This comes before anything of theirs is read: a view may call a function.
         await refuse_foreign_owners(connection)
         await connection.execute(BOOKKEEPING)
         recorded = await _applied(connection)
@@ -170,7 +170,7 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         await refuse_another_pgmq(connection)
         await _refuse_foreign_pgmq(connection, roles=False)
         await install_pgmq(connection)
-        # Functions call each other, in any order.
+        # Functions call each other, whatever their order.
         await connection.execute("set local check_function_bodies = off")
         new = [file for file in files if file.path not in recorded]
         for file in new:
@@ -193,14 +193,14 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
 
 
 def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
-    """Bring the database at a DSN to this release: what `pgflow-events migrate` does.
+    """Bring the database at a DSN to this release, as `pgflow-events migrate` does.
 
-    Blocks until it is done, and calls `trio.run()`: call it before yours, or in a thread. Where
-    the database is at this release already, it changes nothing.
+    It blocks and calls `trio.run()`: call it before your own `trio.run()`, or in a thread. If the
+    database is at this release already, it changes nothing.
 
     Args:
-        dsn: That of the role that owns the schema, or is to own it.
-        roles: Whether to make the three roles of few rights too.
+        dsn: The DSN of the role that owns the schema or is to own it.
+        roles: Whether to create the three roles of few rights too.
 
     Returns:
         The paths of the migrations that were applied.
@@ -215,7 +215,7 @@ def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
 
 
 async def find_missing(connection: Connection) -> list[Thing]:
-    """What this release makes in a database, and is not there or not as it should be."""
+    """The things of this release that are missing in a database, or differ."""
     kinds = ["functions", "triggers"]
     if _has_roles(await _applied(connection)):
         kinds.append("roles")
@@ -226,7 +226,7 @@ async def find_missing(connection: Connection) -> list[Thing]:
 
 
 async def _refuse_lost_tables(connection: Connection, recorded: dict[str, str]) -> None:
-    """Raise if tables are lost: what migrations made once they do not make again."""
+    """Raise if tables are lost: migrations do not create them again."""
     texts = [file.text for file in sql_files("migrations") if file.path in recorded]
     tables = [
         thing for thing in relations(texts) if thing.kind == "relation" and not thing.statement
@@ -244,9 +244,10 @@ async def check_schema(connection: Connection) -> None:
     """Raise unless the database was migrated by this very release.
 
     Raises:
-        DatabaseTooNew: It was migrated by a newer release.
-        MigrationError: It was never migrated, or by an older release, or cannot hold any text; or
-            `migrate` would refuse it, for a schema of another program or the loss of its record.
+        DatabaseTooNew: The database was migrated by a newer release.
+        MigrationError: The database was never migrated, or by an older release; or it cannot hold
+            every text; or `migrate` would refuse it, because a schema belongs to another program
+            or the record of migrations is lost.
     """
     await _refuse_encoding(connection)
     await refuse_unseen(connection)
@@ -272,7 +273,7 @@ async def check_schema(connection: Connection) -> None:
 
 
 async def _refuse_encoding(connection: Connection) -> None:
-    """Raise unless the database can hold any text; in SQL_ASCII it holds UTF-8 as mere bytes."""
+    """Raise unless the database can hold every text; SQL_ASCII holds UTF-8 as mere bytes."""
     cursor = await connection.execute("show server_encoding")
     ((encoding,),) = await cursor.fetchall()
     if encoding not in {"UTF8", "SQL_ASCII"}:
@@ -301,7 +302,7 @@ async def _applied(connection: Connection) -> dict[str, str]:
 
 
 def _refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
-    """Raise if the database knows migrations that are not ours, or are not ours any more."""
+    """Raise if the database has migrations that this release lacks, or that were edited."""
     known = {file.path for file in files}
     newer = sorted(
         path for path in recorded if path.startswith("migrations/") and path not in known
@@ -317,7 +318,7 @@ def _refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
 
 
 async def _apply_migration(connection: Connection, file: SqlFile) -> None:
-    """Run a migration, after the functions it needs for its tables."""
+    """Run a migration, after the functions that its tables need."""
     for needed in needed_by(file):
         await connection.execute(needed.text.encode())
     text = file.text
@@ -333,7 +334,7 @@ def _has_roles(recorded: dict[str, str]) -> bool:
 
 
 async def _make_roles(connection: Connection) -> None:
-    """Make the roles where they are missing, and grant them what they may do."""
+    """Create the roles if they are missing, and grant them their rights."""
     for file in sql_files("roles"):
         try:
             await connection.execute(file.text.encode())
@@ -348,7 +349,7 @@ async def _make_roles(connection: Connection) -> None:
 
 
 async def _record_release(connection: Connection) -> None:
-    """Note that this release wrote all there is."""
+    """Record that this release wrote the contents of the database."""
     ours = this_release()
     await connection.execute(
         SQL(RECORD_RELEASE).format(Literal(ours.number), Literal(ours.version))
@@ -356,7 +357,7 @@ async def _record_release(connection: Connection) -> None:
 
 
 async def _record(connection: Connection, file: SqlFile) -> None:
-    """Note that a file was applied."""
+    """Record that a file was applied."""
     await connection.execute(
         """
         insert into pgflow.schema_files (path, checksum) values (%s, %s)
@@ -369,6 +370,6 @@ async def _record(connection: Connection, file: SqlFile) -> None:
 
 
 async def _refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:
-    """Raise if pgmq belongs to somebody who has not granted what we need of it."""
+    """Raise if the owner of pgmq has not granted the rights that we need."""
     if missing := await missing_grants(connection, roles=roles):
         raise MigrationError(missing)

@@ -1,4 +1,4 @@
-"""What a database has of pgmq, and how it gets it: as it is, as an extension, or as plain SQL."""
+"""Installs pgmq, as an extension or as plain SQL, unless the database has it."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,35 +21,35 @@ select
 
 @dataclass(frozen=True, slots=True)
 class Pgmq:
-    """What a database has of pgmq."""
+    """The state of pgmq in a database."""
 
     installed: str | None
     """Version of the installed extension."""
     available: str | None
     """Version of the extension that could be installed."""
     plain: bool
-    """Whether its tables are there, by the extension or as plain SQL."""
+    """Whether its tables exist, from the extension or from plain SQL."""
     recent: bool
     """Whether it is 1.5.0 or newer."""
     remark: str | None
     """Comment of its schema."""
 
     def __str__(self) -> str:
-        """Say it for `pgflow-events doctor`."""
+        """The state in words, for `pgflow-events doctor`."""
         if self.installed:
             return f"extension {self.installed}"
         return f"plain SQL ({self.remark or 'installed by hand'})" if self.plain else "missing"
 
 
 async def pgmq_state(connection: Connection) -> Pgmq:
-    """What the database has of pgmq."""
+    """The state of pgmq in the database."""
     cursor = await connection.execute(PGMQ_STATE)
     (row,) = await cursor.fetchall()
     return Pgmq(*row)
 
 
 async def install_pgmq(connection: Connection) -> None:
-    """See that there is a pgmq, 1.5.0 or newer: as it is, as an extension, or as plain SQL."""
+    """Ensure that there is a pgmq 1.5.0 or newer; if missing, install the extension or the SQL."""
     state = await pgmq_state(connection)
     if not state.plain:
         await (_create_pgmq_extension if state.available else _apply_pgmq_sql)(connection)
@@ -62,7 +62,7 @@ async def install_pgmq(connection: Connection) -> None:
 
 
 async def _create_pgmq_extension(connection: Connection) -> None:
-    """Install pgmq the way the server offers it."""
+    """Install the extension that the server offers."""
     try:
         async with connection.transaction():
             await connection.execute("create extension pgmq")
@@ -74,7 +74,7 @@ async def _create_pgmq_extension(connection: Connection) -> None:
 
 async def _apply_pgmq_sql(connection: Connection) -> None:
     """Install pgmq from the SQL file that its Python package carries."""
-    # Importing the package takes 150 ms; its file is all we need.
+    # Importing the package takes 150 ms, and we need only its file.
     spec = find_spec("pgmq")
     if spec is None or not spec.submodule_search_locations:
         raise MigrationError(
@@ -84,7 +84,7 @@ async def _apply_pgmq_sql(connection: Connection) -> None:
     folder = Path(spec.submodule_search_locations[0]) / "sql"
     await connection.execute("create schema if not exists pgmq")
     await connection.execute((folder / "pgmq.sql").read_bytes())
-    # The package has a version of its own.
+    # The version of the package differs from that of pgmq.
     remark = f"installed by pgflow-events, pgmq {(folder / 'VERSION').read_text().strip()}"
     await connection.execute(
         psycopg.sql.SQL("comment on schema pgmq is {}").format(psycopg.sql.Literal(remark))

@@ -1,9 +1,9 @@
-"""What the role that migrates may not do, and who has to grant it."""
+"""Finds the rights that the role that migrates lacks, and who must grant them."""
 
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 
-# pgmq makes its schema only if it is not there, for which it takes the right all the same.
+# pgmq uses `create schema if not exists`, which requires the right even if the schema exists.
 LACKS_CREATE = """
 select format('grant create on database %I to %I', current_database(), current_user)
 where not has_database_privilege(current_database(), 'create') and (
@@ -14,7 +14,7 @@ where not has_database_privilege(current_database(), 'create') and (
 )
 """
 
-# Nothing is looked up by its name in a schema that may be closed to whoever asks.
+# Names in a schema are looked up by oid, because this role may have no USAGE there.
 MISSING = """
 with ours as (
   select p.oid as pgmq, pg_get_userbyid(p.nspowner) as owner, coalesce(
@@ -63,11 +63,11 @@ from ours, needed where not is_given group by 1
 
 
 async def missing_grants(connection: Connection, *, roles: bool) -> str | None:
-    """What the owner of pgmq has to run before ours can use it; None if that is nothing.
+    """What the owner of pgmq must run before our role can use it; None if nothing is missing.
 
     Args:
-        connection: Of any role.
-        roles: Whether the roles shall be able to use it too, where `migrate` has made them.
+        connection: A connection of any role.
+        roles: Whether our roles must be able to use pgmq too, if `migrate` has created them.
     """
     cursor = await connection.execute(MISSING, [roles])
     for owner, statements in await cursor.fetchall():
@@ -76,7 +76,7 @@ async def missing_grants(connection: Connection, *, roles: bool) -> str | None:
 
 
 async def refuse_without_create(connection: Connection) -> None:
-    """Raise if a schema has to be made, and the role may make none in this database."""
+    """Raise if a schema is missing, and the role may not create one in this database."""
     cursor = await connection.execute(LACKS_CREATE)
     for (statement,) in await cursor.fetchall():
         raise MigrationError(

@@ -1,4 +1,4 @@
-"""Refuses to migrate where schemas or roles of our names belong to another program."""
+"""Refuses to migrate if schemas or roles with our names belong to another program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.owners import STRANGERS, refusal
 
-SHOWN = 5  # names of what is in a schema, for somebody to recognise it by
+SHOWN = 5  # names from a schema in an error, by which people recognise the schema
 
 SCHEMA = """
 select
@@ -34,7 +34,7 @@ select
 from pg_namespace n where n.nspname = %s
 """
 
-# A group that logins are granted needs none of these.
+# Our roles are groups, which need none of these attributes.
 ROLES = """
 select
   rolname,
@@ -49,16 +49,16 @@ from pg_roles where rolname in ('pgflow_worker', 'pgflow_client', 'pgflow_observ
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a schema holds."""
+    """The contents of a schema."""
 
     owner: str
     names: list[str]
-    """Of its relations, functions and types."""
+    """The names of its relations, functions and types."""
     columns: list[str]
-    """`table.column` of its relations."""
+    """The columns of its relations, each as `table.column`."""
 
     def __str__(self) -> str:
-        """Tell it to somebody who may know it."""
+        """The owner and some names, by which people may recognise the schema."""
         more = ", ..." if len(self.names) > SHOWN else ""
         return f"owner {self.owner}; it holds {', '.join(self.names[:SHOWN]) or 'nothing'}{more}"
 
@@ -71,7 +71,7 @@ async def _find_schema(connection: Connection, name: str) -> Schema | None:
 
 
 async def refuse_foreign_schema(connection: Connection) -> None:
-    """Raise if the schema `pgflow` has another program's tables, or lost our record."""
+    """Raise if the schema `pgflow` holds tables of another program, or has lost our record."""
     found = await _find_schema(connection, "pgflow")
     if (
         found is None
@@ -90,9 +90,9 @@ async def refuse_foreign_schema(connection: Connection) -> None:
 
 
 async def refuse_foreign_owners(connection: Connection) -> None:
-    """Raise if something in our schemas belongs to a role that is not the one that migrates.
+    """Raise if something in our schemas belongs to another role than the one that migrates.
 
-    Its triggers and functions would run with the rights of the one that migrates.
+    The triggers and functions of that role would run with the rights of the one that migrates.
     """
     cursor = await connection.execute(STRANGERS)
     for name, owner in await cursor.fetchall():
@@ -100,9 +100,9 @@ async def refuse_foreign_owners(connection: Connection) -> None:
 
 
 async def refuse_unseen(connection: Connection) -> None:
-    """Raise unless our schema is there, made by whom this session may trust: see `owners.py`.
+    """Raise unless our schema exists, and was created by a trusted role: see `owners.py`.
 
-    While it is not there, anybody who may create one could make it in the next moment.
+    While it is missing, any role that may create schemas could create it in the next moment.
     """
     if await _find_schema(connection, "pgflow") is None:
         raise MigrationError(NEVER)
@@ -110,21 +110,21 @@ async def refuse_unseen(connection: Connection) -> None:
 
 
 async def refuse_lost_record(connection: Connection, recorded: Mapping[str, str]) -> None:
-    """Raise if our tables are there, and nothing is recorded of them."""
+    """Raise if our tables exist, but have no record of migrations."""
     found = await _find_schema(connection, "pgflow")
     if not recorded and found and "flows.flow_slug" in found.columns:
         raise MigrationError(LOST_RECORD)
 
 
 async def refuse_foreign_queues(connection: Connection, recorded: Mapping[str, str]) -> None:
-    """Raise if the schema `pgflow_queues` is there that no migration has made yet."""
+    """Raise if the schema `pgflow_queues` exists, but no migration has created it yet."""
     found = await _find_schema(connection, "pgflow_queues")
     if found and "migrations/0008_queue_functions.sql" not in recorded:
         raise MigrationError(_foreign("pgflow_queues", found))
 
 
 async def refuse_another_pgmq(connection: Connection) -> None:
-    """Raise if the schema `pgmq` holds something, and not pgmq."""
+    """Raise if the schema `pgmq` holds something other than pgmq."""
     found = await _find_schema(connection, "pgmq")
     if found is None or not found.names or "meta.queue_name" in found.columns:
         return
@@ -134,7 +134,7 @@ async def refuse_another_pgmq(connection: Connection) -> None:
 
 
 async def refuse_foreign_roles(connection: Connection) -> None:
-    """Raise if a role of our names is more than a group that logins are granted."""
+    """Raise if a role with one of our names has more attributes than a group needs."""
     cursor = await connection.execute(ROLES)
     for name, attributes in await cursor.fetchall():
         if attributes:
@@ -146,12 +146,12 @@ async def refuse_foreign_roles(connection: Connection) -> None:
 
 
 def _negated(attributes: str) -> str:
-    """The words that take attributes from a role."""
+    """The keywords that remove attributes from a role."""
     return " ".join(f"no{word}" for word in attributes.split(", "))
 
 
 def _foreign(name: str, found: Schema) -> str:
-    """What to do about another program's schema."""
+    """The error about the schema of another program, with what to do."""
     return (
         f"the schema {name} of this database belongs to another program ({found}), and"
         " pgflow-events needs one of this name: use another database, or rename that schema"
@@ -162,7 +162,7 @@ def _foreign(name: str, found: Schema) -> str:
 NEVER = "the database was never migrated: run `pgflow-events migrate`"
 
 LOST_RECORD = (
-    "the tables of pgflow-events are there, and pgflow.schema_files, which says what was applied to"
+    "the tables of pgflow-events exist, but pgflow.schema_files, which records what was applied to"
     " them, is lost or empty: restore that table from a backup. If nothing need be kept, as after"
     " a dump without data, run `drop schema if exists pgflow, pgflow_queues cascade` and"
     " `pgflow-events migrate`"

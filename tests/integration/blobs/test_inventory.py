@@ -342,9 +342,8 @@ class TestTraining:
 
 
 async def dictionaries(connection: Connection) -> int:
-    ((count,),) = await inventory.rows(
-        connection, "select count(*) from pgflow.blob_dictionaries", None
-    )
+    cursor = await connection.execute("select count(*) from pgflow.blob_dictionaries")
+    ((count,),) = await cursor.fetchall()
     return int(count)
 
 
