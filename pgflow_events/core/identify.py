@@ -1,4 +1,4 @@
-"""What an id names: runs and blobs have ids of the same form."""
+"""Finds out what an id names: runs and blobs have ids of the same form."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ from pgflow_events.postgres.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What has an id."""
+    """The run or blob that has an id."""
 
     kind: Literal["run", "blob"]
     run_id: UUID | None
@@ -38,14 +38,14 @@ select 'blob', b.run_id, b.step_slug, '{}' from pgflow.output_blobs b where b.id
 
 
 async def identify(connection: Connection, some_id: UUID) -> Named | None:
-    """What has this id; None if nothing has it."""
+    """The run or blob of this id; None if there is none."""
     cursor = connection.cursor(row_factory=class_row(Named))
     await cursor.execute(NAMED, {"id": some_id})
     return await cursor.fetchone()
 
 
 async def refuse_run(connection: Connection, some_id: UUID) -> UnknownRun:
-    """The error for an id that is no run's."""
+    """The error for an id that no run has."""
     text = f"there is no run {some_id}"
     found = await identify(connection, some_id)
     if found and found.kind == "blob":
@@ -54,7 +54,7 @@ async def refuse_run(connection: Connection, some_id: UUID) -> UnknownRun:
 
 
 async def refuse_blob(connection: Connection, some_id: UUID) -> PgflowError:
-    """The error for an id that is no blob's."""
+    """The error for an id that no blob has."""
     text = f"there is no blob {some_id}"
     found = await identify(connection, some_id)
     if found and found.blobs:

@@ -1,4 +1,4 @@
-"""What the database tells a worker besides its answers."""
+"""Logs the notices that the database sends to a worker."""
 
 import logging
 from math import inf
@@ -12,7 +12,7 @@ log = logging.getLogger("pgflow_events.notices")
 
 
 class Notices:
-    """Logs that a queue is lost, which keeps no other flow from its work and is no error."""
+    """Logs that a queue is lost. It is not an error, because the other flows go on."""
 
     def __init__(self) -> None:
         self._logged: dict[str, float] = {}

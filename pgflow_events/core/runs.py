@@ -47,7 +47,7 @@ async def start_flows(
     inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
 ) -> None:
-    """Start a run for each input; those that are blobs are to be saved in the same transaction."""
+    """Start a run for each input. The caller saves blobs among them in the same transaction."""
     await connection.execute(
         "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
         [
@@ -62,12 +62,12 @@ async def start_flows(
 async def start_flows_and_notify(
     connection: Connection, flow_slug: str, inputs: Sequence[Inline], run_ids: Sequence[UUID]
 ) -> None:
-    """Start a run for each input, and wake the workers right after: in one round trip.
+    """Start a run for each input, and wake the workers right after it, in one round trip.
 
-    To notify in the commit would hold a lock of the whole server until it is on the disk.
+    A NOTIFY within the commit would hold a lock of the whole server until the disk has it.
 
     Raises:
-        psycopg.OperationalError: One of the two commits has failed, or both, or nobody knows.
+        psycopg.OperationalError: One commit or both may have failed.
     """
     async with connection.pipeline():
         await connection.execute("select set_config('pgflow.notify', 'off', true)")
@@ -88,7 +88,7 @@ async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
 
 
 async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> tuple[list[UUID], bool]:
-    """Those of these runs that go on no more, or are not there; and whether this is a standby."""
+    """The runs among these that have ended or are missing, and whether this is a standby."""
     cursor = await connection.execute(
         """
         select array(
@@ -140,13 +140,13 @@ async def find_flows(connection: Connection) -> list[str]:
 
 
 def unknown_flow(slug: str, slugs: Sequence[str]) -> UnknownFlow:
-    """The error for a flow that is none of these."""
+    """The error for a flow that is not among these."""
     there = f"flows here: {enumeration(slugs)}" if slugs else "no flow is defined here yet"
     return UnknownFlow(f'unknown flow "{slug}": no worker has defined it; {there}')
 
 
 async def need_flow(connection: Connection, slug: str | None) -> None:
-    """Refuse the name of a flow that there is not; None is no name.
+    """Raise if there is no flow of this name. None is accepted.
 
     Raises:
         UnknownFlow: There is no such flow.

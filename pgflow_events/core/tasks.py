@@ -76,13 +76,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A task that can be claimed by nobody."""
+    """A task that no worker can claim, because its input cannot be read."""
 
     task: ClaimedTask
-    """It, without an input; of its attempts the last that was counted."""
+    """The task, without its input; `attempt` is the last one that was counted."""
     sqlstate: str
     message: str
-    """What the server says."""
+    """The error of the server."""
 
 
 CLAIM_COLUMNS = """
@@ -149,7 +149,7 @@ async def complete_tasks(
 
 
 async def read_claim(cursor: AsyncCursor[TupleRow]) -> Claim:
-    """The tasks of all rows but the last, which sums up."""
+    """Read an answer: each row is a task, except for the last row, which sums up."""
     *tasks, last = await cursor.fetchall()
     next_due, refused, owed_tasks, owed_runs, next_bytes, lapsed = last[9:]
     return Claim(
@@ -164,7 +164,7 @@ async def read_claim(cursor: AsyncCursor[TupleRow]) -> Claim:
 
 
 async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -> int:
-    """Fail the tasks of these flows whose last attempt gave no answer in time; of how many runs."""
+    """Fail tasks of these flows whose last attempt has lapsed. Return how many runs they had."""
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute("select pgflow.fail_lapsed_tasks(%s)", [list(flow_slugs)])
     count: int = await cursor.fetchone() or 0
@@ -172,7 +172,7 @@ async def fail_lapsed_tasks(connection: Connection, flow_slugs: Sequence[str]) -
 
 
 async def unreadable_tasks(connection: Connection, flow_slug: str, qty: int) -> list[Unreadable]:
-    """Those of the first `qty` visible tasks of a flow whose inputs the server cannot read."""
+    """The tasks among the first `qty` visible ones of a flow whose inputs cannot be read."""
     cursor = await connection.execute(
         "select * from pgflow.unreadable_tasks(%s, %s)", [flow_slug, Int4(qty)]
     )
@@ -185,7 +185,7 @@ async def unreadable_tasks(connection: Connection, flow_slug: str, qty: int) -> 
 async def fail_unreadable(
     connection: Connection, unreadable: Sequence[Unreadable], worker_id: UUID
 ) -> Claim:
-    """Fail tasks for good that nobody can claim; what is owed is in the answer."""
+    """Fail for good tasks that no worker can claim. The answer says which wake-ups are owed."""
     outcomes = [
         Outcome(each.task, None, f"the input cannot be read: {each.message}", permanent=True)
         for each in unreadable
@@ -197,9 +197,12 @@ async def fail_unreadable(
 async def release_tasks(
     connection: Connection, tasks: Sequence[ClaimedTask], worker_id: UUID
 ) -> int:
-    """Give back what this worker has claimed and not settled, uncounted; how many tasks it was.
+    """Give back claimed tasks that are not settled; their attempts do not count.
 
-    After this nothing more may be sent about them: another attempt will have the same number.
+    From then on no outcome of these attempts may be sent: the next attempt has the same number.
+
+    Returns:
+        How many tasks were given back.
     """
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
@@ -217,7 +220,7 @@ async def release_tasks(
 
 
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:
-    """The output as a parameter, if it stands in the row."""
+    """The output as a parameter, if it is stored in the row."""
     return Jsonb(output.json, dumps=_as_it_is) if isinstance(output, Inline) else None
 
 
@@ -227,5 +230,5 @@ def blob_id(output: Inline | Stored | None) -> UUID | None:
 
 
 def _as_it_is(json: bytes) -> bytes:
-    """What has been encoded already."""
+    """The JSON unchanged, because it is encoded already."""
     return json

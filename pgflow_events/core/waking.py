@@ -1,4 +1,4 @@
-"""Wake-ups in the SQL core: the channels of notifications, and who sends and awaits them."""
+"""Wake-ups in the SQL core: find their channels, send notifications, and listen to them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -18,7 +18,7 @@ async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> li
 
 
 async def ping(connection: Connection, channel: str) -> None:
-    """Send a notification. To ask for the queue's usage also frees what nobody reads any more."""
+    """Send a notification. Asking for the queue's usage also frees pages that all have read."""
     await connection.execute("select pg_notify(%s, ''), pg_notification_queue_usage()", [channel])
 
 
@@ -32,9 +32,10 @@ async def notify_owed(
 
 
 async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict[str, str]:
-    """Hear of the ends of runs of these flows, while the session lives; their channels.
+    """Listen for the ends of runs of these flows. Return the channel of each flow.
 
-    The lock of a flow tells those who end its runs that somebody waits.
+    The session also holds a shared lock of each flow. It shows workers that end runs of the flow
+    that a client waits.
     """
     if not flow_slugs:
         return {}
@@ -52,7 +53,7 @@ async def listen_to(connection: Connection, flow_slugs: Collection[str]) -> dict
 
 
 async def listen_no_more(connection: Connection, channels: Mapping[str, str]) -> None:
-    """Let go of flows that :func:`listen_to` has told the channels of."""
+    """Stop listening to these flows, whose channels :func:`listen_to` has returned."""
     if not channels:
         return
     await connection.execute(_for_each("UNLISTEN {}", channels.values()))

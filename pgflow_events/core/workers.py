@@ -75,10 +75,11 @@ async def next_workers(connection: Connection, worker_id: UUID) -> list[Seat]:
 
 
 async def await_seat(connection: Connection, seat: int, wait: float) -> tuple[str, int]:
-    """Wait for a seat to be `freed`; `taken` if it is not within `wait` seconds.
+    """Wait for up to `wait` seconds until a seat is free.
 
     Returns:
-        That, or `free` if it was at once; and a number that moves when something is written.
+        `free` if it was free at once, `freed` if it became free, `taken` if it did not; and a
+        number that changes when something is written to the database.
     """
     cursor = await connection.execute(
         "select state, next_xid from pgflow.await_seat(%s, %s)", [Int8(seat), wait]
@@ -88,7 +89,7 @@ async def await_seat(connection: Connection, seat: int, wait: float) -> tuple[st
 
 
 async def bury_worker(connection: Connection, peer: Seat) -> bool:
-    """Free what a peer had claimed, if it is dead; whether it was."""
+    """Free the tasks that a peer had claimed, if it is dead. Return whether it was."""
     cursor = await connection.execute(
         "select pgflow.bury_worker(%s, %s)", [peer.worker_id, Int8(peer.seat)]
     )

@@ -65,7 +65,7 @@ class Cluster:
         """Ask the server that the data names whether it is there."""
         entries = self._folder.pid_file()
         where = {"host": entries.get("sockets", "/nowhere"), "port": entries.get("port", 5432)}
-        where["dbname"] = "postgres"  # the log would tell of one that is not there
+        where["dbname"] = "postgres"  # a missing database would be reported in the log
         address = make_conninfo("", **(own_parameters() | where | {"connect_timeout": 2}))
         return Ping(PGconn.ping(address.encode()))
 

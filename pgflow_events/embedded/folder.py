@@ -29,7 +29,8 @@ class ServerFolder:
     says, and `server.log.1` what the one before said. Two locks, which the kernel frees when
     their holders end:
 
-    - that of the folder itself is held by all processes of the server, and by who starts one;
+    - that of the folder itself is held by all processes of the server, and by a process that
+      starts one;
     - a share of `users` is held by each process that uses the server.
     """
 

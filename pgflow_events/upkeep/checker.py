@@ -26,7 +26,7 @@ PAGE = 1000  # blobs looked up at once
 MIB = 1024 * 1024
 AT_ONCE = 16 * MIB  # bytes of contents read at once
 
-# A day that is dropped takes no regard of snapshots: what holds this lock finds all of its days.
+# Dropping a partition ignores snapshots; this lock keeps all days in place meanwhile.
 LOCK_DAYS = "lock table pgflow.output_blobs, pgflow.blob_chunks in access share mode"
 
 COUNTS = f"""

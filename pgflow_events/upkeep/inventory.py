@@ -16,7 +16,7 @@ from pgflow_events.postgres.connection import Connection
 LEAST_POWER = 8
 BOUNDS = [2**power + 1 for power in range(LEAST_POWER, 40)]
 
-# JSON in a row has to be read to learn how long it is, so no more than so many bytes of a table.
+# The length of JSON in a row is known only by reading it, so at most this much of a table is read.
 SAMPLED_BYTES = 8 * 1024 * 1024
 
 

@@ -140,7 +140,7 @@ async def ensure_days(make: Caller) -> None:
 
 
 async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Pruned) -> None:
-    # Who keeps one day in use most often keeps them all.
+    # A session that keeps one day in use most often keeps all of them in use.
     for again in range(1 if pruned.busy_days else TRIES):
         if again:
             await trio.sleep(PAUSE)

@@ -84,7 +84,7 @@ where
   and (t.step_slug, t.task_index) <> (b.step_slug, b.task_index)
 """
 
-# Who has locked a row has better things to do than wait for us; it is left for the next time.
+# Do not wait for locked rows; the next call takes them.
 # A row that others have rotated or forgotten meanwhile stays as it is.
 RESEAL = """
 with free as materialized (
