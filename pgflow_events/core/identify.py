@@ -38,7 +38,7 @@ select 'blob', b.run_id, b.step_slug, '{}' from pgflow.output_blobs b where b.id
 
 
 async def identify(connection: Connection, some_id: UUID) -> Named | None:
-    """The run or blob of this id; None if there is none."""
+    """The run or blob of this id, or None."""
     cursor = connection.cursor(row_factory=class_row(Named))
     await cursor.execute(NAMED, {"id": some_id})
     return await cursor.fetchone()

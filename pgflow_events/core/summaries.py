@@ -24,7 +24,7 @@ class RunSummary:
     """`started`, `completed` or `failed`, as it is stored."""
     state: str
     """Of a run that is started: `running` if one of its tasks is, `retrying` if all that is
-    left waits for another attempt, else `queued`; of any other one its status."""
+    left waits for another attempt, otherwise `queued`. Of an ended run: its status."""
     started_at: datetime
     ended_at: datetime | None
     age: float

@@ -48,7 +48,7 @@ class Claim:
 
     tasks: list[ClaimedTask]
     next_due: float | None
-    """Seconds until the next message becomes visible; 0 if one is, None if there is none."""
+    """Seconds until the next message becomes visible; 0 if one is, None without messages."""
     refused: list[int]
     """Indexes of the outcomes that came too late: another attempt owns the task, or all is over."""
     owed_tasks: list[str]

@@ -119,7 +119,7 @@ def strangers(values: Sequence[str | None]) -> dict[Fixed, str]:
 
 
 def track(strange: Mapping[Fixed, str]) -> str:
-    """Statements for the settings that a pooler keeps for its client; empty if there are none."""
+    """Statements for the settings that a pooler keeps for its client; may be empty."""
     tracked = [fixed for fixed in strange if fixed.pooled is Pooled.TRACKED]
     return "; ".join(f"set {fixed.name} = '{fixed.value}'" for fixed in tracked)
 
