@@ -1,7 +1,7 @@
 """A private PostgreSQL, for machines that have none.
 
-All processes that use a server are equal. One that finds none in the folder starts a keeper, a
-program that runs the server until the last of its users has ended, however it ended.
+All processes that use a server are equal. A process that finds no server in the folder starts a
+keeper: a program that runs the server until the last of its users has ended, however it ended.
 """
 
 import logging
@@ -44,26 +44,26 @@ _entered: list["EmbeddedServer"] = []
 
 
 class EmbeddedServer(SyncOnly):
-    """A PostgreSQL of one's own, running while the context is entered.
+    """A private PostgreSQL that runs while the context is entered.
 
-    It listens on a Unix socket only, and lets in only the operating system's user who
-    started it, as a superuser of the same name.
+    It listens on a Unix socket only. It accepts only the operating system's user that started
+    it, as a superuser of the same name.
 
-    Any number of contexts, in any processes of the user, share the server of a folder. It is
-    started for the first and shut down cleanly after the last has left, or its process has
-    ended in whatever way, SIGKILL included. Where the server itself is ended, a connection of
-    this package starts it again. A forked child has no share in it, and needs a context of its own.
+    Any number of contexts, in any processes of the user, share the server of a folder. The first
+    context starts it. It is shut down cleanly after the last context was left, or after the
+    process of that context has ended, even by SIGKILL. If the server itself is ended, a
+    connection of this package starts it again. A forked child needs a context of its own.
 
     Blocks for about 50 ms on entering, a second the first time, and 20 ms on leaving:
-    enter before ``trio.run()``, or in a thread.
+    enter before `trio.run()`, or in a thread.
 
     Args:
-        folder: Where the server lives, made if missing. Default: ``PGFLOW_PG_FOLDER``, else
-            ``pgflow_events/postgres-<major>`` in the user's data folder, for root in ``/var/lib``.
-        binaries: The folder of ``postgres`` and ``initdb``. Default: :func:`find_binaries`.
-        settings: Server settings, such as ``{"max_connections": "200"}``. Unused while a
+        folder: Where the server lives, made if missing. Default: `PGFLOW_PG_FOLDER`; without it,
+            `pgflow_events/postgres-<major>` in the user's data folder, for root in `/var/lib`.
+        binaries: The folder of `postgres` and `initdb`. Default: :func:`find_binaries`.
+        settings: Server settings, such as `{"max_connections": "200"}`. Unused while a
             server is running in the folder.
-        patience: Seconds to wait until a server has started, and until one has stopped. To make
+        patience: Seconds to wait until a server has started, and until one has stopped. Creating
             the data may take longer.
 
     Attributes:
@@ -117,9 +117,10 @@ class EmbeddedServer(SyncOnly):
 
     @property
     def dsn(self) -> str:
-        """The connection string, as libpq writes it, of the database ``pgflow``.
+        """The connection string, as libpq writes it, of the database `pgflow`.
 
-        It names all that libpq would else take from its environment variables and ``~/.pgpass``.
+        It sets every parameter that libpq would otherwise take from its environment variables or
+        from `~/.pgpass`.
         """
         own: ConnDict = {
             "host": self._sockets,
@@ -133,7 +134,7 @@ class EmbeddedServer(SyncOnly):
 
     @property
     def place(self) -> ConnDict:
-        """Where the socket is by now: a temporary folder changes with each start."""
+        """Where the socket is now: a temporary folder changes with each start."""
         return {"host": self._sockets}
 
     def start(self) -> None:
@@ -157,9 +158,9 @@ class EmbeddedServer(SyncOnly):
         """Stop the server, unless another context uses it. A start that is under way gives up.
 
         Args:
-            mode: ``fast`` ends the sessions and writes everything down; ``immediate`` leaves
-                the next start to recover. Past a third of the patience, the next harder way is
-                taken.
+            mode: `fast` ends the sessions and writes everything to the disk; `immediate` leaves
+                recovery to the next start. After a third of the patience, the keeper takes the
+                next harder way.
         """
         self._is_left = True
         with self._turn:
@@ -271,7 +272,7 @@ class EmbeddedServer(SyncOnly):
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._timeout
-        while not done():  # asked again and again: a file is all that tells of the readiness
+        while not done():  # asked again and again: only a file shows that the server is ready
             if self._is_left:
                 raise EmbeddedError(
                     f"the server in {self.folder} was stopped while it was starting"
@@ -286,7 +287,7 @@ class EmbeddedServer(SyncOnly):
             time.sleep(0.005)
 
     def _let_go(self) -> None:
-        """In a child that was forked: the share is its parent's."""
+        """Close the share in a forked child: it belongs to the parent."""
         self._turn = threading.Lock()
         if self._share is not None:
             os.close(self._share)
