@@ -240,7 +240,7 @@ class Client:
     async def _start(
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
     ) -> None:
-        """Start the runs: in one round trip if all inputs are small, else with their blobs."""
+        """Start the runs: in one round trip if all inputs are small, otherwise with their blobs."""
         small: list[Inline] = []
         for value in inputs:
             if not (inline := await self._blobs.inline(value, threshold=threshold)):

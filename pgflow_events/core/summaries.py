@@ -124,7 +124,7 @@ class StepSummary:
     error: str | None
     """Of the last attempt that failed."""
     output: str | None
-    """Its JSON. None too if it is a blob, if there is none yet, or if it was not asked for."""
+    """Its JSON; None also if the output is a blob, is not there yet or was not asked for."""
     worker_id: UUID | None
     queued_at: datetime | None
     started_at: datetime | None
