@@ -109,7 +109,7 @@ def main() -> None:
         reason = None if "--debug" in sys.argv else command_module().reason(error)
         if reason is None:
             raise
-        click.echo(f"error: {reason}", err=True)
+        command_module().say(f"error: {reason}", err=True)
         sys.exit(1)
 
 

@@ -151,10 +151,7 @@ def test_the_extra_of_a_handler_is_kept_and_says_nothing_else_of_the_attempt(cap
 
 # Where text goes to a stream by itself, and why it may.
 WRITERS = {
-    "pgflow_events/cli/__init__.py": [
-        "click.echo",  # help, which is our own
-        "sys.stderr.write",  # a traceback, made plain
-    ],
+    "pgflow_events/cli/__init__.py": ["sys.stderr.write"],  # a traceback, made plain
     "pgflow_events/cli/blob/cat.py": [
         "sys.stdout.buffer.write",
         "sys.stdout.write",
