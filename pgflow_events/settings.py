@@ -55,16 +55,16 @@ class Settings:
     """Seconds that a worker waits for its peers after it has connected. After that, it takes a peer
     that it has not seen for dead. After an outage, peers return within 15 seconds of each other."""
     stop_timeout: float = 25.0
-    """Seconds that handlers have to finish after SIGTERM. After that, the worker cancels them and
-    gives their tasks back. The default leaves time for that: Kubernetes kills after 30 seconds,
-    systemd after 90."""
+    """Seconds that handlers have to finish after a SIGTERM signal. After that, the worker cancels
+    them and gives their tasks back. The default leaves time for that: Kubernetes kills after 30
+    seconds, systemd after 90."""
     value_cap: int = VALUE_CAP
-    """The size in bytes of the largest value in memory. Streams may be larger."""
+    """The size, in bytes, of the largest value in memory. Streams may be larger."""
     input_budget: int = 256 * MIB
-    """The total size in bytes of the blobs that running handlers have loaded. A task whose blobs
-    are larger runs while no other task has blobs loaded."""
+    """The largest total size, in bytes, of the blobs that running handlers have loaded. A task with
+    larger blobs runs while no other task has blobs loaded."""
     cache_budget: int = 64 * MIB
-    """The size in bytes of the values that stay in memory for the next steps."""
+    """The largest total size, in bytes, of the values that stay in memory for the next steps."""
     keys: Keys | None = None
     """The keys that encrypt blobs. With keys, every value becomes an encrypted blob."""
     sealed_only: datetime | None = None

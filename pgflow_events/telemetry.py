@@ -43,8 +43,8 @@ class TaskEvent:
 
 
 Hook = Callable[[TaskEvent], None]
-"""A function that the worker calls after each attempt, in its own thread. It must be quick, and
-must not raise."""
+"""A function that the worker calls after each attempt, in the worker's thread. It must be quick,
+and must not raise."""
 
 
 def about(task: Attempt) -> dict[str, Any]:

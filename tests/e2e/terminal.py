@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from ..forking import Forked, Forker
+from ..parts.forking import Forked, Forker
 from .conftest import COMMAND
 
 
