@@ -9,17 +9,25 @@ from functools import partial
 
 import psycopg
 import trio
-from psycopg.sql import SQL, Literal
 
-from pgflow_events.errors import DatabaseTooNew, MigrationError, Misuse
+from pgflow_events.errors import MigrationError, Misuse
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import reason
 from pgflow_events.schema.catalog import Thing, make_again, missing, relations, routines
 from pgflow_events.schema.losses import requeue_lost_tasks
 from pgflow_events.schema.pgmq import install_pgmq
+from pgflow_events.schema.record import (
+    BOOKKEEPING,
+    UNRECORDED,
+    applied,
+    has_roles,
+    record,
+    record_release,
+    refuse_edited,
+)
 from pgflow_events.schema.rights import missing_grants, refuse_without_create
 from pgflow_events.schema.shape import find_changed, find_lost_columns
-from pgflow_events.schema.sql_files import Release, SqlFile, needed_by, sql_files, this_release
+from pgflow_events.schema.sql_files import SqlFile, needed_by, sql_files
 from pgflow_events.schema.strangers import (
     NEVER,
     refuse_another_pgmq,
@@ -36,13 +44,6 @@ from pgflow_events.texts import counted
 MIGRATION_LOCK = 7_032_116_204_071_391_102
 TRIES = 5
 
-# Raised if the schema is missing, or belongs to another program.
-UNRECORDED = (
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-)
-
 # Raised if something is missing that an applied migration or pgmq created once.
 LOST = (*UNRECORDED, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedObject)
 
@@ -55,14 +56,6 @@ do $$ begin
     create schema pgflow;
   end if;
 end $$
-"""
-
-BOOKKEEPING = """
-create table if not exists pgflow.schema_files (
-  path text primary key,
-  checksum text not null, -- sha256 of the file
-  applied_at timestamptz not null default clock_timestamp()
-)
 """
 
 # PostgreSQL refuses partitioned tables if the default names the database's own tablespace.
@@ -83,17 +76,6 @@ WITHOUT_TEMPORARY = {
         ),
     )
 }
-
-# The table may not have these columns yet.
-RECORDED = """
-select path, checksum, to_jsonb(f) ->> 'release', to_jsonb(f) ->> 'version'
-from pgflow.schema_files f
-"""
-
-RECORD_RELEASE = """
-update pgflow.schema_files set release = {0}, version = {1}
-where (release, version) is distinct from ({0}, {1})
-"""
 
 # The lock covers flows that are being defined at this moment.
 WRITE_QUEUE_FUNCTIONS = """
@@ -161,9 +143,9 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
         # This comes before anything of theirs is read: a view may call a function.
         await refuse_foreign_owners(connection)
         await connection.execute(BOOKKEEPING)
-        recorded = await _applied(connection)
+        recorded = await applied(connection)
         files = sql_files("migrations")
-        _refuse_strangers(files, recorded)
+        refuse_edited(files, recorded)
         await refuse_lost_record(connection, recorded)
         await _refuse_lost_tables(connection, recorded)
         await refuse_foreign_queues(connection, recorded)
@@ -179,16 +161,16 @@ async def migrate_once(connection: Connection, *, roles: bool) -> list[str]:
             _refuse_lost(await find_lost_columns(connection))
         for file in [*sql_files("functions"), *sql_files("triggers")]:
             await connection.execute(file.text.encode())
-            await _record(connection, file)
+            await record(connection, file)
         made = relations(file.text for file in sql_files("migrations"))
         await make_again(connection, made)
         await connection.execute(WRITE_QUEUE_FUNCTIONS)
-        if roles and not _has_roles(recorded):
+        if roles and not has_roles(recorded):
             await refuse_foreign_roles(connection)
-        if roles or _has_roles(recorded):
+        if roles or has_roles(recorded):
             await _make_roles(connection)
             await _refuse_foreign_pgmq(connection, roles=True)
-        await _record_release(connection)
+        await record_release(connection)
     return [file.path for file in new]
 
 
@@ -217,7 +199,7 @@ def migrate_now(dsn: str, *, roles: bool = False) -> list[str]:
 async def find_missing(connection: Connection) -> list[Thing]:
     """The things of this release that are missing in a database, or differ."""
     kinds = ["functions", "triggers"]
-    if _has_roles(await _applied(connection)):
+    if has_roles(await applied(connection)):
         kinds.append("roles")
     texts = [file.text for kind in kinds for file in sql_files(kind)]
     made = relations(file.text for file in sql_files("migrations"))
@@ -252,7 +234,7 @@ async def check_schema(connection: Connection) -> None:
     await _refuse_encoding(connection)
     await refuse_unseen(connection)
     try:
-        recorded = await _applied(connection)
+        recorded = await applied(connection)
     except UNRECORDED:
         recorded = {}
     if not recorded:
@@ -260,9 +242,9 @@ async def check_schema(connection: Connection) -> None:
         await refuse_lost_record(connection, recorded)
         raise MigrationError(NEVER)
     migrations = sql_files("migrations")
-    _refuse_strangers(migrations, recorded)
+    refuse_edited(migrations, recorded)
     files = [*migrations, *sql_files("functions"), *sql_files("triggers")]
-    if _has_roles(recorded):
+    if has_roles(recorded):
         files += sql_files("roles")
     if stale := [file.path for file in files if recorded.get(file.path) != file.checksum]:
         raise MigrationError(
@@ -283,40 +265,6 @@ async def _refuse_encoding(connection: Connection) -> None:
         )
 
 
-async def _applied(connection: Connection) -> dict[str, str]:
-    """The checksums of the applied files by path.
-
-    Raises:
-        DatabaseTooNew: A newer release applied them.
-    """
-    cursor = await connection.execute(RECORDED)
-    rows = await cursor.fetchall()
-    releases = [Release(int(number), version) for *_, number, version in rows if number]
-    newest = max(releases, key=lambda release: release.number, default=None)
-    if newest and newest.number > (ours := this_release()).number:
-        raise DatabaseTooNew(
-            f"the database was migrated by a newer release ({newest}; this is {ours}): upgrade this"
-            " package"
-        )
-    return {path: checksum for path, checksum, *_ in rows}
-
-
-def _refuse_strangers(files: list[SqlFile], recorded: dict[str, str]) -> None:
-    """Raise if the database has migrations that this release lacks, or that were edited."""
-    known = {file.path for file in files}
-    newer = sorted(
-        path for path in recorded if path.startswith("migrations/") and path not in known
-    )
-    if newer:
-        raise DatabaseTooNew(
-            f"the database was migrated by a newer release ({newer[0]} is unknown to"
-            f" pgflow-events {this_release().version}): upgrade this package"
-        )
-    for file in files:
-        if recorded.get(file.path, file.checksum) != file.checksum:
-            raise MigrationError(f"{file.path} was changed after it had been applied")
-
-
 async def _apply_migration(connection: Connection, file: SqlFile) -> None:
     """Run a migration, after the functions that its tables need."""
     for needed in needed_by(file):
@@ -325,12 +273,7 @@ async def _apply_migration(connection: Connection, file: SqlFile) -> None:
     for temporary, table in WITHOUT_TEMPORARY.get(file.path, ()):
         text = text.replace(temporary, table)
     await connection.execute(text.encode())
-    await _record(connection, file)
-
-
-def _has_roles(recorded: dict[str, str]) -> bool:
-    """Whether the roles were made in this database."""
-    return any(path.startswith("roles/") for path in recorded)
+    await record(connection, file)
 
 
 async def _make_roles(connection: Connection) -> None:
@@ -345,28 +288,7 @@ async def _make_roles(connection: Connection) -> None:
                 " create role pgflow_observer`; then run this again as the owner of the schemas"
                 " pgflow and pgmq"
             ) from error
-        await _record(connection, file)
-
-
-async def _record_release(connection: Connection) -> None:
-    """Record that this release wrote the contents of the database."""
-    ours = this_release()
-    await connection.execute(
-        SQL(RECORD_RELEASE).format(Literal(ours.number), Literal(ours.version))
-    )
-
-
-async def _record(connection: Connection, file: SqlFile) -> None:
-    """Record that a file was applied."""
-    await connection.execute(
-        """
-        insert into pgflow.schema_files (path, checksum) values (%s, %s)
-        on conflict (path) do update
-        set checksum = excluded.checksum, applied_at = clock_timestamp()
-        where schema_files.checksum <> excluded.checksum
-        """,
-        [file.path, file.checksum],
-    )
+        await record(connection, file)
 
 
 async def _refuse_foreign_pgmq(connection: Connection, *, roles: bool) -> None:

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from pgflow_events import Flow, Worker, connect
 from pgflow_events.errors import DatabaseTooNew, MigrationError
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.schema import migrations
+from pgflow_events.schema import migrations, record
 from pgflow_events.schema import sql_files as files
 from pgflow_events.schema.migrations import check_schema, migrate_now
 from pgflow_events.schema.sql_files import sql_files
@@ -358,7 +358,7 @@ def old_database(any_server, monkeypatch, tmp_path):
         with monkeypatch.context() as patched:
             patched.setattr(files, "sql_folder", lambda: old)
             patched.setattr(migrations, "WRITE_QUEUE_FUNCTIONS", "select")
-            patched.setattr(migrations, "RECORD_RELEASE", "select")
+            patched.setattr(record, "RECORD_RELEASE", "select")
             patched.setattr(migrations, "requeue_lost_tasks", nothing_lost)
             migrate_now(conninfo)
         with psycopg.connect(conninfo, row_factory=namedtuple_row) as connection:
