@@ -94,7 +94,7 @@ async def test_the_figures_are_those_of_what_was_done(database, console, site):
     run_id = figures["largest_page_run"]
     assert f"run {run_id} of pgflow_scrape: completed" in printed
     assert " ".join(printed.split()).endswith(
-        "Look at it with `.venv/bin/pgflow-events runs` and"
+        "Look at them with `.venv/bin/pgflow-events runs` and"
         f" `.venv/bin/pgflow-events show {run_id}`, which start the embedded PostgreSQL again."
     )
 
@@ -129,7 +129,7 @@ def test_the_commands_that_its_last_words_name_can_be_typed(environment, base, t
         text=True,
     )
     printed = shell("venv/bin/pgflow-events demo", check=True).stdout
-    _, _, words = " ".join(printed.split()).partition("Look at it with ")
+    _, _, words = " ".join(printed.split()).partition("Look at them with ")
     named = re.findall("`(.*?)`", words)
     assert len(named) == 2
     for command in named:
