@@ -91,7 +91,7 @@ def test_commands_say_that_a_standby_takes_no_writes(primary, standby):
     for command in (["migrate"], ["start", "flow"], ["prune", "--older-than", "1d"]):
         refused = CliRunner().invoke(commands, [*command, "--dsn", here])
         assert refused.exit_code == 1
-        assert "the server is a standby, or was made read-only; name the one" in refused.output
+        assert "is a standby, or was made read-only; give the DSN of the primary" in refused.output
     asked = CliRunner().invoke(commands, ["doctor", "--json", "--dsn", here])
     assert asked.exit_code == 0
     found = {check["check"]: check for check in json.loads(asked.stdout)["checks"]}
