@@ -73,6 +73,6 @@ async def main(dsn: str, urls: Sequence[str]) -> None:
 if __name__ == "__main__":
     given = dsn_from_environment()
     with EmbeddedServer() if given is None else nullcontext() as server:
-        dsn = server.conninfo if server else given or ""
+        dsn = server.dsn if server else given or ""
         migrate_now(dsn)
         trio.run(main, dsn, sys.argv[1:])
