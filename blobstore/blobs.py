@@ -208,7 +208,10 @@ class Blobs:
             NotSealed: Only sealed values are taken of this run.
         """
         if is_since(run_id, self._depot.sealed_only):
-            raise NotSealed(f"run {run_id} has a value in clear, and only sealed values are taken")
+            raise NotSealed(
+                f"run {run_id} has a value that is not encrypted,"
+                " and this process accepts only sealed values"
+            )
 
     async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
         """Compress with the newest dictionary of each step of these flows, from now on."""

@@ -95,7 +95,7 @@ class Chunks:
         row = self._row
         size, chunk_size = row.raw_size or 0, row.chunk_size or 1
         if chunk_size > MOST:
-            raise BlobDamaged(row.id, f"nobody writes chunks of {chunk_size:,} bytes")
+            raise BlobDamaged(row.id, f"its chunk size is too large: {chunk_size:,} bytes")
         start, stop, _ = slice(start, stop).indices(size)
         digest = hashlib.sha256() if (start, stop) == (0, size) else None
         seqs = range(start // chunk_size, -(-stop // chunk_size)) if start < stop else range(0)

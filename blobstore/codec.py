@@ -219,7 +219,7 @@ def restore(blob_id: UUID, kind: str, raw: bytes) -> Payload:
         return Payload(kind, utf8.decode(raw) if kind == "text" else raw)
     except UnicodeDecodeError as error:
         # Its own words quote a byte.
-        raise BlobDamaged(blob_id, f"it is no UTF-8 at byte {error.start:,}") from None
+        raise BlobDamaged(blob_id, f"it is not UTF-8 at byte {error.start:,}") from None
 
 
 def parse(blob_id: UUID, payload: Payload) -> Any:

@@ -149,7 +149,8 @@ class Depot:
         if self.objects is not None and self.objects.name == row.store:
             return self.objects
         raise BlobUnavailable(
-            f"blob {row.id} is kept in {row.store[:40]!r}, a store that this process was not given"
+            f"blob {row.id} is kept in the store {row.store[:40]!r},"
+            " which this process does not have: configure it"
         )
 
     async def work(self, heavy: bool, job: Callable[[], T]) -> T:

@@ -146,7 +146,7 @@ def train(samples: Sequence[bytes], size: int = DEFAULT_SIZE) -> bytes:
             size, list(_taken(samples)), k=SEGMENT_SIZE, d=MATCH_SIZE, split_point=1.0, level=LEVEL
         )
     except zstandard.ZstdError as error:
-        raise ValueError(f"these samples give no dictionary ({error}); try others") from error
+        raise ValueError(f"these samples make no dictionary ({error}): try others") from error
     return trained.as_bytes()
 
 
@@ -162,7 +162,7 @@ def gain(dictionary: Dictionary, held_out: Sequence[bytes]) -> Gain:
     """
     raw = sum(map(len, held_out))
     if not raw:
-        raise ValueError("to judge a dictionary takes values that it was not trained on")
+        raise ValueError("nothing to compress: give values that the dictionary was not trained on")
     plain = zstandard.ZstdCompressor(level=PLAIN_LEVEL, write_checksum=True)
     return Gain(
         raw / sum(len(plain.compress(value)) for value in held_out),
@@ -180,7 +180,7 @@ def _prepare(content: bytes) -> zstandard.ZstdCompressionDict:
     try:
         zstandard.ZstdDecompressor(dict_data=prepared)
     except zstandard.ZstdError as error:
-        raise ValueError(f"{len(content):,} bytes are no zstd dictionary: {error}") from error
+        raise ValueError(f"{len(content):,} bytes are not a zstd dictionary: {error}") from error
     try:
         prepared.precompute_compress(level=LEVEL)
     except zstandard.ZstdError as error:  # what can be read can be written, given half a megabyte
@@ -194,7 +194,7 @@ def _taken(samples: Sequence[bytes]) -> Sequence[bytes]:
     if len(usable) < MIN_SAMPLES:
         raise ValueError(
             f"too few samples: {len(samples):,} given, {len(usable):,} usable; give at least"
-            f" {MIN_SAMPLES} different ones of {MIN_SAMPLE_SIZE} bytes or more, better some hundred"
+            f" {MIN_SAMPLES} different ones of {MIN_SAMPLE_SIZE} bytes or more, better hundreds"
         )
     count = min(len(usable), MAX_SAMPLES)
     return [usable[n * len(usable) // count][:MAX_SAMPLE_SIZE] for n in range(count)]

@@ -86,7 +86,7 @@ class BlobForgotten(BlobError):
         self.blob_id = blob_id
 
     def __str__(self) -> str:
-        return f"blob {self.args[0]} was forgotten: it was to be kept no longer"
+        return f"blob {self.args[0]} was forgotten: its bytes have been deleted"
 
 
 class BlobUnavailable(BlobError):
@@ -105,4 +105,4 @@ class KeyMissing(BlobUnavailable):
         self.key_id = key_id
 
     def __str__(self) -> str:
-        return f"there is no key {ascii(self.key_id)[:60]} in the key ring of this process"
+        return f"the key ring of this process has no key {ascii(self.key_id)[:60]}"

@@ -83,12 +83,12 @@ class Key:
                 these is wrong cannot be known.
         """
         if len(sealed) < NONCE_BYTES + TAG_BYTES:
-            raise ValueError(f"it has {len(sealed)} bytes, too few to be sealed")
+            raise ValueError(f"it has {len(sealed)} bytes, too few for a sealed value")
         nonce, rest = sealed[:NONCE_BYTES], memoryview(sealed)[NONCE_BYTES:]
         try:
             return self._cipher(nonce).decrypt(nonce[12:], rest, bound)
         except _library().invalid_tag:
-            raise ValueError("its seal is broken: changed, moved or of another key") from None
+            raise ValueError("its seal is broken: wrong key, or changed or moved data") from None
 
     def _cipher(self, nonce: bytes) -> "AESGCM":
         # A key of plain AES-GCM is used up after 2**32 random nonces. Here each message has
@@ -101,7 +101,7 @@ class Key:
         return "<Key>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is neither copied nor pickled")
+        raise TypeError("a key cannot be copied or pickled")
 
 
 class KeyRing:
@@ -127,7 +127,7 @@ class KeyRing:
                 raise KeyRingError(f"key {number}: {fault}")
             known[key_id] = secret
         if not known:
-            raise KeyRingError("a key ring needs a key")
+            raise KeyRingError("a key ring needs at least one key")
         self._keys: Final = {key_id: Key(secret) for key_id, secret in known.items()}
         self.active: Final = next(iter(known))
 
@@ -219,13 +219,13 @@ def _fault(key_id: str, secret: bytes, before: Mapping[str, bytes]) -> str | Non
     if not KEY_ID.fullmatch(key_id):
         return "an id has 1 to 40 of the characters A-Z a-z 0-9 . _ -"
     if len(secret) != KEY_BYTES:
-        return f"a key has {KEY_BYTES} bytes, in a file as base64 after the first colon"
+        return f"a key has {KEY_BYTES} bytes; a file has them as base64 after the first colon"
     if len(set(secret)) < LEAST_VARIETY or secret in secret[1:] + secret[:-1]:
-        return "its bytes repeat themselves: random ones are made by `pgflow-events blob key`"
+        return "its bytes repeat themselves: make a random key with `pgflow-events blob key`"
     if key_id in before:
-        return "a key before it has the same id"
+        return "an earlier key has the same id"
     if secret in before.values():
-        return "it is the same key as one before it"
+        return "an earlier key has the same bytes"
     return None
 
 
@@ -247,11 +247,11 @@ def _open_at_once(path: str, flags: int) -> int:
 def _file_fault(file: os.stat_result, link: os.stat_result) -> str | None:
     """Why nobody should trust what is in this file, or the link that leads to it."""
     if not stat.S_ISREG(file.st_mode):
-        return "this is no file"
+        return "this is not a regular file"
     if not {file.st_uid, link.st_uid} <= {0, os.geteuid()}:
-        return "it belongs to another user, who could exchange the keys: change its owner by chown"
+        return "it belongs to another user, who could replace the keys: run `chown` on it"
     if file.st_mode & FORBIDDEN_MODE:
-        return "others may read or change it: forbid that by chmod 600"
+        return "others may read or change it: run `chmod 600` on it"
     if file.st_size > MOST_BYTES:
         return f"it has more than {MOST_BYTES:,} bytes"
     return None
@@ -270,7 +270,7 @@ def _parse(content: bytes) -> tuple[dict[str, bytes], str | None]:
             if fault := _fault(key_id, secret, keys):
                 return {}, f"line {number}: {fault}"
             keys[key_id] = secret
-    return keys, None if keys else "there is no key in it"
+    return keys, None if keys else "it contains no key"
 
 
 def _decoded(encoded: bytes) -> bytes:
@@ -297,7 +297,8 @@ def _library() -> _Library:
         from cryptography.hazmat.primitives.cmac import CMAC  # noqa: PLC0415
     except ImportError as error:
         raise KeyRingError(
-            f"encryption needs more: pip install 'pgflow-events[encryption]' ({error})"
+            "encryption needs the package cryptography:"
+            f" pip install 'pgflow-events[encryption]' ({error})"
         ) from error
 
     def derive(secret: bytes, context: bytes) -> bytes:

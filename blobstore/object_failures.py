@@ -12,7 +12,7 @@ FACTS = (
 )
 SYSTEM_ERROR = re.compile(r"\b(?:os error |Errno |Os \{\s*code: )(\d{1,3})\b")
 NO_CREDENTIALS = "no credentials in the environment, and none from the machine"
-LINK = "a link stands in the place of a chunk or its folder"
+LINK = "a link has replaced a chunk or its folder"
 HINTS = {
     LINK: LINK,
     "kind: Connect": "no connection",
@@ -25,7 +25,7 @@ HINTS = {
     "latest/api/token": NO_CREDENTIALS,
     "computeMetadata": NO_CREDENTIALS,
     "metadata/identity": NO_CREDENTIALS,
-    "InvalidUri": "the endpoint is no URL",
+    "InvalidUri": "the endpoint is not a URL",
 }
 
 

@@ -18,36 +18,36 @@ def parse(url: str) -> SplitResult:
     """The parts of a URL, checked."""
     parts = _split(url)
     if parts.scheme not in {"s3", "gs", "az", "file"}:
-        raise ValueError("an object storage is s3://, gs:// or az://BUCKET/PREFIX, or file:///DIR")
+        raise ValueError("the URL must be s3://, gs:// or az://BUCKET/PREFIX, or file:///DIR")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(
-            "the URL of an object storage has no user, password, query or fragment:"
+            "the URL of an object storage may have no user, password, query or fragment:"
             " credentials and options come from the environment"
         )
     if parts.scheme == "file":
         if parts.netloc or parts.path.strip("/") == "":
-            raise ValueError("file:// is followed by the absolute path of a folder")
+            raise ValueError("file:// must be followed by the absolute path of a folder")
     elif not BUCKET.fullmatch(parts.netloc):
-        raise ValueError(f"{parts.scheme}:// is followed by the name of a bucket or container")
+        raise ValueError(f"{parts.scheme}:// must be followed by the name of a bucket or container")
     return parts
 
 
 def _split(url: str) -> SplitResult:
     with suppress(ValueError):  # which quotes the URL
         return urlsplit(url)
-    raise ValueError("the URL of the object storage cannot be understood")
+    raise ValueError("the URL of the object storage cannot be parsed")
 
 
 def folder_of(parts: SplitResult) -> Path:
     """The folder of a file URL, which must be there."""
     folder = Path(url2pathname(parts.path))
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
+        raise ValueError(f"{folder} is not a folder")
     # Groups share a storage, and trust each other with its chunks; root has no group of its own.
     others = stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
     if folder.stat().st_mode & others:
         raise ValueError(
-            f"others may write to {folder}, and could plant links in it that lead elsewhere:"
+            f"others may write to {folder}, and could put links in it that lead elsewhere:"
             f" run `chmod {'o-w' if os.geteuid() else 'go-w'}` on it, or choose another folder"
         )
     for parent in folder.resolve().parents:

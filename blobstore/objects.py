@@ -234,7 +234,7 @@ class ObjectStore:
     def _attempt(self, action: str, job: Callable[[], T]) -> T:
         try:
             if self._folder and not self._folder.is_dir():
-                reason = "its folder is not there"  # the library would make another one
+                reason = "its folder does not exist"  # the library would make another one
             else:
                 return job()
         except BlobMissing:

@@ -79,7 +79,9 @@ def open_digest(row: BlobRow, seal: Seal) -> tuple[bytes, Place | None]:
     if not seal.closed:
         return stored, None
     if not is_unbound(stored) and not stored.startswith(VERSION):
-        raise BlobDamaged(row.id, "the form of its seal: was it written by a newer release?")
+        raise BlobDamaged(
+            row.id, "its seal has an unknown form: was it written by a newer release?"
+        )
     try:
         if is_unbound(stored):
             return seal.open(stored, DIGEST), UNBOUND
@@ -127,13 +129,13 @@ def admit(
     """
     is_bound = found is not None and found != UNBOUND
     if not is_bound and is_since(wanted.run_id if wanted else blob_id, sealed_only):
-        what = "in clear" if found is None else "sealed in the form before (see blob rotate)"
-        raise NotSealed(f"blob {blob_id} is {what}, and only sealed values are taken")
+        what = "not encrypted" if found is None else "sealed in an old form (run `blob rotate`)"
+        raise NotSealed(f"blob {blob_id} is {what}, and this process accepts only sealed values")
     if found is None or wanted is None or found == wanted:
         return
     if found == UNBOUND and blob_id.bytes[:8] == wanted.run_id.bytes[:8]:
         return
-    raise BlobDamaged(blob_id, "it is the value of another run, step or place")
+    raise BlobDamaged(blob_id, "it is the value of another run, step, task or element")
 
 
 def is_since(some_id: UUID, since: datetime | None) -> bool:

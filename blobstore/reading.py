@@ -123,7 +123,7 @@ class Loaded:
         if row.forgotten:
             raise BlobForgotten(blob_id)
         if row.sha256 is None:
-            raise BlobDamaged(blob_id, "it is not written to its end")
+            raise BlobDamaged(blob_id, "it was never finished")
         return row
 
     def handle(self, blob_id: UUID, place: Place | None = None) -> Blob[Any]:
@@ -171,7 +171,7 @@ class Reading:
         if size > self._depot.cap:
             raise ValueTooLarge(
                 f"blob {self._row.id} has {size:,} bytes, the cap is {self._depot.cap:,}:"
-                " take it as a handle, and read it in pieces"
+                " take it as a handle and read it in pieces"
             )
 
     async def _check_weight(self, raw: bytes) -> None:
@@ -183,7 +183,8 @@ class Reading:
     def _check_elements(self) -> None:
         if self._row.misplaced:
             raise BlobDamaged(
-                self._row.id, f"its element {self._row.misplaced} is a list, or of another run"
+                self._row.id,
+                f"its element {self._row.misplaced} is a list, or belongs to another run",
             )
 
     async def _whole(self) -> bytes:
@@ -217,7 +218,7 @@ class Reading:
         """The bytes of a range: of a blob in chunks, without the others."""
         row = self._row
         if row.elements is not None:
-            raise TypeError(f"blob {row.id} is a list: take its value() or item()")
+            raise TypeError(f"blob {row.id} is a list: call value() or item()")
         async with aclosing(self.own_pieces(start, stop)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -276,7 +277,7 @@ class Reading:
         await self._check_weight(raw)
         frame = weighed(self._row.id, Payload("json", raw), scale)
         if not isinstance(frame, list) or len(frame) != len(self._row.elements or ()):
-            raise BlobDamaged(self._row.id, "its elements are not those of its list")
+            raise BlobDamaged(self._row.id, "its list and its elements do not match")
         return frame
 
 
@@ -286,5 +287,5 @@ def weighed(blob_id: UUID, payload: Payload, scale: Scale | None) -> Any:
         try:
             scale.add(payload.data)
         except ValueTooLarge as error:
-            raise ValueTooLarge(f"blob {blob_id}: with what is beside it, {error}") from None
+            raise ValueTooLarge(f"blob {blob_id}: with the rest of its list, {error}") from None
     return parse(blob_id, payload)

@@ -62,10 +62,10 @@ def _fault(node: Any, depth: int) -> str | None:
     """What is wrong with this node alone, its keys included."""
     kind = type(node)
     if kind not in KEPT:
-        only = ", which can be the whole value only" if kind is bytes else ""
+        only = ", which may only be the whole value" if kind is bytes else ""
         return f"is of type {_type_name(kind)}{only}{_instead(advice(node, whole=depth == 0))}"
     if kind is str and (place := _lone_surrogate(node)) is not None:
-        fault = f"has a lone surrogate at index {place}, which no text in UTF-8 can have"
+        fault = f"has a lone surrogate at index {place}, which UTF-8 cannot encode"
         return fault + _instead('value.encode("utf-8", "replace").decode()')
     if kind is float and not isfinite(node):
         return f"is {node}, a number JSON does not have{_instead('None')}"
@@ -79,7 +79,7 @@ def _fault(node: Any, depth: int) -> str | None:
 
 def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None:
     if depth >= MAX_DEPTH:
-        return f"is nested deeper than {MAX_DEPTH} levels (or does the value hold itself?)"
+        return f"is nested deeper than {MAX_DEPTH} levels (or does the value contain itself?)"
     for key in node if type(node) is dict else ():
         if type(key) is not str:
             fault = f"has a key of type {_type_name(type(key))}, {_clipped(key)}; keys must be str"
@@ -94,7 +94,7 @@ def _instead(expression: str | None) -> str:
     """How a refusal ends."""
     if expression:
         return f"; give `{expression}` instead"
-    return "; give a text or JSON made of it instead (docs/guide/values.md says what JSON may hold)"
+    return "; give text or JSON made from it instead (docs/guide/values.md says what JSON may hold)"
 
 
 def _lone_surrogate(text: str) -> int | None:

@@ -54,7 +54,7 @@ class Seal:
             return self.open(sealed, part)
         mark = self._bound + part
         if not sealed.endswith(mark):
-            raise ValueError("it is another chunk, or was cut off")
+            raise ValueError("it is a different chunk, or was cut off")
         return sealed[: -len(mark)]
 
     def open(self, sealed: bytes, part: bytes) -> bytes:

@@ -56,7 +56,7 @@ async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
         async for piece in pieces:
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise ValueRefused(
-                    f"$ is a stream, and yields {type(piece).__name__}: let it yield bytes,"
+                    f"$ is a stream that yields {type(piece).__name__}: let it yield bytes,"
                     f" `{'value.encode()' if isinstance(piece, str) else 'orjson.dumps(value)'}`"
                 )
             # A stream without a checkpoint of its own would stop the whole worker.
@@ -93,4 +93,4 @@ def open_file(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb", buffering=0)
     os.close(descriptor)
-    raise ValueRefused(f"$ is the path {ascii(str(path))[:200]}, which is no regular file")
+    raise ValueRefused(f"$ is the path {ascii(str(path))[:200]}, which is not a regular file")

@@ -59,7 +59,7 @@ async def sweep(
         ObjectStoreError: The storage failed.
     """
     if older_than < SHORTEST_GRACE:
-        raise ValueError("the grace period of a sweep is at least an hour")
+        raise ValueError("the grace period of a sweep must be at least an hour")
     before = (now or datetime.now(UTC)) - older_than
     swept = Swept()
     async with aclosing(_old_ones(store, before, swept)) as batches:

@@ -7,8 +7,8 @@ import trio
 from blobstore.errors import BlobMisuse
 
 HOW_TO = (
-    "run it by trio.run(...); from asyncio, by await asyncio.to_thread(trio.run, ...);"
-    " in the thread of a handler, by trio.from_thread.run(...)"
+    "call it with trio.run(...); from asyncio, with await asyncio.to_thread(trio.run, ...);"
+    " in the thread of a handler, with trio.from_thread.run(...)"
 )
 
 
@@ -19,7 +19,7 @@ def need_trio(what: str, error: type[Exception] = BlobMisuse) -> None:
         Exception: It does not. It is the given error, and says how to call `what`.
     """
     if not trio.lowlevel.in_trio_run():
-        raise error(f"{what} works in trio alone: {HOW_TO}")
+        raise error(f"{what} works only in trio: {HOW_TO}")
 
 
 class AsyncOnly:
@@ -42,4 +42,4 @@ class AsyncOnly:
             self._refuse("for")
 
         def _refuse(self, how: str) -> Never:
-            raise self.misuse(f"`{how}` will not do here: {self.how_to}")
+            raise self.misuse(f"`{how}` does not work here: use {self.how_to}")

@@ -54,8 +54,8 @@ class Scale:
         self._weight += heavy
         if self._weight > MOST:
             raise ValueTooLarge(
-                f"$ takes {self._bytes:,} bytes of JSON and {self._weight:,} as objects of Python,"
-                f" the cap of these is {MOST:,}: keep it as text or bytes, or in several values"
+                f"$ takes {self._bytes:,} bytes as JSON and {self._weight:,} as Python objects,"
+                f" whose cap is {MOST:,}: keep it as text or bytes, or split it into several values"
             )
 
 

@@ -265,6 +265,6 @@ def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None
 def lost(row: BlobRow) -> BlobUnavailable:
     """Another attempt is not in vain: the server may have crashed before commits were on disk."""
     return BlobUnavailable(
-        f"blob {row.id} went while it was written: its attempt has lost the task, or a crash of"
-        " the server has undone its beginning"
+        f"blob {row.id} disappeared while it was written: its attempt has lost the task,"
+        " or the database server crashed and lost the row"
     )

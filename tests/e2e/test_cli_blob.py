@@ -212,7 +212,7 @@ def test_after_a_rotation_the_old_key_is_needed_no_more(put, cli, tmp_path):
     assert json.loads(rotated.stdout) == {"key": "new", "rotated": 1, "left": {}, "damaged": []}
     assert cli("blob", "cat", str(blob_id), "--keys", str(tmp_path / "new")).stdout == "sealed"
     unread = cli("blob", "cat", str(blob_id), "--keys", str(tmp_path / "old"))
-    assert unread.stderr == "error: there is no key 'new' in the key ring of this process\n"
+    assert unread.stderr == "error: the key ring of this process has no key 'new'\n"
 
 
 def test_what_is_in_clear_is_refused_if_only_what_is_sealed_is_to_be_read(put, cli, tmp_path):
@@ -225,7 +225,9 @@ def test_what_is_in_clear_is_refused_if_only_what_is_sealed_is_to_be_read(put, c
     assert cli("blob", "cat", str(sealed), *only).stdout == "sealed"
     refused = cli("blob", "cat", str(clear), *only)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.endswith("is in clear, and only sealed values are taken\n")
+    assert refused.stderr.endswith(
+        "is not encrypted, and this process accepts only sealed values\n"
+    )
     lacking = cli("blob", "cat", str(clear), "--sealed-only", "2020-01-01")
     assert lacking.stderr.startswith("error: sealed_only needs keys")
 

@@ -301,7 +301,7 @@ def asking_trio_for_the_time(context):
     return trio.current_time()
 
 
-@poison(r"Misuse: connect\(\) works in trio alone: .* trio.from_thread.run", twice=False)
+@poison(r"Misuse: connect\(\) works only in trio: .* trio.from_thread.run", twice=False)
 def connecting_by_asyncio(context):
     async def main():
         async with connect(""):
@@ -331,7 +331,7 @@ async def a_stream_that_stops(context):
     raise StopAsyncIteration
 
 
-@poison(r"ValueRefused: .*\$ is a stream, and yields str", twice=False, permanent=True)
+@poison(r"ValueRefused: .*\$ is a stream that yields str", twice=False, permanent=True)
 async def a_stream_of_text(context):
     yield b"one"
     yield "two"

@@ -34,7 +34,7 @@ from pgflow_events.postgres.pool import Pool
 
 PROTOCOLS = {"BlobStore"}  # others implement it
 LEFT_ALONE = {"__aexit__", "aclose"}  # to leave is no fault
-THREAD = r"in the thread of a handler, by trio\.from_thread\.run\(\.\.\.\)$"
+THREAD = r"in the thread of a handler, with trio\.from_thread\.run\(\.\.\.\)$"
 
 Call = Callable[[], Any]
 
@@ -105,7 +105,7 @@ def by_asyncio_in_a_thread_of_trio(call: Call) -> None:
 )
 @pytest.mark.parametrize("name", CALLS)
 def test_whatever_is_called_without_trio_says_in_one_line_what_to_do(name, caller):
-    with pytest.raises(RuntimeError, match=f"^{re.escape(name)} works in trio alone: ") as error:
+    with pytest.raises(RuntimeError, match=f"^{re.escape(name)} works only in trio: ") as error:
         caller(CALLS[name])
     assert isinstance(error.value, Misuse | BlobMisuse)
     assert isinstance(error.value, PgflowError | BlobError)
@@ -150,7 +150,7 @@ def test_what_is_entered_by_async_with_says_so_otherwise(thing, instead):
     ):  # fmt: skip
         with pytest.raises(TypeError) as error:
             attempt()
-        assert str(error.value) == f"`{how}` will not do here: {instead}"
+        assert str(error.value) == f"`{how}` does not work here: use {instead}"
         assert isinstance(error.value, PgflowError | BlobError)
 
 

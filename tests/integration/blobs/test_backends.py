@@ -311,8 +311,8 @@ async def lacking(flow: Flow[Any], database: str, **options: Any) -> AsyncIterat
 
 
 LACKING = {
-    "objects": (BlobUnavailable, "kept in 'objects', a store that this process was not given"),
-    "keys": (KeyMissing, "there is no key 'one' in the key ring of this process"),
+    "objects": (BlobUnavailable, "kept in the store 'objects', which this process does not have"),
+    "keys": (KeyMissing, "the key ring of this process has no key 'one'"),
 }
 
 

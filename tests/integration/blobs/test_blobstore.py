@@ -233,7 +233,9 @@ async def test_what_is_no_element_of_a_list_is_not_read_with_it(store, kind):
             "update pgflow.output_blobs set elements = array[%s] where id = %s", [forged, one.id]
         )
     loaded = await store.blobs().load([one.id])
-    with pytest.raises(BlobDamaged, match=f"its element {forged} is a list, or of another run"):
+    with pytest.raises(
+        BlobDamaged, match=f"its element {forged} is a list, or belongs to another run"
+    ):
         await loaded.get(one.id)
     with pytest.raises(BlobDamaged, match="of another run"):
         await loaded.handle(one.id).item(0)
@@ -382,7 +384,7 @@ async def test_an_upload_whose_blob_is_deleted_half_way_is_given_up(store):
                 await store.query("delete from pgflow.output_blobs")
             yield bytes(CHUNK)
 
-    with pytest.raises(BlobUnavailable, match="went while it was written"):
+    with pytest.raises(BlobUnavailable, match="disappeared while it was written"):
         await store.blobs(chunk_size=CHUNK).encode(stream(), await store.owner())
     assert len(pulled) < 20
     assert await store.query("select from pgflow.blob_chunks") == []

@@ -173,7 +173,7 @@ async def test_what_is_sealed_is_checked_with_the_keys_and_counted_without(datab
         await checker.check_contents(make, checked)
         assert (checked.verified, checked.faults) == (0, [])
         assert list(checked.not_checked.items()) == [
-            ("there is no key 'one' in the key ring of this process", 2)
+            ("the key ring of this process has no key 'one'", 2)
         ]
         await checker.check_contents(make, checked, keys=KEYS)
         assert (checked.verified, checked.faults) == (2, [])

@@ -441,7 +441,7 @@ class TestFailures:
 
     async def test_a_panic_of_the_library_is_a_passing_error(self):
         for text in await failures(s3_store("no url", **HASTY)):
-            assert "the endpoint is no URL" in text
+            assert "the endpoint is not a URL" in text
 
     async def test_http_has_to_be_allowed(self, running_s3):
         with pytest.raises(ObjectStoreError, match="AWS_ALLOW_HTTP=true"):
@@ -453,7 +453,7 @@ class TestFailures:
         store = ObjectStore.from_url(folder.as_uri())
         folder.rmdir()
         for text in await failures(store):
-            assert "its folder is not there" in text
+            assert "its folder does not exist" in text
         assert not folder.exists()
 
     async def test_the_disk_has_a_chunk_and_its_folders_before_it_counts(
@@ -578,11 +578,11 @@ class TestSetup:
             ("s3://user:secret@bucket", "no user"),
             ("s3://bucket?secret", "no user"),
             ("s3://bucket#secret", "no user"),
-            ("s3://[secret", "cannot be understood"),
+            ("s3://[secret", "cannot be parsed"),
             ("s3://bucket//prefix", "cannot be used"),
             ("file://folder", "absolute path"),
             ("file:///", "absolute path"),
-            ("file:///nowhere/at/all", "is no folder"),
+            ("file:///nowhere/at/all", "is not a folder"),
         ],
     )
     def test_a_url_that_cannot_be_is_refused_and_not_quoted(self, url, told):
@@ -594,7 +594,7 @@ class TestSetup:
     def test_a_folder_that_others_may_write_to_is_refused(self, tmp_path, mode):
         ObjectStore.from_url(f"file://{tmp_path}")
         tmp_path.chmod(mode)
-        with pytest.raises(ValueError, match=r"could plant links in it .*: run `chmod g?o-w`"):
+        with pytest.raises(ValueError, match=r"could put links in it .*: run `chmod g?o-w`"):
             ObjectStore.from_url(f"file://{tmp_path}")
 
     def test_a_folder_in_whose_place_everybody_could_put_another_is_refused(self, tmp_path):
@@ -624,7 +624,7 @@ class TestSetup:
             store.get(blob_id, [0]),
             store.discard([blob_id]),
         ):
-            with pytest.raises(ObjectStoreError, match="a link stands in the place of a chunk"):
+            with pytest.raises(ObjectStoreError, match="a link has replaced a chunk"):
                 await call
         assert chunk.read_bytes() == b"ours"
 

@@ -49,7 +49,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "over 64 bits": ([2**64], "$[0] is an integer outside"),
     "set": ({"tags": {1}}, "$.tags is of type set; give `sorted(value)` instead"),
     "tuple": ((1, 2), "$ is of type tuple; give `list(value)` instead"),
-    "nested bytes": ([b""], "$[0] is of type bytes, which can be the whole value only"),
+    "nested bytes": ([b""], "$[0] is of type bytes, which may only be the whole value"),
     "key": ({1: 2}, "$ has a key of type int, 1; keys must be str"),
     "over the cap": ("x" * 4_000_001, "$ takes 4,000,001 bytes or more, the cap is 4,000,000"),
     "JSON over the cap": (["x" * 1000] * 4000, "the cap is 4,000,000"),

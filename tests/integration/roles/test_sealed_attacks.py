@@ -359,7 +359,7 @@ async def test_no_handler_is_called_with_an_input_in_clear(work, database, size)
         database, f"select run_id from pgflow.start_flow('flow', to_jsonb(repeat('x', {size})))"
     )
     async with connect(database, keys=KEYS) as client:
-        with pytest.raises(RunFailed, match=r"NotSealed: .* in clear, and only sealed values"):
+        with pytest.raises(RunFailed, match=r"NotSealed: .* accepts only sealed values"):
             await (await client.find(run_id)).result()
         assert await (await client.start(flow, "sealed")).result() == {"page": None}
     assert called == ["sealed"]

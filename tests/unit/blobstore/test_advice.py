@@ -405,7 +405,7 @@ async def test_the_advice_holds_inside_another_value_too(name: str) -> None:
 
 
 async def test_bytes_inside_another_value_become_a_text() -> None:
-    assert "which can be the whole value only" in (refusal_of([b"\xff"]) or "")
+    assert "which may only be the whole value" in (refusal_of([b"\xff"]) or "")
     assert await followed([b"\xff"]) == ["/w=="]
 
 
@@ -436,7 +436,7 @@ def test_what_nobody_has_an_advice_for_is_sent_to_the_page_on_values() -> None:
         assert f"is of type {type(value).__name__}" in told.replace(
             f"{type(value).__module__}.", ""
         )
-        assert "; give a text or JSON made of it instead (docs/guide/values.md" in told
+        assert "; give text or JSON made from it instead (docs/guide/values.md" in told
 
 
 def test_a_value_that_fails_when_it_is_looked_at_is_refused_all_the_same() -> None:
@@ -449,7 +449,7 @@ def test_a_value_that_fails_when_it_is_looked_at_is_refused_all_the_same() -> No
     class Value(metaclass=Hostile):
         pass
 
-    assert "Value; give a text or JSON" in (refusal_of(Value()) or "")
+    assert "Value; give text or JSON" in (refusal_of(Value()) or "")
 
 
 OTHERS = [name for name in [*INSTEAD, *BYTES] if not name.startswith(("builtins", "_io"))]

@@ -212,14 +212,14 @@ async def test_chunks_of_one_size_that_changed_places_are_noticed(limits):
     store = Memory()
     chunks = await written(TEXT, 100, store)
     swap(store, 1, 2)
-    with pytest.raises(BlobDamaged, match="it is another chunk"):
+    with pytest.raises(BlobDamaged, match="it is a different chunk"):
         await gathered(chunks.read(*limits))
 
 
 async def test_a_row_that_tells_of_chunks_larger_than_any_is_damage_and_nothing_is_read():
     store = Memory()
     forged = replace(opened_row(2**31 - 1), raw_size=2**40, sha256=bytes(32))
-    with pytest.raises(BlobDamaged, match="nobody writes chunks of 2,147,483,647 bytes"):
+    with pytest.raises(BlobDamaged, match="its chunk size is too large: 2,147,483,647 bytes"):
         await gathered(Chunks(forged, OPEN, store, here).read())
     assert store.asked == []
 

@@ -144,7 +144,7 @@ def test_what_a_newer_release_wrote_is_named():
 
 
 def test_bytes_that_are_no_text_or_no_json_are_damage():
-    with pytest.raises(BlobDamaged, match=f"{BLOB_ID}.*no UTF-8 at byte 0$"):
+    with pytest.raises(BlobDamaged, match=f"{BLOB_ID}.*not UTF-8 at byte 0$"):
         restore(BLOB_ID, "text", b"\xff")
     for broken in (b"[1", b"[" * 2000):
         with pytest.raises(BlobDamaged, match=f"{BLOB_ID}.*its JSON cannot be read"):

@@ -28,7 +28,7 @@ BOUND, ELSEWHERE = BLOB.bytes + b"0", BLOB.bytes + b"1"
 OLD, NEW = (sha256(word).digest() for word in (b"old", b"new"))
 RING = KeyRing({"old": OLD})
 
-FAILS_TO_OPEN = pytest.raises(ValueError, match=r"its seal is broken|too few to be sealed")
+FAILS_TO_OPEN = pytest.raises(ValueError, match=r"its seal is broken|too few for a sealed value")
 
 
 def base64(secret: bytes) -> str:
@@ -232,9 +232,9 @@ def test_a_new_line_is_a_key_that_nobody_else_has(key_file):
 
 
 ID = r"an id has 1 to 40 of the characters A-Z a-z 0-9 \. _ -$"
-LENGTH = "a key has 32 bytes, in a file as base64 after the first colon$"
-SAME_ID = "a key before it has the same id$"
-SAME_KEY = "it is the same key as one before it$"
+LENGTH = "a key has 32 bytes; a file has them as base64 after the first colon$"
+SAME_ID = "an earlier key has the same id$"
+SAME_KEY = "an earlier key has the same bytes$"
 SECRET = sha256(b"secret").digest()
 
 
@@ -277,7 +277,7 @@ def test_a_faulty_line_is_named_and_not_quoted(key_file, line, fault):
 @pytest.mark.parametrize("content", ["", "\n\n", "# old:AAAA\n"])
 def test_a_file_without_a_key_is_refused(key_file, content):
     path = key_file(content)
-    with pytest.raises(KeyRingError, match=named(path, "there is no key in it$")):
+    with pytest.raises(KeyRingError, match=named(path, "it contains no key$")):
         KeyRing.from_file(path)
 
 
@@ -321,7 +321,7 @@ def test_a_file_or_link_of_another_user_is_refused(key_file, tmp_path, monkeypat
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(KeyRingError, match=named(path, "this is no file$")):
+        with pytest.raises(KeyRingError, match=named(path, "this is not a regular file$")):
             KeyRing.from_file(path)
     (tmp_path / "large").touch(0o600)
     os.truncate(tmp_path / "large", 2**40)
@@ -334,7 +334,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     [bytes(32), b"\xff" * 32, b"ab" * 16, OLD[:16] * 2, b"0123456789abcdef" * 2, b"a" * 31 + b"b"],
 )
 def test_bytes_that_are_not_random_are_no_key(key_file, secret):
-    fault = "its bytes repeat themselves: random ones are made by `pgflow-events blob key`$"
+    fault = "its bytes repeat themselves: make a random key with `pgflow-events blob key`$"
     path = key_file(f"new:{base64(secret)}")
     with pytest.raises(KeyRingError, match=named(path, f"line 1: {fault}")):
         KeyRing.from_file(path)
@@ -344,9 +344,9 @@ def test_bytes_that_are_not_random_are_no_key(key_file, secret):
 
 def test_a_ring_refuses_what_a_file_may_not_hold():
     for faulty, fault in (
-        ({}, "a key ring needs a key"),
+        ({}, "a key ring needs at least one key"),
         ({"a": OLD, "b": NEW[:16]}, "key 2: a key has 32 bytes"),
-        ({"a": OLD, "b": OLD}, "key 2: it is the same key"),
+        ({"a": OLD, "b": OLD}, "key 2: an earlier key has the same bytes"),
         ({"a b": OLD}, "key 1: an id has"),
     ):
         with pytest.raises(KeyRingError, match=f"^{fault}") as caught:
@@ -383,7 +383,7 @@ def test_without_a_credential_there_is_no_ring(tmp_path, monkeypatch):
 def test_a_credential_that_cannot_be_read_is_not_taken_for_none(key_file, monkeypatch):
     path = key_file("")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
-    with pytest.raises(KeyRingError, match=named(path, "there is no key in it$")):
+    with pytest.raises(KeyRingError, match=named(path, "it contains no key$")):
         KeyRing.from_credential()
     path.unlink()
     path.symlink_to("nowhere")
@@ -421,7 +421,7 @@ def test_a_wrong_type_does_not_print_a_key():
 @pytest.mark.parametrize("leave", [pickle.dumps, copy.deepcopy])
 @pytest.mark.parametrize("thing", [RING, RING.new_key(BOUND)[0]], ids=["ring", "key"])
 def test_no_key_leaves_the_process(leave, thing):
-    with pytest.raises(TypeError, match="neither copied nor pickled"):
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
         leave(thing)
 
 
@@ -455,7 +455,9 @@ def test_without_the_library_only_a_ring_cannot_be_made():
     assert line.startswith("new:")
     assert len(errors) == 2
     for error in errors:
-        assert error.startswith("encryption needs more: pip install 'pgflow-events[encryption]'")
+        assert error.startswith(
+            "encryption needs the package cryptography: pip install 'pgflow-events[encryption]'"
+        )
 
 
 def test_one_ring_serves_many_threads():

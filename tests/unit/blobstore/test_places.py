@@ -83,9 +83,9 @@ OTHERS = [
 def test_a_value_of_another_place_is_refused(wanted):
     admit(ROW.id, PLACE, PLACE, None)
     admit(ROW.id, PLACE, None, None)
-    with pytest.raises(BlobDamaged, match="another run, step or place"):
+    with pytest.raises(BlobDamaged, match="another run, step, task or element"):
         admit(ROW.id, PLACE, wanted, None)
-    with pytest.raises(BlobDamaged, match="another run, step or place"):
+    with pytest.raises(BlobDamaged, match="another run, step, task or element"):
         admit(ROW.id, wanted, PLACE, None)
 
 

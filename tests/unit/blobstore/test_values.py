@@ -121,7 +121,7 @@ OUTSIDE = [
     (Point(1, 2), "Point; give `value._asdict()`"),
     (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "datetime; give `value.isoformat()`"),
     (uuid.UUID(int=0), "uuid.UUID; give `str(value)`"),
-    (b"x", "bytes, which can be the whole value only; give `base64.b64encode"),
+    (b"x", "bytes, which may only be the whole value; give `base64.b64encode"),
     (bytearray(b"x"), "bytearray; give `base64.b64encode(bytes(value))"),
     (iter(()), "tuple_iterator; give `list(value)`"),
     (object(), "object"),
@@ -183,7 +183,7 @@ def test_254_levels_come_back_and_the_255th_is_refused(kind):
 def test_a_value_that_holds_itself_is_refused():
     parent: dict[str, Any] = {"children": []}
     parent["children"] += [{"parent": parent}, {"parent": parent}]
-    assert "does the value hold itself?" in refused(parent)
+    assert "does the value contain itself?" in refused(parent)
 
 
 def test_a_shared_list_that_would_unfold_without_end_is_refused():

@@ -137,7 +137,7 @@ def test_wide_characters_count_where_they_stand(monkeypatch):
 def test_containers_in_great_numbers_are_refused(shape, monkeypatch):
     monkeypatch.setattr(weight, "LIGHT", LIGHT // 16)
     monkeypatch.setattr(weight, "MOST", MOST // 16)
-    with pytest.raises(ValueTooLarge, match="as objects of Python"):
+    with pytest.raises(ValueTooLarge, match="as Python objects"):
         check_weight(listed(shape, MOST // 16 // 64))
 
 
