@@ -1,13 +1,13 @@
 """Values of any size for steps: small ones inline as JSON, large ones as blobs.
 
-    blobs = Blobs(make)                                   # make: calls the database
+    blobs = Blobs(make)                                   # make: runs calls on a connection
     kept = await blobs.encode(page, Owner(run_id))        # Inline or Stored
-    await blobs.save(connection, [kept])                  # what is Stored, in your transaction
+    await blobs.save(connection, [kept])                  # inserts blobs, in your transaction
 
-    loaded = await blobs.load(ids)                        # one query, or none
+    loaded = await blobs.load(ids)                        # no query if all are in the cache
     page = await loaded.get(blob_id)
 
-What may be a value, and what comes back, is in docs/guide/values.md.
+docs/guide/values.md says what a value may be, and what comes back.
 """
 
 from blobstore.abc import BlobStore, Keys

@@ -1,46 +1,45 @@
-"""What can go wrong with a value, as a tree.
+"""The errors about values, as a tree.
 
     BlobError
-    ├── ValueRefused         a value that could not come back as it was
-    │   └── ValueTooLarge    it is larger than the cap
-    ├── BlobMisuse           it was asked for without trio, or a stream entered by `with`
-    ├── BlobDamaged          what is stored is not what was written
-    ├── NotSealed            it is in clear, where only what is sealed is taken
+    ├── ValueRefused         the value could not come back as it was
+    │   └── ValueTooLarge    the value is larger than the cap
+    ├── BlobMisuse           a call outside of trio, or `with` in place of `async with`
+    ├── BlobDamaged          the stored bytes are not those that were written
+    ├── NotSealed            the value is not encrypted, and only sealed values are accepted
     ├── BlobMissing          no blob has this id
-    ├── BlobForgotten        its bytes were deleted, as its step or the operator asked
-    └── BlobUnavailable      it is kept where this process cannot read it
+    ├── BlobForgotten        its bytes were deleted, because its `keep_output` was over
+    └── BlobUnavailable      the value is stored where this process cannot read it
         ├── KeyMissing       it was sealed with a key that this process does not have
-        └── ObjectStoreError the object storage does not answer, or not us
+        └── ObjectStoreError the object storage does not answer, or refuses the request
 
-All are permanent (trying again gives the same answer) but the last two, which are for the
-operator to mend. Their texts are bounded and free of NUL and lone surrogates, so that they
-can be stored.
+A retry does not help, except after a BlobUnavailable: there the operator can mend the cause. The
+texts of these errors can be stored: they are bounded, without NUL and without lone surrogates.
 """
 
 from uuid import UUID
 
 
 class BlobError(Exception):
-    """Any error this package raises on purpose."""
+    """Any error that this package raises on purpose."""
 
 
 class ValueRefused(BlobError):
-    """The value could not come back as it was; the message names the place inside it."""
+    """The value could not come back as it was. The message names the place inside the value."""
 
 
 class ValueTooLarge(ValueRefused):
-    """The value is larger than the cap; the message names both sizes."""
+    """The value is larger than the cap. The message names both sizes."""
 
 
 class BlobMisuse(BlobError, RuntimeError, TypeError):
-    """A value was asked for where trio does not run, or a stream of it was entered by ``with``.
+    """A method was called where trio does not run, or a stream was entered with ``with``.
 
     The message says what to do.
     """
 
 
 class BlobDamaged(BlobError):
-    """What is stored is not what was written, or not what this release can read.
+    """The stored bytes are not those that were written, or this release cannot read them.
 
     Args:
         blob_id: The blob.
@@ -56,11 +55,14 @@ class BlobDamaged(BlobError):
 
 
 class NotSealed(BlobError):
-    """The value is in clear, or bound to its id alone, and only sealed values are taken."""
+    """This process accepts only sealed values, and this one is not encrypted.
+
+    Or an earlier release sealed it in a form that does not name its run and step.
+    """
 
 
 class BlobMissing(BlobError):
-    """No blob has this id: its run was deleted, or never committed.
+    """No blob has this id: its run was deleted, or its insert was never committed.
 
     Args:
         blob_id: The id that was asked for.
@@ -75,7 +77,9 @@ class BlobMissing(BlobError):
 
 
 class BlobForgotten(BlobError):
-    """The bytes of this blob were deleted, since its time was over; the row tells what it was.
+    """The bytes of this blob were deleted, because its `keep_output` was over.
+
+    Its row still says what it was.
 
     Args:
         blob_id: The id that was asked for.
@@ -90,7 +94,7 @@ class BlobForgotten(BlobError):
 
 
 class BlobUnavailable(BlobError):
-    """The blob is kept where this process cannot read it; the message says what is needed."""
+    """The blob is stored where this process cannot read it. The message says what is needed."""
 
 
 class KeyMissing(BlobUnavailable):

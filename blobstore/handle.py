@@ -1,4 +1,4 @@
-"""A value that stays where it is until it is asked for."""
+"""The handle of a value, and the stream that reads its bytes."""
 
 import builtins
 import secrets
@@ -18,7 +18,7 @@ from blobstore.trio_only import AsyncOnly, need_trio
 
 T_co = TypeVar("T_co", covariant=True)
 
-# A row tells what its kind does not.
+# For a value whose media type nobody gave.
 MEDIA_TYPES = {
     "text": "text/plain",
     "bytes": "application/octet-stream",
@@ -28,18 +28,21 @@ MEDIA_TYPES = {
 
 
 class Blob(Generic[T_co]):
-    """The handle of a value: what is known of it, and ways to read it.
+    """The handle of a value: its size, its kind, and methods that read it.
 
-    A handler gets one where its step names ``step.blob`` in place of ``step``, and may return it:
-    then nothing is stored again. From a handler in a thread, its methods are called by
-    ``trio.from_thread.run(blob.text)``.
+    A handler gets a handle if its step names ``step.blob`` in place of ``step``. A handler that
+    returns a handle returns its value. Within a run without keys, the value is not stored again.
+    A handler in a thread calls the methods with ``trio.from_thread.run(blob.text)``.
 
     Attributes:
-        size: Bytes: of the text as UTF-8, of the bytes, of the JSON; of a list with its elements.
-        kind: ``text``, ``bytes``, ``json``, or ``list`` for one that is kept by its elements.
-        media_type: Such as ``text/html``; what goes for all of its kind, if nobody said.
-        sha256: Digest of these bytes, in hexadecimal digits.
-        id: The id of the blob; None if the value is so small that it stands in a row.
+        size: Size in bytes: of a text as UTF-8, of the bytes, of the JSON, or of a list and its
+            elements.
+        kind: ``text``, ``bytes``, ``json``, or ``list`` for a list that is stored by its elements.
+        media_type: Such as ``text/html``. If nobody gave one, the default of the kind, such as
+            ``text/plain``.
+        sha256: The SHA-256 digest of the bytes, in hexadecimal digits. For a list that is stored
+            by its elements, it covers the list without the elements that are blobs.
+        id: The id of the blob. None if the value is inline.
     """
 
     __slots__ = ("_source", "id", "kind", "length", "media_type", "run_id", "sha256", "size")
@@ -58,7 +61,7 @@ class Blob(Generic[T_co]):
 
     @classmethod
     def of(cls, run_id: UUID, value: Any) -> "Blob[Any]":
-        """The handle of a value that stands in a row."""
+        """Make the handle of an inline value."""
         kind = "text" if isinstance(value, str) else "json"
         raw = value.encode() if isinstance(value, str) else orjson.dumps(value)
         row = BlobRow(run_id, run_id, "", 0, kind, raw_size=len(raw))
@@ -68,46 +71,76 @@ class Blob(Generic[T_co]):
         return f"<Blob {self.kind}, {self.size:,} bytes, {self.id or 'inline'}>"
 
     async def value(self) -> T_co:
-        """The value itself, as a step without the handle gets it.
+        """Get the value itself, as a step that does not ask for the handle gets it.
 
         Raises:
-            BlobError: It cannot be read; see :mod:`blobstore.errors`.
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
         """
         need_trio("Blob.value()")
         value: T_co = await self._source.value()
         return value
 
     async def bytes(self) -> builtins.bytes:
-        """All of its bytes. Of a list that is kept by its elements there are none: take `value`."""
+        """Read all bytes of the value.
+
+        Raises:
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
+            TypeError: It is a list that is stored by its elements: call :meth:`value`.
+        """
         need_trio("Blob.bytes()")
         return await self.read(0, None)
 
     async def text(self) -> str:
-        """All of its bytes as text; those of a page that was returned as bytes must be UTF-8."""
+        """Read the value as text. Bytes must be UTF-8.
+
+        Raises:
+            UnicodeDecodeError: The bytes are not UTF-8.
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
+            TypeError: It is a list that is stored by its elements: call :meth:`value`.
+        """
         need_trio("Blob.text()")
         return await trio.to_thread.run_sync((await self.bytes()).decode)
 
     async def read(self, start: int = 0, stop: int | None = None) -> builtins.bytes:
-        """The bytes from `start` to `stop`: of a large value, only the chunks they are in."""
+        """Read the bytes from `start` to `stop`, as a slice counts them.
+
+        Of a large value, only the chunks that hold these bytes are read.
+
+        Args:
+            start: The index of the first byte.
+            stop: The index after the last byte; None reads to the end.
+
+        Raises:
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
+            TypeError: It is a list that is stored by its elements: call :meth:`value`.
+        """
         need_trio("Blob.read()")
         async with aclosing(self._source.pieces(start, stop)) as pieces:
             parts = [piece async for piece in pieces]
-        # Joining is copying: not here, where all other tasks would wait.
+        # Joining copies the bytes: in a thread, so that other tasks do not wait for it.
         return parts[0] if len(parts) == 1 else await trio.to_thread.run_sync(b"".join, parts)
 
     def open(self) -> "BlobStream":
-        """A stream of its bytes; a few chunks of it are in memory at a time.
+        """Open a stream of the bytes. At most a few chunks are in memory at a time.
 
         ``async with blob.open() as stream: async for piece in stream: ...``
         """
         return BlobStream(self._source.pieces(0, None))
 
     async def save(self, path: "Path | str") -> None:
-        """Write its bytes to a file, which is there when all of them are.
+        """Write the bytes to a file. The file appears once it is complete, and replaces an old one.
 
-        Until then they are in a file of this call's own, in the same folder, which is removed if
-        the call fails or is cancelled. A process that is killed leaves it: a hidden file whose
-        name ends with ``.partial``.
+        Until then, the bytes are in a hidden file in the same folder, whose name ends with
+        ``.partial``. If the call fails or is cancelled, it removes this file. A process that is
+        killed leaves it behind.
+
+        Args:
+            path: The path of the file.
+
+        Raises:
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
+            OSError: The file cannot be written.
+            TypeError: It is a list that is stored by its elements: call :meth:`value`.
         """
         need_trio("Blob.save()")
         whole = trio.Path(path)
@@ -124,10 +157,14 @@ class Blob(Generic[T_co]):
             raise
 
     async def item(self, index: int) -> Any:
-        """An element of a list that is kept by its elements, without the others.
+        """Get one element of a list that is stored by its elements, without reading the others.
+
+        Args:
+            index: The index of the element, from 0.
 
         Raises:
-            IndexError: It has no such element, or is no such list.
+            IndexError: The list has no such element, or the value is not stored by its elements.
+            BlobError: The element cannot be read; see :mod:`blobstore.errors`.
         """
         need_trio("Blob.item()")
         if self.length is None or not 0 <= index < self.length:
@@ -136,29 +173,29 @@ class Blob(Generic[T_co]):
 
 
 class Here:
-    """The source of a value that is in memory."""
+    """The source of a handle whose value is in memory."""
 
     def __init__(self, value: Any, raw: bytes) -> None:
         self._value = value
         self._raw = raw
 
     async def value(self) -> Any:
-        """The value."""
+        """Get the value."""
         await trio.lowlevel.checkpoint()
         return self._value
 
     async def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of a range."""
+        """Yield the bytes of a range."""
         await trio.lowlevel.checkpoint()
         yield self._raw[start:stop]
 
     async def element(self, index: int) -> Any:
-        """Never asked for: only a blob is kept by its elements."""
+        """Raise IndexError: only a blob is stored by its elements."""
         raise IndexError(index)
 
 
 class BlobStream(AsyncOnly, trio.abc.ReceiveStream):
-    """The bytes of a blob as a trio stream."""
+    """The bytes of a value as a trio stream; see :meth:`Blob.open`."""
 
     how_to = "async with blob.open() as stream: async for piece in stream: ..."
 
@@ -176,13 +213,17 @@ class BlobStream(AsyncOnly, trio.abc.ReceiveStream):
         raise StopAsyncIteration
 
     async def receive_some(self, max_bytes: int | None = None) -> builtins.bytes:
-        """The next bytes; none at the end.
+        """Read the next bytes. At the end, returns no bytes.
 
-        A checkpoint. One that is cancelled while it waits for bytes breaks the stream.
+        A checkpoint. A call that is cancelled while it waits for bytes breaks the stream.
+
+        Args:
+            max_bytes: The most bytes to return, at least 1. With None, what is in memory, or the
+                next piece.
 
         Raises:
-            BlobError: It cannot be read; see :mod:`blobstore.errors`.
-            trio.BrokenResourceError: It was cancelled or failed before.
+            BlobError: The value cannot be read; see :mod:`blobstore.errors`.
+            trio.BrokenResourceError: An earlier call failed or was cancelled.
             trio.ClosedResourceError: The stream is closed.
             trio.BusyResourceError: Another task is reading it.
         """
@@ -199,7 +240,7 @@ class BlobStream(AsyncOnly, trio.abc.ReceiveStream):
         return bytes(part)
 
     async def _next(self) -> builtins.bytes:
-        # A generator that an exception went through only ever says that it is at its end.
+        # After an exception, a generator only says that it is at its end.
         if self._reading:
             raise trio.BusyResourceError("another task is reading this stream")
         if self._broken:
@@ -213,6 +254,6 @@ class BlobStream(AsyncOnly, trio.abc.ReceiveStream):
         return piece
 
     async def aclose(self) -> None:
-        """Read no further."""
+        """Close the stream."""
         self._closed = True
         await self._pieces.aclose()

@@ -1,13 +1,13 @@
-"""Encryption at rest: the keys that seal what blobs hold.
+"""Encryption at rest: the keys that seal the contents of blobs.
 
     ring = KeyRing.from_file(Path("/etc/pgflow/keys"))
-    key, wrapped = ring.new_key(bound)         # one for each blob
+    key, wrapped = ring.new_key(bound)         # one key for each blob
     sealed = key.seal(chunk, chunk_bound)
-    # ring.active and wrapped stand in the blob's row, and later:
+    # the blob's row holds ring.active and wrapped; later:
     key = ring.unwrap(key_id, wrapped, bound)
     chunk = key.open(sealed, chunk_bound)
 
-What this protects from, and how keys are made and rotated, is in docs/operate/encryption.md.
+docs/operate/encryption.md says what this protects from, and how to make and rotate keys.
 """
 
 import os
@@ -30,29 +30,31 @@ KEY_BYTES = 32
 NONCE_BYTES = 24
 TAG_BYTES = 16
 
-# Ids are stored and shown: they are shorter than any key in base64 or hex, so that a file
-# with the sides of a line exchanged is refused.
+# Ids are stored and shown. They are shorter than any key in base64 or hex, so that a line with its
+# two sides exchanged is refused.
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
-# Others may do nothing with a key file, its group may read it: systemd lets a service read
-# its credentials by an ACL, which fstat() shows as a right of the group.
+# The group may read a key file, and other users have no rights. systemd lets a service read its
+# credentials by an ACL, which fstat() shows as a right of the group.
 FORBIDDEN_MODE = 0o027
 
-MOST_BYTES = 1024 * 1024  # of a key file
+MOST_BYTES = 1024 * 1024  # the size of a key file
 
-# Random bytes have fewer different ones in less than one of 10**18 keys.
+# Fewer than one random key in 10**18 has fewer different bytes.
 LEAST_VARIETY = 12
 
 
 class KeyRingError(BlobError):
-    """A key ring cannot be made of this file, id or key, or without the library."""
+    """A file, an id or a key cannot be used for a key ring, or the library is missing.
+
+    The message says what to do, and quotes no key."""
 
 
 class Key:
-    """256 bits that seal and open, in any thread; made by a key ring.
+    """A key of 256 bits that seals and opens. A key ring makes it, and any thread may use it.
 
-    What is sealed is XAES-256-GCM (c2sp.org/XAES-256-GCM): 24 bytes of random nonce, the
-    ciphertext, 16 bytes of tag.
+    The format is XAES-256-GCM (c2sp.org/XAES-256-GCM): a random nonce of 24 bytes, the
+    ciphertext, a tag of 16 bytes.
     """
 
     __slots__ = ("_secret",)
@@ -61,26 +63,28 @@ class Key:
         self._secret: Final = secret
 
     def seal(self, plain: bytes, bound: bytes) -> bytes:
-        """Encrypt and authenticate: 40 bytes longer, and other bytes each time.
+        """Encrypt and authenticate bytes.
+
+        The result is 40 bytes longer, and differs at each call.
 
         Args:
-            plain: What to hide, less than 2 GiB.
-            bound: What it belongs to, such as a blob's id and a chunk's number: it opens
-                with the same one only. Not stored.
+            plain: The bytes to encrypt, less than 2 GiB.
+            bound: Where they belong, such as a blob's id and a chunk's number. Not stored:
+                :meth:`open` needs the same bytes.
         """
         nonce = token_bytes(NONCE_BYTES)
         return nonce + self._cipher(nonce).encrypt(nonce[12:], plain, bound)
 
     def open(self, sealed: bytes, bound: bytes) -> bytes:
-        """Give exactly what was sealed, or raise.
+        """Return exactly the bytes that were sealed.
 
         Args:
-            sealed: What :meth:`seal` returned.
-            bound: What it was bound to.
+            sealed: The result of :meth:`seal`.
+            bound: The same bytes as for :meth:`seal`.
 
         Raises:
-            ValueError: It was not sealed like this, with this key and `bound`; which of
-                these is wrong cannot be known.
+            ValueError: `sealed` was changed, or was sealed with another key or `bound`. Which
+                of these is wrong cannot be known.
         """
         if len(sealed) < NONCE_BYTES + TAG_BYTES:
             raise ValueError(f"it has {len(sealed)} bytes, too few for a sealed value")
@@ -91,8 +95,8 @@ class Key:
             raise ValueError("its seal is broken: wrong key, or changed or moved data") from None
 
     def _cipher(self, nonce: bytes) -> "AESGCM":
-        # A key of plain AES-GCM is used up after 2**32 random nonces. Here each message has
-        # a key of its own, derived from half of a longer nonce: 2**80 of them are safe.
+        # With plain AES-GCM, a key is safe for 2**32 random nonces. Here each message has its own
+        # key, derived from half of a longer nonce: 2**80 messages are safe.
         # AES-GCM-SIV takes ten times as long, and the library has no XChaCha20.
         library = _library()
         return library.aes_gcm(library.derive(self._secret, nonce[:12]))
@@ -105,16 +109,16 @@ class Key:
 
 
 class KeyRing:
-    """Keys by id; the first one seals, all of them open. In any thread.
+    """Keys by id: the first one seals, and all of them open. Any thread may use it.
 
     Args:
-        keys: 32 random bytes for each id: what a vault gives, where there is no file.
+        keys: 32 random bytes for each id, such as from a vault. :meth:`from_file` reads a file.
 
     Attributes:
         active: The id of the key that seals.
 
     Raises:
-        KeyRingError: There is no key, one cannot be used, or the library is missing.
+        KeyRingError: There is no key, a key or an id cannot be used, or the library is missing.
     """
 
     __slots__ = ("_keys", "active")
@@ -133,13 +137,17 @@ class KeyRing:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a key file: `id:base64 of 32 bytes` on each line, comments after `#`.
+        """Read a key file: `id:base64 of 32 bytes` on each line, and comments after `#`.
+
+        Args:
+            path: The file. It belongs to this process's user or to root, and other users may
+                not read it.
 
         Raises:
-            KeyRingError: It cannot be read or used, others may read it, or the library is
-                missing. The message names file and line, and quotes nothing of them.
+            KeyRingError: The file cannot be read or used, other users may read it, or the library
+                is missing. The message names the file and the line, and quotes nothing of them.
         """
-        _library()  # before a variable holds a key, which some tracebacks print
+        _library()  # first, while no variable holds a key that a traceback could print
         keys, fault = _parse(_read(path))
         if fault:
             raise KeyRingError(f"{path}: {fault}")
@@ -147,10 +155,15 @@ class KeyRing:
 
     @classmethod
     def from_credential(cls, name: str = "pgflow-keys") -> Self | None:
-        """Read the key file that systemd's `LoadCredential=` gives, or None if it gives none.
+        """Read the key file that systemd passes with `LoadCredential=`.
+
+        Returns None if systemd passes no file of this name.
+
+        Args:
+            name: The name of the credential.
 
         Raises:
-            KeyRingError: It gives one that :meth:`from_file` refuses.
+            KeyRingError: :meth:`from_file` refuses the file.
         """
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
@@ -161,16 +174,19 @@ class KeyRing:
         except FileNotFoundError:
             return None
         except OSError as error:
-            # Not None, as exists() has it: blobs would be stored in clear without a word.
+            # Not None, as exists() would say: blobs would be stored unencrypted, without a warning.
             raise KeyRingError(f"{path}: {error.strerror}") from error
         return cls.from_file(path)
 
     @staticmethod
     def new_line(key_id: str) -> str:
-        """Make a key: a line for a key file, without its end.
+        """Make a random key, as a line for a key file, without the line end.
+
+        Args:
+            key_id: 1 to 40 letters, digits, dots, underscores or hyphens.
 
         Raises:
-            KeyRingError: This cannot be an id.
+            KeyRingError: `key_id` cannot be an id.
         """
         secret = token_bytes(KEY_BYTES)
         if fault := _fault(key_id, secret, {}):
@@ -186,7 +202,7 @@ class KeyRing:
 
         Raises:
             KeyMissing: The ring does not have this key.
-            ValueError: It was not sealed like this, with this key and `bound`.
+            ValueError: `sealed` was changed, or was sealed with another key or `bound`.
         """
         key = self._keys.get(key_id)
         if key is None:
@@ -194,20 +210,20 @@ class KeyRing:
         return key.open(sealed, bound)
 
     def reseal(self, key_id: str, sealed: bytes, bound: bytes) -> bytes:
-        """Seal with the active key what this one has sealed; raises what :meth:`open` does."""
+        """Open with the key of this id and seal with the active key; raises as :meth:`open` does."""
         return self.seal(self.open(key_id, sealed, bound), bound)
 
     def new_key(self, bound: bytes) -> tuple[Key, bytes]:
-        """Make a key for one blob; returns it, and what to store: it, sealed by the active key.
+        """Make a key for one blob. Returns the key, and the sealed key that the blob's row holds.
 
-        So a rotation reseals 72 bytes of the blob's row, in one update. Chunks stay as they
-        are, wherever they are: no reader and no crash finds them half rotated.
+        The active key seals it. So a rotation reseals 72 bytes of the row, in one update. The
+        chunks do not change, wherever they are: a reader or a crash never finds them half rotated.
         """
         secret = token_bytes(KEY_BYTES)
         return Key(secret), self.seal(secret, bound)
 
     def unwrap(self, key_id: str, wrapped: bytes, bound: bytes) -> Key:
-        """Give the key of a blob back; raises what :meth:`open` does."""
+        """Return the key of a blob from its sealed form; raises as :meth:`open` does."""
         return Key(self.open(key_id, wrapped, bound))
 
     def __repr__(self) -> str:
@@ -215,7 +231,7 @@ class KeyRing:
 
 
 def _fault(key_id: str, secret: bytes, before: Mapping[str, bytes]) -> str | None:
-    """Why this key cannot stand after those before; quotes nothing."""
+    """Say why this key cannot follow the keys before it; quotes nothing."""
     if not KEY_ID.fullmatch(key_id):
         return "an id has 1 to 40 of the characters A-Z a-z 0-9 . _ -"
     if len(secret) != KEY_BYTES:
@@ -240,12 +256,12 @@ def _read(path: Path) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file, without waiting for who writes to it if it is a pipe."""
+    """Open a file. If it is a pipe, do not wait for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _file_fault(file: os.stat_result, link: os.stat_result) -> str | None:
-    """Why nobody should trust what is in this file, or the link that leads to it."""
+    """Say why this file, or the link that leads to it, cannot be trusted."""
     if not stat.S_ISREG(file.st_mode):
         return "this is not a regular file"
     if not {file.st_uid, link.st_uid} <= {0, os.geteuid()}:
@@ -258,9 +274,9 @@ def _file_fault(file: os.stat_result, link: os.stat_result) -> str | None:
 
 
 def _parse(content: bytes) -> tuple[dict[str, bytes], str | None]:
-    """The keys of a file, or what is wrong with it.
+    """Return the keys of a file, or what is wrong with it.
 
-    Told, not raised: tracebacks that print variables find no key in the frames that remain.
+    The fault is returned, not raised: a traceback that prints variables finds no frame with a key.
     """
     keys: dict[str, bytes] = {}
     for number, line in enumerate(content.splitlines(), 1):
@@ -281,7 +297,7 @@ def _decoded(encoded: bytes) -> bytes:
 
 
 class _Library(NamedTuple):
-    """What is used of the library `cryptography`."""
+    """The parts of the library `cryptography` that are used here."""
 
     aes_gcm: "type[AESGCM]"
     derive: Callable[[bytes, bytes], bytes]
@@ -302,7 +318,7 @@ def _library() -> _Library:
         ) from error
 
     def derive(secret: bytes, context: bytes) -> bytes:
-        # NIST SP 800-108r1: counter mode over CMAC, with X for label, as XAES-256-GCM says.
+        # NIST SP 800-108r1: counter mode over CMAC with the label X, as XAES-256-GCM specifies.
         halves = CMAC(AES(secret)), CMAC(AES(secret))
         for counter, half in enumerate(halves, 1):
             half.update(bytes((0, counter)) + b"X\0" + context)

@@ -1,14 +1,14 @@
-"""Chunks of large values in object storage: S3, Google Cloud Storage, Azure, a local disk.
+"""Chunks of large values in object storage: S3, Google Cloud Storage, Azure or a folder.
 
     objects = ObjectStore.from_url("s3://bucket/prefix")
     await objects.put(blob_id, 0, content)      # before the row that refers to it is committed
     [content] = await objects.get(blob_id, [0])
 
-A chunk is the object `<digit>/<blob id>/<seq>`. The digit is the first one of a digest of
-the id: S3 gives a rate of requests to each part of the key space (3,500 writes a second), and
-ids begin with their time, so that without it all writes of a moment would meet in one part.
-With it there are sixteen, the chunks of a blob still stand together, and what somebody else
-keeps under the same prefix is not even listed.
+A chunk is the object `<digit>/<blob id>/<seq>`. The digit is the first hexadecimal digit of the
+SHA-256 of the id. S3 limits the rate of requests to each part of the key space (3,500 writes a
+second), and ids begin with their time. Without the digit, all writes of a moment would go to one
+part; with it, they go to sixteen. The chunks of a blob stay together, and objects of other programs
+under the same prefix are not listed.
 """
 
 import os
@@ -31,7 +31,7 @@ from blobstore.object_failures import LINK, reason_of
 from blobstore.together import together
 from blobstore.trio_only import need_trio
 
-if TYPE_CHECKING:  # an optional package, which takes its time to be imported
+if TYPE_CHECKING:  # an optional package that is slow to import
     from obstore.store import ObjectStore as Store
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ T = TypeVar("T")
 DIGITS = "0123456789abcdef"
 KEY = re.compile(r"[0-9a-f]/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9]+")
 
-# With the library's own 30 seconds for a request: an endpoint that refuses is an error after
-# a few seconds, one that says nothing after 30, one that stops in its answer after a minute.
+# The library gives a request 30 seconds. So an endpoint that refuses connections is an error after a
+# few seconds, a silent one after 30 seconds, and one that stops during its answer after a minute.
 RETRIES = {
     "max_retries": 5,
     "retry_timeout": timedelta(seconds=30),
@@ -51,26 +51,26 @@ RETRIES = {
     },
 }
 
-PAGE = 1000  # objects; S3 lists no more with one request
+PAGE = 1000  # objects; S3 lists at most this many with one request
 
 
 class ObjectStoreError(BlobUnavailable):
-    """The object storage did not do what it was asked to.
+    """The object storage failed or refused a request.
 
-    The network, the service, its credentials or its bucket: all of these pass or are mended
-    by somebody, so what failed is worth another try later. The text holds no credential.
+    The cause is the network, the service, the credentials or the bucket. A retry may succeed once
+    the operator has mended it. The text quotes no credential.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A blob as the object storage lists it.
+    """A blob in a list of the object storage.
 
     Attributes:
         id: The blob.
-        modified: When the newest of its objects was written, by the clock of the storage.
-        size: Bytes of its objects together.
-        objects: How many there are.
+        modified: When its newest object was written, by the clock of the storage.
+        size: The total size of its objects, in bytes.
+        objects: The number of its objects.
     """
 
     id: UUID
@@ -79,7 +79,7 @@ class StoredBlob:
     objects: int
 
     def joined(self, other: Self) -> Self:
-        """Count the objects of both."""
+        """Return this blob with the objects of both."""
         return replace(
             self,
             modified=max(self.modified, other.modified),
@@ -91,14 +91,13 @@ class StoredBlob:
 class ObjectStore:
     """Keeps chunks as objects.
 
-    Its calls are made in threads of its own, never more than `parallel` at once. A call that
-    is cancelled is left alone at once, and its thread ends by itself (within about a minute,
-    where the storage says nothing): a chunk is written whole or not at all, and one that was
-    written for nobody is swept later. Such a thread keeps its place until it ends.
+    Requests run in threads of this store, at most `parallel` at a time. A cancelled call returns at
+    once. Its thread counts until its request ends, within about a minute if the storage is silent.
+    A chunk is written whole or not at all, and a later sweep deletes a chunk that no row needs.
 
     Args:
-        store: A store of the package obstore, with the prefix that all objects get.
-        parallel: Requests under way at once; as many chunks are in memory.
+        store: A store of the package obstore, with the prefix of all objects.
+        parallel: How many requests may run at a time. As many chunks are in memory.
     """
 
     name = "objects"
@@ -106,7 +105,7 @@ class ObjectStore:
     def __init__(self, store: "Store", *, parallel: int = 8) -> None:
         self._store = store
         self._parallel = parallel
-        # By run: a thread that outlives its run never gives its place back.
+        # One limiter for each trio run: a thread that outlives its run never returns its token.
         self._limiter = trio.lowlevel.RunVar[trio.CapacityLimiter]("objects")
         prefix = getattr(store, "prefix", None)
         self._folder = prefix if isinstance(prefix, Path) else None
@@ -116,21 +115,19 @@ class ObjectStore:
 
     @classmethod
     def from_url(cls, url: str, *, parallel: int = 8, **options: Any) -> Self:
-        """Make a store of a URL; nothing is asked of it yet.
+        """Make a store from a URL. Makes no request yet.
 
-        Credentials, region and endpoint are taken from the environment: `AWS_*`, `GOOGLE_*`,
-        `AZURE_*`.
+        Credentials, region and endpoint come from the environment: `AWS_*`, `GOOGLE_*`, `AZURE_*`.
 
         Args:
             url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or
-                `file:///folder`, which must be there.
-            parallel: Requests under way at once.
-            **options: For the store class of obstore, such as `endpoint`,
-                `credential_provider` or `client_options` (which take the place of
-                `AWS_ALLOW_HTTP`).
+                `file:///folder`. The folder must exist.
+            parallel: How many requests may run at a time.
+            **options: Options of the store class of obstore, such as `endpoint`,
+                `credential_provider` or `client_options` (which replace `AWS_ALLOW_HTTP`).
 
         Raises:
-            ValueError: The URL, an option or a variable of the environment cannot be used.
+            ValueError: The URL, an option or an environment variable cannot be used.
             ImportError: The package obstore is not installed.
         """
         parts = object_urls.parse(url)
@@ -154,25 +151,29 @@ class ObjectStore:
         raise ValueError(f"the object storage cannot be used: {reason}")
 
     async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
-        """Write a chunk, whole or not at all; writing it again changes but its time.
+        """Write a chunk, whole or not at all. To write it again changes only its time.
 
         Args:
             blob_id: The blob.
             seq: The number of the chunk, from 0.
-            content: The same bytes whenever it is written again.
+            content: The bytes. They must be the same if the chunk is written again.
 
         Raises:
-            ObjectStoreError: It is not known to be written.
+            ObjectStoreError: The storage failed; the chunk may or may not be written.
         """
         need_trio("ObjectStore.put()")
         await self._call("write", partial(self._put, _key(blob_id, seq), content))
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
-        """Read chunks, several at once, and give them in the order of `seqs`.
+        """Read chunks, several at a time, and return them in the order of `seqs`.
+
+        Args:
+            blob_id: The blob.
+            seqs: The numbers of the chunks, from 0.
 
         Raises:
-            BlobMissing: One of them is not there.
-            ObjectStoreError: They cannot be read now.
+            BlobMissing: A chunk does not exist.
+            ObjectStoreError: The storage failed.
         """
         need_trio("ObjectStore.get()")
         return await together(
@@ -180,14 +181,14 @@ class ObjectStore:
         )
 
     async def discard(self, blob_ids: Iterable[UUID], *, before: datetime | None = None) -> None:
-        """Delete all chunks of blobs; those that are not there are deleted already.
+        """Delete all chunks of blobs. Blobs without chunks are no error.
 
         Args:
             blob_ids: The blobs.
-            before: Leave a blob alone that has an object written then or later.
+            before: Keep a blob that has an object written at this time or later.
 
         Raises:
-            ObjectStoreError: Some may be left; calling again deletes them.
+            ObjectStoreError: The storage failed. Some chunks may be left: call again.
         """
         need_trio("ObjectStore.discard()")
         await together(
@@ -196,13 +197,13 @@ class ObjectStore:
         )
 
     async def blobs(self) -> AsyncGenerator[StoredBlob, None]:
-        """List all blobs, a page of objects at a time: wrap it in `contextlib.aclosing`.
+        """List all blobs, a page of objects at a time. Wrap it in `contextlib.aclosing`.
 
-        A blob that is written or deleted meanwhile may be listed or not, or in part. Objects
-        that are no chunks are left out.
+        A blob that is written or deleted meanwhile may be listed, missing, or listed in part.
+        Objects that are not chunks are left out.
 
         Raises:
-            ObjectStoreError: The list cannot go on.
+            ObjectStoreError: The storage failed.
         """
         for digit in DIGITS:
             last: StoredBlob | None = None
@@ -234,19 +235,19 @@ class ObjectStore:
     def _attempt(self, action: str, job: Callable[[], T]) -> T:
         try:
             if self._folder and not self._folder.is_dir():
-                reason = "its folder does not exist"  # the library would make another one
+                reason = "its folder does not exist"  # the library would create it
             else:
                 return job()
         except BlobMissing:
             raise
-        except BaseException as error:  # noqa: BLE001  a panic of the library is no Exception
+        except BaseException as error:  # noqa: BLE001  a panic of the library is not an Exception
             reason = reason_of(error)
-        # Out here, since a traceback would print what the library said.
+        # Raised outside of `except`, because a traceback would print the error of the library.
         raise ObjectStoreError(f"{self._store!r} cannot {action}: {reason}")
 
     def _put(self, key: str, content: bytes) -> None:
         self._refuse_links(key)
-        # In one request: parts of an upload that broke would be kept, hidden and paid for.
+        # In one request: the parts of a broken upload would stay, hidden and billed.
         self._store.put(key, content, use_multipart=False)
         if self._folder:
             _keep_on_disk(self._folder, key)
@@ -255,12 +256,12 @@ class ObjectStore:
         self._refuse_links(_key(blob_id, seq))
         with suppress(FileNotFoundError):
             return self._store.get(_key(blob_id, seq)).bytes().to_bytes()
-        # A bucket that is not there says the same, but cannot be listed.
+        # A missing bucket gives the same error, but then this list fails.
         self._store.list(_folder_of(blob_id)).collect()
         raise BlobMissing(blob_id)
 
     def _refuse_links(self, key: str) -> None:
-        """Raise if a member of the folder's group has put a link in the way of a chunk."""
+        """Raise if a chunk or a folder above it is a link, which another user may have put there."""
         if not self._folder:
             return
         written = self._folder / key
@@ -277,7 +278,7 @@ class ObjectStore:
         paths = [meta["path"] for meta in chunks]
         try:
             self._store.delete(paths)
-        except FileNotFoundError:  # somebody else deletes them too: see that all are gone
+        except FileNotFoundError:  # another process deletes them too: delete the rest one by one
             for path in paths:
                 with suppress(FileNotFoundError):
                     self._store.delete(path)
@@ -292,7 +293,7 @@ def _key(blob_id: UUID, seq: int) -> str:
 
 
 def _blob_of(path: str) -> UUID | None:
-    """The blob whose chunk this is, if it is one of ours."""
+    """Return the blob whose chunk this is; None for objects of other programs."""
     if not (match := KEY.fullmatch(path)):
         return None
     blob_id = UUID(match[1])
@@ -300,7 +301,7 @@ def _blob_of(path: str) -> UUID | None:
 
 
 def _next_page(pages: Any) -> list[StoredBlob]:
-    """What the next page with chunks has of blobs; empty at the end."""
+    """Return the blobs of the next page that has chunks; empty at the end."""
     for page in pages:
         found = [
             StoredBlob(blob_id, meta["last_modified"], meta["size"], 1)
@@ -313,7 +314,7 @@ def _next_page(pages: Any) -> list[StoredBlob]:
 
 
 def _keep_on_disk(folder: Path, key: str) -> None:
-    """Wait until a new file and the folders that lead to it would outlive a power cut."""
+    """Write a new file and its folders to the disk, so that they survive a power cut."""
     written = folder / key
     for path in (written, *written.parents[: key.count("/") + 1]):
         descriptor = os.open(path, os.O_RDONLY)
