@@ -1,4 +1,4 @@
-"""The interfaces of what is given to this package: calls, stores, keys, threads."""
+"""The interfaces that this package uses: calls, stores, keys, threads."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class Caller(Protocol):
-    """Makes a call on some connection, and again if the connection breaks."""
+    """Runs a call on a connection, and again if the connection breaks."""
 
     async def __call__(self, call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
-        """Make the call; a second time it must change nothing."""
+        """Run the call. If it runs twice, the second run must change nothing."""
         ...
 
 
 def caller_of(connection: AsyncConnection[Any]) -> Caller:
-    """Makes calls on this connection, in the transaction it is in."""
+    """Make a caller that runs calls on this connection, within its transaction."""
 
     async def make(call: Callable[[AsyncConnection[Any]], Awaitable[T]], /) -> T:
         return await call(connection)
@@ -27,26 +27,26 @@ def caller_of(connection: AsyncConnection[Any]) -> Caller:
 
 
 class BlobStore(Protocol):
-    """Keeps chunks: bytes, by blob and number."""
+    """Stores chunks by blob and number."""
 
     @property
     def name(self) -> str | None:
-        """What stands in `output_blobs.store`."""
+        """The value of `output_blobs.store`."""
         ...
 
     async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
-        """Keep a chunk; the same chunk a second time changes nothing.
+        """Store a chunk. To store the same chunk again changes nothing.
 
         Raises:
-            BlobMissing: Its blob was deleted meanwhile.
+            BlobMissing: The blob was deleted meanwhile.
         """
         ...
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
-        """Give chunks, in the order of `seqs`.
+        """Return chunks, in the order of `seqs`.
 
         Raises:
-            BlobMissing: One of them is not there.
+            BlobMissing: A chunk does not exist.
         """
         ...
 
@@ -55,23 +55,23 @@ class Source(Protocol):
     """Where a handle gets its bytes."""
 
     async def value(self) -> Any:
-        """The value, as a step that asks for no handle gets it."""
+        """Get the value, as a step that does not ask for the handle gets it."""
         ...
 
     def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of a range."""
+        """Yield the bytes of a range."""
         ...
 
     async def element(self, index: int) -> Any:
-        """An element of a list that is kept by its elements."""
+        """Get an element of a list that is stored by its elements."""
         ...
 
 
 class Work(Protocol):
-    """Does a job that may take milliseconds in a thread."""
+    """Runs jobs, those that may take milliseconds in a thread."""
 
     def __call__(self, heavy: bool, job: Callable[[], T], /) -> Awaitable[T]:
-        """Do the job: in a thread, if it is heavy."""
+        """Run the job, in a thread if it is heavy."""
         ...
 
 
@@ -79,33 +79,33 @@ class BlobKey(Protocol):
     """Seals and opens one blob."""
 
     def seal(self, plain: bytes, bound: bytes) -> bytes:
-        """Encrypt; `bound` must be the same when it is opened."""
+        """Encrypt. :meth:`open` needs the same `bound`."""
         ...
 
     def open(self, sealed: bytes, bound: bytes) -> bytes:
-        """Decrypt; raises ValueError for anything that was not sealed like this."""
+        """Decrypt. Raises ValueError if `sealed` or `bound` is not that of :meth:`seal`."""
         ...
 
 
 class Keys(Protocol):
-    """Makes such keys and keeps them safe: `blobstore.keys.KeyRing` does."""
+    """Makes a key for each blob, and seals it; `blobstore.keys.KeyRing` implements it."""
 
     @property
     def active(self) -> str:
-        """The id of the key that seals."""
+        """The id of the key that seals new blobs' keys."""
         ...
 
     def new_key(self, bound: bytes) -> tuple[BlobKey, bytes]:
-        """Make a key, and the sealed form in which it is kept."""
+        """Make a key. Returns the key and its sealed form, which is stored."""
         ...
 
     def unwrap(self, key_id: str, wrapped: bytes, bound: bytes) -> BlobKey:
-        """Get a key from its sealed form; raises KeyMissing, and ValueError if it is damaged."""
+        """Return a key from its sealed form. Raises KeyMissing, or ValueError if it is damaged."""
         ...
 
 
 class Compressor(Protocol):
-    """Compresses small values that are like one another."""
+    """Compresses small values that resemble each other."""
 
     @property
     def id(self) -> int:
@@ -117,5 +117,5 @@ class Compressor(Protocol):
         ...
 
     def decompress(self, content: bytes, raw_size: int) -> bytes:
-        """Read one; raises ValueError for one that is damaged or has another size."""
+        """Read a zstd frame. Raises ValueError if it is damaged or has another size."""
         ...

@@ -1,4 +1,4 @@
-"""Encodes, saves and loads values; each worker or client owns one of these."""
+"""Encodes, saves and loads values. Each worker and each client owns a `Blobs`."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,16 +31,20 @@ class Blobs:
     """Encodes, saves and loads values.
 
     Args:
-        make: Makes calls to the database, each a commit of its own.
-        threshold: Bytes of JSON up to which a value is kept inline.
-        cap: Bytes a value in memory may have, before compression. Streams have no cap.
-        cache_budget: Bytes of memory for what was written or read last.
-        chunk_size: Bytes beyond which a value is kept in chunks of this size; 64 MiB at most.
-        keys: What seals blobs. Then every value becomes a blob, whatever its size.
-        objects: Keeps the chunks of values of `object_threshold` bytes and more, and of
-            streams that are longer than a chunk.
-        object_threshold: Bytes, as above.
-        sealed_only: From when on no run has values in clear, by the time in its id.
+        make: Runs calls on a connection. Each call commits by itself.
+        threshold: The size of the JSON, in bytes, up to which a value stays inline. 8 KiB by
+            default.
+        cap: The largest size in bytes of a value in memory, before compression. 2 GiB by
+            default. Streams have no cap.
+        cache_budget: The bytes of memory for the values that were written or read last. 64 MiB by
+            default.
+        chunk_size: A value of more bytes is stored in chunks of this size. 4 MiB by default, and
+            64 MiB at most.
+        keys: The keys that seal blobs. With keys, every value becomes a blob, whatever its size.
+        objects: The object storage. It keeps the chunks of values of `object_threshold` bytes or
+            more, and of streams that are longer than a chunk.
+        object_threshold: The size in bytes from which a value goes to `objects`. 16 MiB by default.
+        sealed_only: Refuse unencrypted values of runs whose ids have this time or a later one.
     """
 
     def __init__(
@@ -78,25 +82,26 @@ class Blobs:
         media_type: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> Inline | Stored:
-        """Make of a value what can be stored; what is longer than a chunk is written at once.
+        """Encode a value, so that it can be saved. Chunks of a large value are written at once.
 
-        A checkpoint. Large values are encoded in a thread, and a cancellation waits for
-        that (milliseconds).
+        A checkpoint. Large values are encoded in a thread. A cancellation waits for the thread
+        (milliseconds).
 
         Args:
-            value: What a handler returned; it must not change until this returns. Of an
-                asynchronous iterator and of the path of a file, the bytes are stored; of a
-                handle, a reference.
-            owner: Whose value it is.
-            threshold: Bytes of JSON up to which it is kept inline, instead of the default.
+            value: What a handler returned. It must not change until this call returns. For an
+                asynchronous iterator or the path of a file, the bytes are stored. For a handle,
+                a reference is stored.
+            owner: The run and the step that the value belongs to.
+            threshold: The size of the JSON, in bytes, up to which the value stays inline. None
+                means the default of this object.
             by_element: Whether a list is stored by its elements.
-            media_type: What it is, if its type does not say.
-            connection: That of the caller's transaction, which is to start the owner, a run, on
-                this input: chunks are written there, rather than in commits of their own.
+            media_type: The media type, such as ``text/html``. None means the default of the type.
+            connection: For the input of a run: the connection whose transaction starts the run.
+                Chunks are written in this transaction. With None, each chunk is a commit.
 
         Raises:
-            ValueRefused: It could not come back as it was; the message names the place.
-            ValueTooLarge: It is larger than the cap.
+            ValueRefused: The value could not come back as it was. The message names the place.
+            ValueTooLarge: The value is larger than the cap.
             BlobUnavailable: The attempt has lost its task meanwhile.
         """
         need_trio("Blobs.encode()")
@@ -108,26 +113,27 @@ class Blobs:
         return await encoder.encode(value, limit)
 
     async def inline(self, value: object, *, threshold: int | None = None) -> Inline | None:
-        """Make of a small value what stands in a row; None for others, see :meth:`encode`.
+        """Encode a small value inline. Returns None for other values: :meth:`encode` takes those.
 
         A checkpoint.
 
         Args:
             value: What a handler may return.
-            threshold: Bytes of JSON up to which it is kept inline, instead of the default.
+            threshold: The size of the JSON, in bytes, up to which the value stays inline. None
+                means the default of this object.
 
         Raises:
-            ValueRefused: It could not come back as it was; the message names the place.
+            ValueRefused: The value could not come back as it was. The message names the place.
         """
         need_trio("Blobs.inline()")
         await trio.lowlevel.checkpoint()
-        # Who seals leaves nothing in a row.
+        # With keys, no value stays inline, where it would not be encrypted.
         if self._depot.keys or isinstance(value, Blob | Path | AsyncIterator) or is_wide(value):
             return None
         limit = self._threshold if threshold is None else threshold
         try:
             form = serialize(value, threshold=limit, cap=limit)
-        except ValueTooLarge:  # told before it is written
+        except ValueTooLarge:  # raised before the JSON is written
             return None
         return form if isinstance(form, Inline) else None
 
@@ -137,30 +143,30 @@ class Blobs:
         stored: Sequence[Stored],
         run_ids: Collection[UUID] = (),
     ) -> None:
-        """Save blobs in the caller's transaction; saving one twice is saving it once.
+        """Save blobs in the caller's transaction. To save a blob again changes nothing.
 
         Args:
-            connection: The caller's.
+            connection: The caller's connection.
             stored: The blobs.
-            run_ids: Runs that the transaction will lock later on; where locks are taken here,
-                these are taken with them, all in one order.
+            run_ids: Runs that the transaction locks later. If this call locks runs, it locks
+                these too, so that all runs are locked in one order.
 
         Raises:
-            psycopg.Error: They cannot be saved; the transaction has failed.
+            psycopg.Error: The blobs cannot be saved. The transaction has failed.
         """
         need_trio("Blobs.save()")
         await rows.save(connection, stored, run_ids)
 
     async def save_inputs(self, connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
-        """Save the inputs of runs, before the caller's transaction starts these.
+        """Save the inputs of runs. The caller's transaction starts the runs afterwards.
 
         Args:
-            connection: The caller's, which needs the rights of a client alone.
-            stored: What :meth:`encode` has made with this connection.
+            connection: The caller's connection. The rights of a client are enough.
+            stored: The results of :meth:`encode` with this connection.
 
         Raises:
-            psycopg.errors.UniqueViolation: There is a run of this id.
-            psycopg.Error: They cannot be saved; the transaction has failed.
+            psycopg.errors.UniqueViolation: A run has this id already.
+            psycopg.Error: The inputs cannot be saved. The transaction has failed.
         """
         need_trio("Blobs.save_inputs()")
         await inputs.save(connection, stored)
@@ -171,29 +177,29 @@ class Blobs:
         stored: Sequence[Stored],
         run_ids: Collection[UUID] = (),
     ) -> AbstractAsyncContextManager[None]:
-        """Save blobs, and do what the block does, in one transaction: mostly in one round trip.
+        """Save blobs and run the block in one transaction, mostly in one round trip.
 
-        The block sends one statement, and reads its answer after the block.
+        The block sends one statement. Its result can be read after the block.
 
         Args:
-            connection: One that commits by itself, in no transaction.
-            stored: The blobs; any that are saved already, or none.
+            connection: A connection in autocommit mode, outside of a transaction.
+            stored: The blobs. Those that are saved already change nothing, and it may be empty.
             run_ids: As for :meth:`save`.
 
         Raises:
-            psycopg.Error: At the end of the block; nothing was done.
+            psycopg.Error: Raised at the end of the block. Nothing was changed.
         """
         return rows.saved(connection, stored, run_ids)
 
     async def load(self, ids: Collection[UUID], handles: Collection[UUID] = ()) -> Loaded:
-        """Get blobs: with one query for those that are not in the cache, or with none.
+        """Load blobs. One query loads those that are not in the cache.
 
         A checkpoint.
 
         Args:
-            ids: Those whose values are wanted. One that is missing is an error only to those
-                who ask for it.
-            handles: Those whose handles are wanted.
+            ids: The blobs whose values are needed. If a blob is missing, only
+                :meth:`Loaded.get` of this blob raises.
+            handles: The blobs whose handles are needed.
 
         Raises:
             psycopg.Error: A query failed.
@@ -202,10 +208,10 @@ class Blobs:
         return await load(self._depot, ids, handles)
 
     def admit_inline(self, run_id: UUID) -> None:
-        """See that a value of this run may stand in a row, where it is in clear.
+        """Check that an inline value of this run is accepted. Inline values are not encrypted.
 
         Raises:
-            NotSealed: Only sealed values are taken of this run.
+            NotSealed: Only sealed values of this run are accepted.
         """
         if is_since(run_id, self._depot.sealed_only):
             raise NotSealed(
@@ -214,6 +220,6 @@ class Blobs:
             )
 
     async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
-        """Compress with the newest dictionary of each step of these flows, from now on."""
+        """From now on, compress with the newest dictionary of each step of these flows."""
         need_trio("Blobs.use_dictionaries()")
         await self._depot.use_dictionaries(flow_slugs)

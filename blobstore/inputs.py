@@ -1,6 +1,6 @@
 """Writes the inputs of runs, in the transaction that then starts the runs.
 
-Clients may write nothing else: so they do it by functions alone, which see to that.
+Clients may not write to the tables. They call SQL functions, which accept inputs of new runs only.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ FINISH = "select pgflow.finish_input(%b, %b, %b, %b, %b, %b)"
 
 
 async def save(connection: AsyncConnection[Any], stored: Sequence[Stored]) -> None:
-    """Save the inputs of runs that start after it in the same transaction, which is the caller's.
+    """Save the inputs of runs. The caller's transaction starts the runs afterwards.
 
     Raises:
-        psycopg.Error: They cannot be saved; the transaction has failed.
+        psycopg.Error: The inputs cannot be saved. The transaction has failed.
     """
     async with connection.cursor() as cursor:
         for group in pipelined(row for blob in stored for row in blob.rows):
@@ -37,7 +37,7 @@ async def save(connection: AsyncConnection[Any], stored: Sequence[Stored]) -> No
 
 
 async def open_blob(connection: AsyncConnection[Any], row: BlobRow) -> None:
-    """Begin an input in chunks; its run starts after it in the same transaction."""
+    """Begin an input in chunks. The same transaction starts its run afterwards."""
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(
             OPEN,
@@ -59,7 +59,7 @@ class InputStore:
     """Writes the chunks of inputs to the database, in the transaction that starts their runs.
 
     Args:
-        make: Makes calls in that transaction.
+        make: Runs calls in that transaction.
     """
 
     name = None
@@ -68,7 +68,7 @@ class InputStore:
         self._make = make
 
     async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
-        """Insert a row."""
+        """Insert the row of a chunk."""
 
         async def write(connection: AsyncConnection[Any]) -> None:
             async with connection.cursor(binary=True) as cursor:
@@ -77,7 +77,7 @@ class InputStore:
         await self._make(write)
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
-        """Select rows."""
+        """Select the rows of chunks."""
         return await PostgresStore(self._make).get(blob_id, seqs)
 
 

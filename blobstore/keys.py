@@ -47,7 +47,8 @@ LEAST_VARIETY = 12
 class KeyRingError(BlobError):
     """A file, an id or a key cannot be used for a key ring, or the library is missing.
 
-    The message says what to do, and quotes no key."""
+    The message says what to do, and quotes no key.
+    """
 
 
 class Key:
@@ -210,7 +211,7 @@ class KeyRing:
         return key.open(sealed, bound)
 
     def reseal(self, key_id: str, sealed: bytes, bound: bytes) -> bytes:
-        """Open with the key of this id and seal with the active key; raises as :meth:`open` does."""
+        """Open with the key of this id, and seal with the active key; raises as :meth:`open`."""
         return self.seal(self.open(key_id, sealed, bound), bound)
 
     def new_key(self, bound: bytes) -> tuple[Key, bytes]:

@@ -39,8 +39,8 @@ T = TypeVar("T")
 DIGITS = "0123456789abcdef"
 KEY = re.compile(r"[0-9a-f]/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9]+")
 
-# The library gives a request 30 seconds. So an endpoint that refuses connections is an error after a
-# few seconds, a silent one after 30 seconds, and one that stops during its answer after a minute.
+# The library gives a request 30 seconds. So an endpoint that refuses connections is an error after
+# a few seconds, a silent one after 30 seconds, and one that stops during its answer after a minute.
 RETRIES = {
     "max_retries": 5,
     "retry_timeout": timedelta(seconds=30),
@@ -261,7 +261,7 @@ class ObjectStore:
         raise BlobMissing(blob_id)
 
     def _refuse_links(self, key: str) -> None:
-        """Raise if a chunk or a folder above it is a link, which another user may have put there."""
+        """Raise if a chunk or a folder above it is a link: another user may have put it there."""
         if not self._folder:
             return
         written = self._folder / key

@@ -1,4 +1,4 @@
-"""Why a value is refused: the place inside it, the reason, and what to give instead."""
+"""Says why a value is refused: the place inside it, the reason, and what to give instead."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -8,9 +8,9 @@ from blobstore.advice import KEPT, advice
 from blobstore.errors import ValueRefused
 
 MAX_DEPTH = 254
-"""Lists and dicts inside one another: as many as orjson writes (it reads 1,024)."""
+"""The deepest nesting of lists and dicts that orjson writes (it reads 1,024)."""
 
-MOST_BITS = 10_000  # of an integer that str() takes
+MOST_BITS = 10_000  # an integer of more bits may be too long for str()
 CLEAN_KEYS = '{key.encode("utf-8", "replace").decode(): item for key, item in value.items()}'
 
 PATH_LENGTH = 200
@@ -20,12 +20,12 @@ KEY_LENGTH = 40
 def refusal(value: object, otherwise: str = "") -> ValueRefused:
     """Find what is wrong with a value.
 
-    Goes the same way as the walk that found the fault, so it comes to an end even
-    where one list is referred to a million times.
+    This walk has the order of the walk that found the fault. So it ends even if a value refers to
+    one list a million times.
 
     Args:
         value: A value outside the contract.
-        otherwise: The reason to give where none is found.
+        otherwise: The reason to give if no fault is found.
     """
     for path, node in _nodes(value):
         fault = _fault(node, len(path))
@@ -35,7 +35,7 @@ def refusal(value: object, otherwise: str = "") -> ValueRefused:
 
 
 def _nodes(value: object) -> Iterator[tuple[list[int | str], Any]]:
-    """Every node under its path, a parent before its children; the path is reused."""
+    """Yield every node with its path, a parent before its children. The path list is reused."""
     path: list[int | str] = []
     yield path, value
     trail = [_children(value)]
@@ -59,7 +59,7 @@ def _children(node: Any) -> Iterator[tuple[int | str, Any]]:
 
 
 def _fault(node: Any, depth: int) -> str | None:
-    """What is wrong with this node alone, its keys included."""
+    """Say what is wrong with this node and its keys, without its children."""
     kind = type(node)
     if kind not in KEPT:
         only = ", which may only be the whole value" if kind is bytes else ""
@@ -91,7 +91,7 @@ def _container_fault(node: list[Any] | dict[Any, Any], depth: int) -> str | None
 
 
 def _instead(expression: str | None) -> str:
-    """How a refusal ends."""
+    """Say what to give instead: the end of a refusal."""
     if expression:
         return f"; give `{expression}` instead"
     return "; give text or JSON made from it instead (docs/guide/values.md says what JSON may hold)"
@@ -119,7 +119,7 @@ def _step(step: int | str) -> str:
 
 
 def _clipped(key: object) -> str:
-    """A key as ASCII and not too long: keys may hold anything."""
+    """Return a key as short ASCII: a key may hold any character."""
     text = ascii(key)
     return text if len(text) <= KEY_LENGTH else f"{text[:KEY_LENGTH]}…"
 

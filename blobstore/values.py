@@ -1,8 +1,8 @@
-"""The value contract: what comes back exactly as it was, and what is refused.
+"""The value contract: which values come back exactly as they were, and which are refused.
 
-A value is walked before orjson writes it, because orjson changes some values without
-a word (a tuple to a list, NaN to null, an Enum to its value). This walk only says yes
-or no; where it says no, a slower one in `refusal` finds the place.
+A value is checked before orjson writes it, because orjson silently changes some values (a tuple to
+a list, NaN to null, an Enum to its value). This walk only finds out whether there is a fault. Then
+a slower walk in `refusal` finds its place.
 """
 
 from collections.abc import Iterator
@@ -15,32 +15,32 @@ from blobstore.errors import ValueTooLarge
 from blobstore.refusals import MAX_DEPTH, refusal
 from blobstore.weight import check_weight
 
-# Walking a node takes about 0.1 µs: beyond this many the walk belongs in a thread.
+# Nodes. A node takes about 0.1 µs: a walk over more nodes belongs in a thread.
 WIDE = 4096
 
-# From here on jsonb prints a float without a point, and it comes back as an int.
+# jsonb prints a float of this size or more without a point, and it comes back as an int.
 JSONB_FLOAT_LIMIT = 1e16
 
 LEAVES = frozenset({bool, int, type(None)})
 
 
 def examine(value: object, cap: int) -> bool:
-    """Walk a value and refuse what JSON does not have.
+    """Walk a value, and refuse what JSON does not have.
 
-    Left to :func:`to_json`, where orjson does it faster: keys, the range of integers,
-    lone surrogates.
+    :func:`to_json` checks keys, the range of integers and lone surrogates, because orjson does
+    that faster.
 
     Args:
-        value: Any value, but not bytes.
-        cap: Bytes its JSON may have.
+        value: Any value except bytes.
+        cap: The largest size of its JSON, in bytes.
 
     Returns:
         Whether jsonb can hold all its floats exactly.
 
     Raises:
-        ValueRefused: A type, a float or a depth that JSON does not have.
-        ValueTooLarge: The JSON would be larger than `cap`. Told before it is written, or
-            else one page that a list holds a thousand times would fill the memory.
+        ValueRefused: The value has a type, a float or a depth that JSON does not have.
+        ValueTooLarge: The JSON would be larger than `cap`. Raised before the JSON is written:
+            otherwise a list that holds one page a thousand times would fill the memory.
     """
     jsonb_exact = True
     size = 0
@@ -71,15 +71,15 @@ def examine(value: object, cap: int) -> bool:
 
 
 def to_json(value: object, cap: int) -> bytes:
-    """Write a value that was examined.
+    """Write a value as JSON, after :func:`examine`.
 
     Args:
-        value: Any value, but not bytes.
-        cap: Bytes the JSON may have.
+        value: Any value except bytes.
+        cap: The largest size of the JSON, in bytes.
 
     Raises:
-        ValueRefused: A key, an integer or a text that JSON does not have.
-        ValueTooLarge: The JSON is larger than `cap`, or no reader could hold it.
+        ValueRefused: The value has a key, an integer or a text that JSON does not have.
+        ValueTooLarge: The JSON is larger than `cap`, or its objects take too much memory.
     """
     try:
         encoded = orjson.dumps(value)
@@ -91,14 +91,14 @@ def to_json(value: object, cap: int) -> bytes:
 
 
 def check_size(size: int, cap: int) -> None:
-    """Raise `ValueTooLarge` for more bytes than the cap."""
+    """Raise `ValueTooLarge` if the size is larger than the cap."""
     if size > cap:
         raise ValueTooLarge(f"$ takes {size:,} bytes or more, the cap is {cap:,}")
 
 
 def holds_nul(encoded: bytes) -> bool:
     """Whether this JSON has U+0000 in a text or a key, which jsonb refuses."""
-    # A doubled backslash is a backslash: the text "\u0000" is no NUL.
+    # A doubled backslash stands for a backslash: the text "\u0000" is not a NUL.
     return b"\\u0000" in encoded.replace(b"\\\\", b"")
 
 

@@ -237,7 +237,7 @@ async def test_what_is_no_element_of_a_list_is_not_read_with_it(store, kind):
         BlobDamaged, match=f"its element {forged} is a list, or belongs to another run"
     ):
         await loaded.get(one.id)
-    with pytest.raises(BlobDamaged, match="of another run"):
+    with pytest.raises(BlobDamaged, match="belongs to another run"):
         await loaded.handle(one.id).item(0)
 
 
