@@ -1,4 +1,4 @@
-"""What a worker has just written or read, within a budget of bytes."""
+"""Keeps the values that a worker wrote or read last, within a budget of bytes."""
 
 import sys
 from collections import OrderedDict
@@ -10,11 +10,11 @@ from blobstore.codec import Payload
 class Cache:
     """The payloads used last, by blob id.
 
-    A blob never changes, so an entry is never stale. Its owner is one trio thread.
+    A blob never changes, so an entry is never stale. Only one thread may use a cache.
 
     Args:
-        budget: Bytes of memory that the payloads may take together; one that is larger
-            by itself is not kept.
+        budget: The bytes of memory for all payloads. A payload that is larger than the budget is
+            not kept.
     """
 
     def __init__(self, budget: int) -> None:
@@ -24,11 +24,11 @@ class Cache:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the payloads take now."""
+        """The bytes of memory that the payloads take now."""
         return self._size
 
     def get(self, blob_id: UUID) -> Payload | None:
-        """Give a payload, which then counts as the one used last."""
+        """Return a payload, and mark it as used last."""
         if blob_id not in self._entries:
             return None
         self._entries.move_to_end(blob_id)
@@ -36,8 +36,8 @@ class Cache:
         return payload
 
     def put(self, blob_id: UUID, payload: Payload) -> None:
-        """Keep a payload; those used longest ago make room for it."""
-        # Not the length: one emoji makes a str take four bytes for each character.
+        """Keep a payload. Drop those that were used longest ago to make room."""
+        # Not len(): with one emoji, each character of a str takes four bytes.
         size = sys.getsizeof(payload.data)
         if size > self._budget or self.get(blob_id) is not None:
             return

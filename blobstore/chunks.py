@@ -1,4 +1,4 @@
-"""Large values, a few chunks at a time: neither side ever holds the whole."""
+"""Reads and writes large values, a few chunks at a time, so that memory never holds all."""
 
 import hashlib
 from collections import deque
@@ -23,10 +23,10 @@ from blobstore.rows import BlobRow, Upload
 from blobstore.seals import Seal
 from blobstore.together import together
 
-# Chunks in memory at once, on either way: one is compressed while another is sent.
+# Chunks in memory at a time, in each direction: one is compressed while another is sent.
 UNDER_WAY = 3
 
-MOST = 64 * 1024 * 1024  # bytes of a chunk: a few are in memory at once, whatever a row says
+MOST = 64 * 1024 * 1024  # bytes of a chunk; a row that says more is refused, to protect the memory
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ class Chunks:
 
     Args:
         row: The blob.
-        seal: What seals them.
-        store: Where they are kept.
-        work: Does what takes milliseconds in a thread.
+        seal: The seal of the blob.
+        store: The store of the chunks.
+        work: Runs jobs, those that take milliseconds in a thread.
     """
 
     def __init__(self, row: BlobRow, seal: Seal, store: BlobStore, work: Work) -> None:
@@ -48,7 +48,7 @@ class Chunks:
         self._work = work
 
     async def write(self, pieces: AsyncIterator[Bytes]) -> Upload:
-        """Write them; returns what the row, which was opened, is still to be told.
+        """Write the chunks. Returns the facts that finish the row.
 
         Args:
             pieces: The bytes of the blob, in pieces of the row's chunk size.
@@ -69,7 +69,7 @@ class Chunks:
     async def _write_group(
         self, first: int, group: list[Bytes], digest: Callable[[Bytes], None]
     ) -> int:
-        """Write some chunks at once; the bytes that are stored."""
+        """Write some chunks at a time. Returns the number of bytes that are stored."""
 
         async def put(seq: int, raw: Bytes) -> int:
             content = await self._work(True, partial(seal_chunk, self._seal, seq, raw))
@@ -85,12 +85,12 @@ class Chunks:
         return sum(await together(jobs))
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` to `stop`, in pieces.
+        """Yield the bytes from `start` to `stop`, in pieces.
 
         Raises:
-            BlobDamaged: They are not what was written. As a whole they are compared with the
-                digest at the end, a range is checked chunk by chunk.
-            BlobMissing: A chunk is not there.
+            BlobDamaged: The bytes are not those that were written. Each chunk is checked. If the
+                range is the whole blob, the digest is checked too, at the end.
+            BlobMissing: A chunk does not exist.
         """
         row = self._row
         size, chunk_size = row.raw_size or 0, row.chunk_size or 1
@@ -117,15 +117,15 @@ class Chunks:
 
 
 def seal_chunk(seal: Seal, seq: int, raw: Bytes) -> bytes:
-    """What is stored of a chunk: a zstd frame even where it is longer, since it has a checksum."""
+    """Compress and seal a chunk. It is always a zstd frame, because that has a checksum."""
     return seal.seal_chunk(seq, compress([raw], len(raw)))
 
 
 def open_chunk(row: BlobRow, seal: Seal, seq: int, content: bytes) -> bytes:
-    """The bytes of a chunk.
+    """Return the bytes of a chunk.
 
     Raises:
-        BlobDamaged: They are not what was written.
+        BlobDamaged: The bytes are not those that were written.
     """
     chunk_size = row.chunk_size or 1
     raw_size = min(chunk_size, (row.raw_size or 0) - seq * chunk_size)
@@ -136,17 +136,17 @@ def open_chunk(row: BlobRow, seal: Seal, seq: int, content: bytes) -> bytes:
 
 
 def check(row: BlobRow, seal: Seal, found: bytes) -> None:
-    """Compare the digest of what was read with that of what was written.
+    """Compare the digest of the bytes that were read with that of the bytes that were written.
 
     Raises:
-        BlobDamaged: They differ.
+        BlobDamaged: The digests differ.
     """
     if found != open_digest(row, seal)[0]:
         raise BlobDamaged(row.id, "its bytes are not those that were written")
 
 
 async def groups(chunks: AsyncIterator[Bytes]) -> AsyncGenerator[list[Bytes], None]:
-    """As many chunks as are under way at once."""
+    """Yield groups of chunks that are in memory together."""
     group: list[Bytes] = []
     async for chunk in chunks:
         group.append(chunk)
@@ -158,5 +158,5 @@ async def groups(chunks: AsyncIterator[Bytes]) -> AsyncGenerator[list[Bytes], No
 
 
 def batched(seqs: range, size: int) -> Iterator[range]:
-    """The range in pieces (itertools has this from Python 3.12 on)."""
+    """Yield the range in pieces (itertools has this from Python 3.12)."""
     return (seqs[at : at + size] for at in range(0, len(seqs), size))

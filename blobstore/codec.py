@@ -1,11 +1,11 @@
-"""From a value to stored bytes and back.
+"""Turns values into stored bytes, and back.
 
     value ── serialize ──> Inline (the JSON, small) or Payload
     value <── parse ── Payload
 
     bytes of a payload ── pack ──> what is stored ── unpack ──> the same bytes
 
-A payload is what stays in memory and in the cache.
+Payloads are what memory and the cache hold.
 """
 
 import gc
@@ -33,7 +33,7 @@ ZSTD_LEVEL = 3
 
 LONG_JSON = 256 * 1024  # bytes
 
-PREVIEW = 40  # characters: a small blob should not be mostly that
+PREVIEW = 40  # characters: few, so that the row of a small blob stays small
 
 Bytes = bytes | memoryview
 
@@ -42,7 +42,7 @@ KINDS = frozenset({"text", "bytes", "json"})
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A value small and plain enough to stand in a jsonb column.
+    """A small value that a jsonb column holds exactly.
 
     Attributes:
         json: The value as JSON.
@@ -53,13 +53,13 @@ class Inline:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A value in the form that is cheap to keep and cannot be changed.
+    """A value in a form that is small in memory and cannot be changed.
 
     Attributes:
         kind: `text`, `bytes` or `json`.
-        data: The str or the bytes themselves; for `json` the JSON, since each reader
-            of a list or dict must get one of its own.
-        place: What it stood for where it came from sealed; None if that was in clear.
+        data: The str or the bytes themselves. For `json` the JSON, because each reader must get
+            a new list or dict.
+        place: The place that its seal names; None if it was not encrypted.
     """
 
     kind: str
@@ -67,22 +67,22 @@ class Payload:
     place: "Place | None" = None
 
     def size(self, cap: int) -> int:
-        """How many bytes are stored.
+        """Count the bytes that are stored.
 
         Raises:
-            ValueRefused: A text with a lone surrogate.
-            ValueTooLarge: More bytes than `cap`.
+            ValueRefused: A text has a lone surrogate.
+            ValueTooLarge: There are more bytes than `cap`.
         """
-        check_size(len(self.data), cap)  # characters first: no gigabyte is read to be refused
+        check_size(len(self.data), cap)  # characters first, so that a huge text is refused at once
         size = sum(map(len, self.pieces()))
         check_size(size, cap)
         return size
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes that are stored, from the beginning at each call.
+        """Yield the bytes that are stored. Each call begins at the start.
 
         Raises:
-            ValueRefused: A text with a lone surrogate.
+            ValueRefused: A text has a lone surrogate.
         """
         if isinstance(self.data, bytes):
             yield self.data
@@ -93,14 +93,14 @@ class Payload:
             raise refusal(self.data) from None
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
-        """The same in chunks of `size` bytes, the last one shorter."""
+        """Yield the bytes that are stored in chunks of `size` bytes, the last one shorter."""
         if isinstance(self.data, str):
             return utf8.chunks(self.data, size)
         view = memoryview(self.data)
         return (view[start : start + size] for start in range(0, len(view), size))
 
     def sha256(self) -> bytes:
-        """The digest of what is stored; raises as :meth:`pieces` does."""
+        """Return the SHA-256 of the bytes that are stored; raises as :meth:`pieces` does."""
         digest = sha256()
         for piece in self.pieces():
             digest.update(piece)
@@ -108,15 +108,15 @@ class Payload:
 
 
 def preview_of(kind: str, head: Bytes) -> str | None:
-    """The first characters of a text or JSON."""
+    """Return the first characters of a text or JSON; None for bytes."""
     if kind == "bytes":
         return None
     return bytes(head[: 4 * PREVIEW]).decode("utf-8", "ignore")[:PREVIEW].replace("\0", "\ufffd")
 
 
 class _Contexts(threading.local):
-    # A compressor shared by two threads crashes the process, a shared decompressor
-    # returns wrong bytes.
+    # One of each for a thread. A compressor shared by two threads crashes the process, and a
+    # shared decompressor returns wrong bytes.
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
         self.decompressor = zstandard.ZstdDecompressor()
@@ -126,23 +126,24 @@ _contexts = _Contexts()
 
 
 def compress(pieces: Iterable[bytes | memoryview], size: int) -> bytes:
-    """Make a zstd frame with a checksum, of pieces that are so many bytes together."""
+    """Make a zstd frame with a checksum from pieces of `size` bytes in total."""
     pieces = iter(pieces)
     first = next(pieces, b"")
-    if len(first) == size:  # in one go: half the memory, and a sixth of the time less
+    if len(first) == size:  # in one call: saves half the memory and a sixth of the time
         return _contexts.compressor.compress(first)
     frame = _contexts.compressor.compressobj(size=size)
     return b"".join([*map(frame.compress, chain([first], pieces)), frame.flush()])
 
 
 def decompress(content: bytes, raw_size: int) -> bytes:
-    """Read a zstd frame of so many bytes.
+    """Read a zstd frame that holds `raw_size` bytes.
 
     Raises:
-        ValueError: It is damaged or has another size; told before memory is taken for it.
+        ValueError: The frame is damaged or has another size. The size is checked before memory is
+            allocated.
     """
     try:
-        # The library believes the frame over its own max_output_size.
+        # If a frame declares its size, the library ignores max_output_size.
         declared = zstandard.frame_content_size(content)
         if declared != raw_size:
             raise ValueError(f"its frame declares {declared:,} bytes, not {raw_size:,}")
@@ -152,12 +153,12 @@ def decompress(content: bytes, raw_size: int) -> bytes:
 
 
 def pack(payload: Payload, size: int, dictionary: Compressor | None = None) -> tuple[str, bytes]:
-    """Give the codec, `none` or `zstd`, and what to store.
+    """Compress a payload. Returns the codec, `none` or `zstd`, and the bytes to store.
 
     Args:
-        payload: What has the bytes.
-        size: How many.
-        dictionary: What to compress with.
+        payload: The payload.
+        size: The number of its bytes.
+        dictionary: The dictionary to compress with, if any.
     """
     if dictionary:
         content = dictionary.compress(b"".join(payload.pieces()))
@@ -169,10 +170,10 @@ def pack(payload: Payload, size: int, dictionary: Compressor | None = None) -> t
 def unpack(
     codec: str, content: bytes, raw_size: int, dictionary: Compressor | None = None
 ) -> bytes:
-    """Give the bytes that were packed.
+    """Return the bytes that :func:`pack` took.
 
     Raises:
-        ValueError: They are damaged, or of a codec that this release does not know.
+        ValueError: The content is damaged, or this release does not know the codec.
     """
     if codec not in {"none", "zstd"}:
         raise ValueError(f"its codec is {codec[:40]!r}: was it written by a newer release?")
@@ -184,17 +185,17 @@ def unpack(
 
 
 def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
-    """Decide in what form a value is kept.
+    """Decide in what form a value is stored.
 
     Args:
         value: What a handler returned.
-        threshold: Bytes of JSON up to which a value is kept inline, if jsonb can hold
-            it exactly; -1 for none.
-        cap: Bytes a value may have.
+        threshold: The size of the JSON, in bytes, up to which a value stays inline if jsonb holds
+            it exactly. With -1, no value stays inline.
+        cap: The largest size of a value, in bytes.
 
     Raises:
-        ValueRefused: It could not come back as it was.
-        ValueTooLarge: It is larger than `cap`.
+        ValueRefused: The value could not come back as it was.
+        ValueTooLarge: The value is larger than `cap`.
     """
     if type(value) is bytes:
         return Payload("bytes", value)
@@ -208,30 +209,30 @@ def serialize(value: object, *, threshold: int, cap: int) -> Inline | Payload:
 
 
 def restore(blob_id: UUID, kind: str, raw: bytes) -> Payload:
-    """Make a payload of the bytes that were stored.
+    """Make a payload from stored bytes.
 
     Raises:
-        BlobDamaged: They are no text, or of a kind that this release does not know.
+        BlobDamaged: The bytes are not text, or this release does not know the kind.
     """
     if kind not in KINDS:
         raise BlobDamaged(blob_id, f"its kind is {kind[:40]!r}: was it written by a newer release?")
     try:
         return Payload(kind, utf8.decode(raw) if kind == "text" else raw)
     except UnicodeDecodeError as error:
-        # Its own words quote a byte.
+        # Not the text of the error, which quotes a byte.
         raise BlobDamaged(blob_id, f"it is not UTF-8 at byte {error.start:,}") from None
 
 
 def parse(blob_id: UUID, payload: Payload) -> Any:
-    """Give the value of a payload; a list or dict is a new one each time.
+    """Return the value of a payload. Each call makes a new list or dict.
 
     Raises:
-        BlobDamaged: It is JSON that this release cannot read.
+        BlobDamaged: This release cannot read the JSON.
     """
     if payload.kind != "json":
         return payload.data
-    # The collector would look at all that is made, again and again: a third of the time is left.
-    # Nothing else runs meanwhile, since orjson keeps the interpreter to itself.
+    # Without the pause, the garbage collector visits the new objects again and again: parsing takes
+    # three times as long. Nothing else runs meanwhile, because orjson holds the interpreter.
     pausing = len(payload.data) > LONG_JSON and gc.isenabled()
     try:
         if pausing:

@@ -1,4 +1,4 @@
-"""What encoding and loading share: the database, the cache, threads, keys, dictionaries."""
+"""What encoding and loading share: the database, the cache, threads, keys and dictionaries."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -22,17 +22,17 @@ from blobstore.store import PostgresStore
 
 T = TypeVar("T")
 
-FILES = 16  # that are read at once
+FILES = 16  # that are read at a time
 
 DICTIONARY_LIMIT = 64 * 1024  # bytes
 
-# Bytes that are compressed and digested in half a millisecond, and checked and decompressed
-# in a quarter; a visit to a thread takes an eighth.
+# Bytes. To compress and digest them takes half a millisecond, and to decompress and check them a
+# quarter. To run an empty job in a thread takes an eighth.
 HEAVY = 128 * 1024
 
 
 class Depot:
-    """Owned by a `Blobs`, which says what the arguments are."""
+    """The shared objects of a `Blobs`, which describes the arguments."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Depot:
         self._newest: dict[tuple[str, str], Dictionary] = {}
 
     async def use_dictionaries(self, flow_slugs: Sequence[str]) -> None:
-        """Compress with the newest dictionary of each step of these flows, from now on."""
+        """From now on, compress with the newest dictionary of each step of these flows."""
         newest = await self.make(partial(rows.newest_dictionaries, flow_slugs=flow_slugs))
         await self.learn(newest.values())
         self._newest = {
@@ -71,19 +71,20 @@ class Depot:
         }
 
     def dictionary(self, owner: Owner, size: int) -> Dictionary | None:
-        """What compresses an output of this step best; none for what is to be sealed.
+        """Return the dictionary that compresses outputs of this step, if any.
 
-        A dictionary has pieces of its samples in clear. It is of no use to large values.
+        None with keys, because a dictionary holds unencrypted pieces of its samples. None for
+        large values, because a dictionary does not help them.
         """
         if self.keys is not None or size > DICTIONARY_LIMIT:
             return None
         return self._newest.get((owner.flow_slug, owner.step_slug))
 
     def dictionary_of(self, row: BlobRow) -> Dictionary | None:
-        """What a blob was compressed with.
+        """Return the dictionary that a blob was compressed with, if any.
 
         Raises:
-            BlobDamaged: There is no such dictionary.
+            BlobDamaged: The dictionary does not exist.
         """
         if row.dictionary_id is None:
             return None
@@ -92,35 +93,35 @@ class Depot:
         raise BlobDamaged(row.id, f"there is no dictionary {row.dictionary_id}")
 
     def seal_of(self, row: BlobRow) -> Seal:
-        """What sealed a blob."""
+        """Return the seal of a blob."""
         return seal_of(row.id, row.key_id, row.data_key, self.keys)
 
     def place_of(self, row: BlobRow) -> Place | None:
-        """What a blob stands for, as its seal says; None for one in clear."""
+        """Return the place that the seal of a blob names; None if it is not encrypted."""
         return open_digest(row, self.seal_of(row))[1]
 
     def admit(self, blob_id: UUID, found: Place | None, wanted: Place | None) -> None:
-        """See that a value is the one that is asked for; see :func:`blobstore.places.admit`."""
+        """Check that a value is the requested one; see :func:`blobstore.places.admit`."""
         admit(blob_id, found, wanted, self.sealed_only)
 
     async def learn(self, numbers: Iterable[int | None]) -> None:
-        """Get the dictionaries that are not here yet. They never change."""
+        """Load the dictionaries that are not in memory yet. A dictionary never changes."""
         unknown = {number for number in numbers if number is not None} - self._dictionaries.keys()
         if not unknown:
             return
         fetched = await self.make(partial(rows.fetch_dictionaries, numbers=list(unknown)))
         for number, content in fetched.items():
-            with suppress(ValueError):  # those who ask for such a blob are told
+            with suppress(ValueError):  # a read of such a blob raises
                 self._dictionaries[number] = await self.work(
                     True, partial(Dictionary, number, content)
                 )
 
     async def content(self, row: BlobRow) -> bytes:
-        """The content of a small blob whose row was read without it.
+        """Get the content of a small blob whose row was read without it.
 
         Raises:
-            BlobMissing: It is there no more.
-            BlobForgotten: Its bytes were deleted meanwhile.
+            BlobMissing: The blob was deleted meanwhile.
+            BlobForgotten: The bytes were deleted meanwhile.
         """
         for again in await self.make(partial(rows.fetch, ids=[row.id], content=True)):
             if again.content is not None:
@@ -129,20 +130,20 @@ class Depot:
         raise BlobMissing(row.id)
 
     async def raise_if_forgotten(self, row: BlobRow) -> None:
-        """Look at a row again.
+        """Read a row again.
 
         Raises:
-            BlobForgotten: Its bytes were deleted meanwhile.
+            BlobForgotten: The bytes were deleted meanwhile.
         """
         for again in await self.make(partial(rows.fetch, ids=[row.id], content=False)):
             if again.forgotten:
                 raise BlobForgotten(row.id)
 
     def store(self, row: BlobRow) -> BlobStore:
-        """Where the chunks of a blob are.
+        """Return the store of a blob's chunks.
 
         Raises:
-            BlobUnavailable: In a store that this process was not given.
+            BlobUnavailable: This process does not have the store.
         """
         if row.store is None:
             return PostgresStore(self.make)
@@ -154,7 +155,7 @@ class Depot:
         )
 
     async def work(self, heavy: bool, job: Callable[[], T]) -> T:
-        """Do a job: in a thread, if it may take more than half a millisecond."""
+        """Run a job, in a thread if it may take more than half a millisecond."""
         if heavy:
             return await trio.to_thread.run_sync(job, limiter=self._threads)
         await trio.lowlevel.checkpoint()

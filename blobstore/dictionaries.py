@@ -1,13 +1,13 @@
-"""zstd dictionaries: what the small values of one step have in common, kept once.
+"""zstd dictionaries, which hold what the small values of one step have in common.
 
-A page of 5 kB ends before a compressor has learnt much from it. A dictionary, trained on
-some hundred pages of the same step, knows their markup beforehand.
+A page of 5 kB ends before a compressor has learnt much from it. A dictionary that was trained on
+some hundred pages of the same step knows their markup from the start.
 
     content = train(pages)                      # for pgflow.blob_dictionaries
     pages_of_site = Dictionary(7, content)      # 7: the id of that row
     gain(pages_of_site, other_pages)            # e.g. Gain(3.4, 11.8)
 
-A dictionary holds pieces of its samples as they are: it is as secret as they are.
+A dictionary holds unencrypted pieces of its samples: it is as secret as they are.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import zstandard
 
-# Higher than without a dictionary: of small values it costs microseconds, and saves a fifth.
+# Higher than without a dictionary: for small values it costs microseconds, and saves a fifth.
 LEVEL = 9
 PLAIN_LEVEL = 3
 
@@ -31,24 +31,24 @@ MAX_SAMPLES = 1000
 MIN_SAMPLE_SIZE = 64
 MAX_SAMPLE_SIZE = 64 * KIB
 
-# Left to find them itself, the trainer counts the dictionary among what it makes smaller:
-# where samples are few it ends with shreds of 50 bytes, worth half as much as these.
+# If the trainer chooses these, it counts the dictionary as part of the compressed size. With few
+# samples it then picks segments of 50 bytes, and gains half as much.
 SEGMENT_SIZE = 2000
 MATCH_SIZE = 8
 
 
 class Dictionary:
-    """Compresses values that are like the samples it was trained on; never changes.
+    """Compresses values that resemble the samples of its training. It never changes.
 
-    Any number of threads may use it at the same time. With `DEFAULT_SIZE` it takes 0.5 MiB
-    of memory, and 0.7 to 1.1 MiB once it was used.
+    Any number of threads may use it at the same time. With `DEFAULT_SIZE` it takes 0.5 MiB of
+    memory, and 0.7 to 1.1 MiB after its first use.
 
     Args:
         dictionary_id: Its number in `pgflow.blob_dictionaries`.
-        content: What `train` gave.
+        content: The result of `train`.
 
     Raises:
-        ValueError: The content is no zstd dictionary.
+        ValueError: The content is not a zstd dictionary.
     """
 
     __slots__ = ("_compressors", "_decompressors", "_id", "_prepared")
@@ -56,9 +56,9 @@ class Dictionary:
     def __init__(self, dictionary_id: int, content: bytes) -> None:
         self._id = dictionary_id
         self._prepared = _prepare(content)
-        # A context is used by one thread at a time: two crash the process or get wrong bytes.
-        # One for each thread and dictionary would fill the memory of a large worker, so each
-        # dictionary keeps one, and a thread that finds it taken makes its own (in 17 µs).
+        # Only one thread may use a context at a time: two crash the process or get wrong bytes.
+        # A context for each thread and dictionary would fill the memory of a large worker. So a
+        # dictionary keeps one, and a thread that finds it in use makes another (in 17 µs).
         self._compressors: deque[zstandard.ZstdCompressor] = deque(maxlen=1)
         self._decompressors: deque[zstandard.ZstdDecompressor] = deque(maxlen=1)
 
@@ -68,26 +68,26 @@ class Dictionary:
         return self._id
 
     def compress(self, raw: bytes) -> bytes:
-        """Make a zstd frame, with a checksum, the size and the number zstd knows it by."""
+        """Make a zstd frame with a checksum, the size and zstd's number of the dictionary."""
         context = self._compressor()
         content = context.compress(raw)
-        if len(raw) <= MAX_SAMPLE_SIZE:  # or else it has grown to megabytes
+        if len(raw) <= MAX_SAMPLE_SIZE:  # otherwise it has grown to megabytes
             self._compressors.append(context)
         return content
 
     def decompress(self, content: bytes, raw_size: int) -> bytes:
-        """Read a zstd frame of so many bytes.
+        """Read a zstd frame that holds `raw_size` bytes.
 
         Args:
-            content: What `compress` gave.
-            raw_size: Bytes that must come out; the caller knows that it has room for them.
+            content: The result of `compress`.
+            raw_size: The size in bytes after decompression. The caller must have memory for it.
 
         Raises:
-            ValueError: It is damaged, was made with another dictionary or has another
-                size. The size is checked before memory is taken.
+            ValueError: The frame is damaged, was made with another dictionary or has another
+                size. The size is checked before memory is allocated.
         """
         try:
-            # The library believes the frame over its own max_output_size.
+            # If a frame declares its size, the library ignores max_output_size.
             declared = zstandard.frame_content_size(content)
             if declared != raw_size:
                 raise ValueError(f"its frame declares {declared:,} bytes, not {raw_size:,}")
@@ -114,30 +114,30 @@ class Dictionary:
 
 
 class Gain(NamedTuple):
-    """How many times smaller values become."""
+    """By which factor compression makes values smaller."""
 
     plain_ratio: float
     """Without a dictionary."""
     dictionary_ratio: float
-    """With it."""
+    """With the dictionary."""
 
 
 def train(samples: Sequence[bytes], size: int = DEFAULT_SIZE) -> bytes:
     """Make a dictionary of what these samples have in common.
 
-    The same samples give the same dictionary. No more than 1,000 different ones are taken,
-    evenly from all, and of each the first 64 KiB. That takes up to half a second and 70 MiB
-    of memory: call it in a thread.
+    The same samples give the same dictionary. At most 1,000 different samples are used, evenly from
+    all, and the first 64 KiB of each. The training takes up to half a second and 70 MiB of memory:
+    call it in a thread.
 
     Args:
-        samples: Values of one step as bytes, before compression. Some hundred are best,
-            from all over what the step sees.
-        size: Bytes the dictionary may have, from 4 KiB to 1 MiB. It is shorter where the
-            samples are.
+        samples: Values of one step as bytes, before compression. Some hundred are best, as varied
+            as the values of the step.
+        size: The largest size of the dictionary in bytes, from 4 KiB to 1 MiB, and 110 KiB by
+            default. Short samples give a smaller dictionary.
 
     Raises:
-        ValueError: The size is out of bounds, or the samples are too few, too small or
-            too much the same; the message says what would do.
+        ValueError: The size is out of bounds, or the samples are too few, too small or too similar.
+            The message says what is needed.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"a dictionary has {MIN_SIZE:,} to {MAX_SIZE:,} bytes, not {size:,}")
@@ -154,8 +154,8 @@ def gain(dictionary: Dictionary, held_out: Sequence[bytes]) -> Gain:
     """Compress values with and without a dictionary.
 
     Args:
-        dictionary: The one to judge.
-        held_out: Values it was not trained on, or else the figure is too good to be true.
+        dictionary: The dictionary.
+        held_out: Values that it was not trained on. With its samples, the result is too good.
 
     Raises:
         ValueError: There are no values, or only empty ones.
@@ -171,10 +171,9 @@ def gain(dictionary: Dictionary, held_out: Sequence[bytes]) -> Gain:
 
 
 def _prepare(content: bytes) -> zstandard.ZstdCompressionDict:
-    """Do once what contexts would do one by one, while no other thread knows of it.
+    """Prepare a dictionary once for all contexts, before another thread can use it.
 
-    To prepare it for compression again frees what contexts made before go on using, which
-    crashes the process.
+    To prepare it a second time frees memory that earlier contexts use, which crashes the process.
     """
     prepared = zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_FULLDICT)
     try:
@@ -183,13 +182,13 @@ def _prepare(content: bytes) -> zstandard.ZstdCompressionDict:
         raise ValueError(f"{len(content):,} bytes are not a zstd dictionary: {error}") from error
     try:
         prepared.precompute_compress(level=LEVEL)
-    except zstandard.ZstdError as error:  # what can be read can be written, given half a megabyte
+    except zstandard.ZstdError as error:  # only a lack of memory (half a megabyte) makes this fail
         raise MemoryError(str(error)) from error
     return prepared
 
 
 def _taken(samples: Sequence[bytes]) -> Sequence[bytes]:
-    # A trainer given next to nothing reads beyond its memory (zstd issue 4499).
+    # With almost no samples, the trainer reads beyond its memory (zstd issue 4499).
     usable = list(dict.fromkeys(sample for sample in samples if len(sample) >= MIN_SAMPLE_SIZE))
     if len(usable) < MIN_SAMPLES:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""What is said of a failure of an object storage: its cause, and no request or credential."""
+"""Says why an object storage failed, without quoting requests or credentials."""
 
 import os
 import re
 
-# What the library says of a failure quotes requests, answers and addresses, and those may
-# hold credentials. Only what is found here goes on.
+# The errors of the library quote requests, answers and addresses, which may hold credentials. Only
+# what these patterns find is passed on.
 FACTS = (
     re.compile(r"status code: (\d{3} [A-Za-z ]{1,40}\b)"),
     re.compile(r"<Code>([A-Za-z]{1,60})</Code>"),

@@ -1,7 +1,4 @@
-"""URLs of object storages, and what is wrong with them; none is ever quoted.
-
-Somebody may have put a password into it.
-"""
+"""Checks the URLs of object storages. Errors never quote a URL, which may hold a password."""
 
 import os
 import re
@@ -15,7 +12,7 @@ BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def parse(url: str) -> SplitResult:
-    """The parts of a URL, checked."""
+    """Split a URL into its parts, and check them."""
     parts = _split(url)
     if parts.scheme not in {"s3", "gs", "az", "file"}:
         raise ValueError("the URL must be s3://, gs:// or az://BUCKET/PREFIX, or file:///DIR")
@@ -33,17 +30,17 @@ def parse(url: str) -> SplitResult:
 
 
 def _split(url: str) -> SplitResult:
-    with suppress(ValueError):  # which quotes the URL
+    with suppress(ValueError):  # its text quotes the URL
         return urlsplit(url)
     raise ValueError("the URL of the object storage cannot be parsed")
 
 
 def folder_of(parts: SplitResult) -> Path:
-    """The folder of a file URL, which must be there."""
+    """Return the folder of a file URL. It must exist, and others must not be able to change it."""
     folder = Path(url2pathname(parts.path))
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    # Groups share a storage, and trust each other with its chunks; root has no group of its own.
+    # A group may share a storage: its members trust each other. But root trusts no group.
     others = stat.S_IWOTH if os.geteuid() else stat.S_IWOTH | stat.S_IWGRP
     if folder.stat().st_mode & others:
         raise ValueError(
@@ -60,6 +57,6 @@ def folder_of(parts: SplitResult) -> Path:
 
 
 def setup_reason(error: Exception) -> str:
-    """The first line, without the values it quotes: one may be a secret in a wrong place."""
+    """Return the first line without quoted values, which may be misplaced secrets."""
     line = str(error).partition("\n")[0][:300]
     return re.sub(r'".*"|".*', '"…"', line)

@@ -1,8 +1,8 @@
-"""What a sealed value stands for, which its seal says and a row cannot change.
+"""The place of a sealed value, which its seal proves.
 
-The digest of a blob is sealed together with its place, and bound to all of its row that tells
-what its bytes are. So a value is refused where its row was changed, or where it was put in the
-place of another. Blobs that were sealed before are bound to their ids only, until they are rotated.
+The digest of a blob is sealed together with its place. The seal covers all columns of the row that
+describe the bytes. So a value is refused if its row was changed, or if it was exchanged for another
+value. Blobs that an earlier release sealed are bound to their ids only, until they are rotated.
 """
 
 import json
@@ -16,20 +16,20 @@ from blobstore.seals import DIGEST, Seal
 
 VERSION = b"\x02"
 DIGEST_BYTES = 32
-SEALED_BEFORE = 24 + DIGEST_BYTES + 16  # its nonce and its tag
+SEALED_BEFORE = 24 + DIGEST_BYTES + 16  # the nonce, the digest and the tag
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMED = 7  # the version of an id that begins with a time
 
 
 class Place(NamedTuple):
-    """What a value stands for.
+    """What a value is: the input of a run, the output of a step, or an element of one.
 
     Attributes:
         run_id: The run.
-        step_slug: The step whose output it is; ``run`` for the run's input.
+        step_slug: The step whose output the value is; ``run`` for the run's input.
         task_index: The task of the step.
-        list_id: Of an element of a list that is kept by its elements, the list.
-        number: Which of its elements, from 0 on.
+        list_id: For an element of a list that is stored by its elements, the list.
+        number: The index of the element, from 0.
     """
 
     run_id: UUID
@@ -40,26 +40,26 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, owner: Owner | BlobRow) -> "Place":
-        """The place of a whole value."""
+        """Return the place of a whole value."""
         return cls(owner.run_id, owner.step_slug, owner.task_index)
 
     def element(self, list_id: UUID, number: int) -> "Place":
-        """The place of an element of the list that stands here."""
+        """Return the place of an element of the list at this place."""
         return self._replace(list_id=list_id, number=number)
 
 
-# Of a blob that was sealed by an earlier release, and is bound to its id alone.
+# The place of a blob that an earlier release sealed, and that is bound to its id only.
 UNBOUND = Place(UUID(int=0), "")
 
 
 def seal_digest(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> bytes:
-    """What stands in the row for the digest of its bytes; in clear, the digest.
+    """Return the sealed digest, which the row holds; without a key, the digest itself.
 
     Args:
-        row: The blob, with all that is known at its end.
-        seal: What seals its parts.
+        row: The finished row of the blob.
+        seal: The seal of the blob.
         digest: The SHA-256 of its bytes.
-        place: That of an element; that of a whole value is in the row.
+        place: The place of an element. The row holds the place of a whole value.
     """
     if not seal.closed:
         return digest
@@ -70,10 +70,12 @@ def seal_digest(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = N
 
 
 def open_digest(row: BlobRow, seal: Seal) -> tuple[bytes, Place | None]:
-    """The digest of what was written, and its place; None for what is in clear.
+    """Return the digest of the bytes that were written, and the place of the value.
+
+    The place is None if the value is not encrypted.
 
     Raises:
-        BlobDamaged: The row is not as it was written.
+        BlobDamaged: The row was changed.
     """
     stored = row.sha256 or b""
     if not seal.closed:
@@ -96,12 +98,12 @@ def open_digest(row: BlobRow, seal: Seal) -> tuple[bytes, Place | None]:
 
 
 def is_unbound(sealed: bytes) -> bool:
-    """Whether a sealed digest is of the form before, which had a length of its own."""
+    """Whether a sealed digest has the form of earlier releases: it has another length."""
     return len(sealed) == SEALED_BEFORE
 
 
 def bound(row: BlobRow) -> bytes:
-    """All of a row that tells what its bytes are, and whose."""
+    """Return the columns of a row that describe its bytes and its owner, as bytes."""
     elements = row.elements
     facts = (
         row.run_id.hex, row.step_slug, row.task_index, row.kind, row.media_type, row.codec,
@@ -115,17 +117,17 @@ def bound(row: BlobRow) -> bytes:
 def admit(
     blob_id: UUID, found: Place | None, wanted: Place | None, sealed_only: datetime | None
 ) -> None:
-    """See that a value is the one that a reader asks for.
+    """Check that a value is the one that a reader requests.
 
     Args:
         blob_id: The blob.
-        found: Its place, as its seal says; None for a blob in clear, whose row says anything.
-        wanted: What it is to stand for; None if the reader knows its id alone.
-        sealed_only: From when on no run has values in clear.
+        found: The place that the seal names; None for an unencrypted blob, whose row is no proof.
+        wanted: The place that the reader requests; None if the reader knows only the id.
+        sealed_only: Refuse unencrypted values of runs whose ids have this time or a later one.
 
     Raises:
-        BlobDamaged: It is another.
-        NotSealed: It is in clear, or bound to its id alone, and must not be.
+        BlobDamaged: The value has another place.
+        NotSealed: `sealed_only` refuses the value: it is not encrypted, or bound to its id only.
     """
     is_bound = found is not None and found != UNBOUND
     if not is_bound and is_since(wanted.run_id if wanted else blob_id, sealed_only):
@@ -139,9 +141,9 @@ def admit(
 
 
 def is_since(some_id: UUID, since: datetime | None) -> bool:
-    """Whether a run, or the run of a blob, has begun at that time or later, as its id says.
+    """Whether the id of a run or of a blob has this time or a later one.
 
-    So it is taken to have where an id has no time.
+    True for an id without a time.
     """
     if since is None:
         return False
@@ -149,5 +151,5 @@ def is_since(some_id: UUID, since: datetime | None) -> bool:
         return True
     try:
         return EPOCH + timedelta(milliseconds=some_id.int >> 80) >= since
-    except OverflowError:  # a year that no calendar has
+    except OverflowError:  # a year beyond the calendar
         return True

@@ -1,4 +1,4 @@
-"""Values that were asked for together."""
+"""Reads values that are loaded together."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
@@ -26,7 +26,7 @@ from blobstore.weight import LIGHT, Scale, check_weight
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":
-    """Get blobs; see `Blobs.load`."""
+    """Load blobs; see `Blobs.load`."""
     payloads: dict[UUID, Payload] = {
         blob_id: payload for blob_id in ids if (payload := depot.cache.get(blob_id)) is not None
     }
@@ -45,16 +45,16 @@ async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = 
 
 
 class Loaded:
-    """The values of the blobs that were asked for together.
+    """Blobs that were loaded together.
 
-    What is wrong with one of them is told to those who ask for that one only. A blob stays
-    compressed, and one in chunks where it is, until somebody does.
+    If a blob has a fault, only :meth:`get` of this blob raises. Until then, a blob stays
+    compressed, and its chunks are not read.
 
     Args:
-        depot: What reads.
-        payloads: What was in the cache.
-        rows: What was not.
-        turns: Who unpacks a blob first, of all that were loaded together.
+        depot: The database, the keys and the other shared objects.
+        payloads: The blobs that were in the cache.
+        rows: The rows of the other blobs.
+        turns: A lock for each blob, so that two readers do not both unpack it.
     """
 
     def __init__(
@@ -70,36 +70,36 @@ class Loaded:
         self._turns = turns or {blob_id: trio.Lock() for blob_id in rows}
 
     def only(self, ids: Collection[UUID]) -> "Loaded":
-        """Those of these ids: what others asked for is not kept in memory for them."""
+        """Return the blobs of these ids only, so that the others need not stay in memory."""
         payloads = {blob_id: found for blob_id, found in self._payloads.items() if blob_id in ids}
         rows = {blob_id: row for blob_id, row in self._rows.items() if blob_id in ids}
         return Loaded(self._depot, payloads, rows, self._turns)
 
     def release(self) -> None:
-        """Keep nothing in memory any more; handles that were given can still be read."""
+        """Free the memory. Handles that :meth:`handle` returned still work."""
         self._payloads, self._rows = {}, {}
 
     async def get(
         self, blob_id: UUID, place: Place | None = None, scale: Scale | None = None
     ) -> Any:
-        """Give the value of a blob: a list or dict is a new one each time.
+        """Return the value of a blob. Each call makes a new list or dict.
 
-        A checkpoint. Large blobs are decompressed in a thread, and a cancellation waits
-        for that (milliseconds). JSON is parsed right here however large it is (some 6 ms a
-        megabyte), since orjson would stop every other thread meanwhile.
+        A checkpoint. Large blobs are decompressed in a thread. A cancellation waits for the thread
+        (milliseconds). JSON is parsed outside of threads, at about 6 ms a megabyte, because orjson
+        stops every other thread meanwhile.
 
         Args:
-            blob_id: One of those that were asked for.
-            place: What it is to stand for; None if only its id is known.
-            scale: Weighs all that becomes one value with it.
+            blob_id: One of the loaded blobs.
+            place: The place that the value must have; None if only its id is known.
+            scale: Weighs the value together with the others of one list.
 
         Raises:
             BlobMissing: There is no such blob.
-            BlobForgotten: Its bytes were deleted.
-            BlobDamaged: It is not what was written, or what was written for another place.
-            NotSealed: It is in clear, and only what is sealed is taken.
-            BlobUnavailable: It is sealed or kept in a way that this process cannot read.
-            ValueTooLarge: It is larger than the cap.
+            BlobForgotten: The bytes were deleted.
+            BlobDamaged: The bytes are not those that were written, or belong to another place.
+            NotSealed: The value is not encrypted, and only sealed values are accepted.
+            BlobUnavailable: This process does not have the key or the store of the blob.
+            ValueTooLarge: The value is larger than the cap.
         """
         need_trio("Loaded.get()")
         if blob_id in self._payloads:
@@ -110,13 +110,13 @@ class Loaded:
         self._depot.admit(blob_id, self._depot.place_of(row), place)
         if row.elements is not None:
             return await Reading(self._depot, row).elements()
-        # The second of two readers finds in the cache what the first one unpacked.
+        # A second reader waits, and then finds the value in the cache.
         async with self._turns[blob_id]:
             payload = await Reading(self._depot, row).payload()
         return weighed(blob_id, payload, scale)
 
     def row(self, blob_id: UUID) -> BlobRow:
-        """What is known of a blob that was not in the cache."""
+        """Return the row of a blob that was not in the cache."""
         row = self._rows.get(blob_id)
         if row is None:
             raise BlobMissing(blob_id)
@@ -127,7 +127,7 @@ class Loaded:
         return row
 
     def handle(self, blob_id: UUID, place: Place | None = None) -> Blob[Any]:
-        """Give the handle of a blob; `place` and errors as for :meth:`get`."""
+        """Return the handle of a blob; `place` and errors as for :meth:`get`."""
         row = self.row(blob_id)
         digest, found = open_digest(row, self._depot.seal_of(row))
         self._depot.admit(blob_id, found, place)
@@ -143,13 +143,13 @@ class Reading:
         self._inline: list[Any] | None = None
 
     async def value(self) -> Any:
-        """The value."""
+        """Get the value."""
         if self._row.elements is not None:
             return await self.elements()
         return parse(self._row.id, await self.payload())
 
     async def payload(self) -> Payload:
-        """The payload, from the cache if it is there."""
+        """Get the payload, from the cache if possible."""
         row, cache = self._row, self._depot.cache
         if (payload := cache.get(row.id)) is not None:
             await trio.lowlevel.checkpoint()
@@ -160,7 +160,7 @@ class Reading:
             await self._check_weight(raw)
         is_long = row.kind == "text" and len(raw) > HEAVY
         payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
-        if row.key_id is not None:  # who takes it from the cache must know
+        if row.key_id is not None:  # a reader of the cache must know the place
             payload = replace(payload, place=self._depot.place_of(row))
         cache.put(row.id, payload)
         return payload
@@ -190,7 +190,7 @@ class Reading:
     async def _whole(self) -> bytes:
         if self._row.chunk_size is None:
             return await self._content()
-        # getvalue() of a BytesIO is no copy.
+        # getvalue() of a BytesIO does not copy.
         whole = BytesIO()
         async with aclosing(self._chunks(0, None)) as pieces:
             async for piece in pieces:
@@ -215,7 +215,7 @@ class Reading:
             raise BlobDamaged(row.id, str(error)) from error
 
     async def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of a range: of a blob in chunks, without the others."""
+        """Yield the bytes of a range. Of a blob in chunks, only the needed chunks are read."""
         row = self._row
         if row.elements is not None:
             raise TypeError(f"blob {row.id} is a list: call value() or item()")
@@ -224,7 +224,7 @@ class Reading:
                 yield piece
 
     async def own_pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """The same, and of a list what it has of itself: its elements are blobs like others."""
+        """Do the same for any blob. Of a list, yield the JSON of the list without its elements."""
         if self._row.chunk_size is None:
             yield (await self._content())[start:stop]
         else:
@@ -240,12 +240,12 @@ class Reading:
                 async for piece in pieces:
                     yield piece
         except BlobMissing:
-            # It may have been forgotten since its row was read.
+            # The blob may have been forgotten after its row was read.
             await depot.raise_if_forgotten(row)
             raise
 
     async def elements(self) -> list[Any]:
-        """All elements of a list."""
+        """Get all elements of a list."""
         row = self._row
         self._check_size()
         scale = Scale()
@@ -258,21 +258,21 @@ class Reading:
         return values
 
     async def element(self, index: int) -> Any:
-        """One element of a list, without the others."""
+        """Get one element of a list, without the others."""
         self._check_elements()
         element = (self._row.elements or [])[index]
         if element is None:
             if self._inline is None:
                 self._inline = await self._frame()
-            return deepcopy(self._inline[index])  # each reader gets one of its own
+            return deepcopy(self._inline[index])  # each reader gets its own copy
         return await (await load(self._depot, [element])).get(element, self._place(index))
 
     def _place(self, index: int) -> Place:
-        """That of an element."""
+        """Return the place of an element."""
         return Place.of(self._row).element(self._row.id, index)
 
     async def _frame(self, scale: Scale | None = None) -> list[Any]:
-        """The list, with null for each element that is a blob."""
+        """Get the list, with None for each element that is a blob."""
         raw = await self._content()
         await self._check_weight(raw)
         frame = weighed(self._row.id, Payload("json", raw), scale)
@@ -282,7 +282,7 @@ class Reading:
 
 
 def weighed(blob_id: UUID, payload: Payload, scale: Scale | None) -> Any:
-    """A value, unless it is too much together with what is on the scale."""
+    """Parse a value. Raise if it is too large together with the values on the scale."""
     if scale and isinstance(payload.data, bytes) and payload.kind == "json":
         try:
             scale.add(payload.data)

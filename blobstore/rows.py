@@ -1,4 +1,4 @@
-"""The rows of `pgflow.output_blobs`: what is known of a blob, and a small one itself."""
+"""The rows of `pgflow.output_blobs`: the facts about blobs, and the bytes of small ones."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,8 +10,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import args_row
 from psycopg.types.numeric import Int4, Int8
 
-# A pipeline keeps all that it was given in memory, and saves a round trip for each row:
-# past a few megabytes the first weighs more.
+# A pipeline saves a round trip for each row, but keeps all that it sends in memory. Beyond a few
+# megabytes the memory costs more.
 PIPELINED_BYTES = 4 * 1024 * 1024
 
 COLUMNS = """
@@ -19,7 +19,7 @@ id, run_id, step_slug, task_index, kind, media_type, codec, dictionary_id, key_i
 store, chunk_size, elements, raw_size, stored_size, sha256, preview
 """
 
-# A commit whose answer was lost is tried again with the same blobs.
+# `on conflict`: after a commit whose answer was lost, the same blobs are inserted again.
 INSERT = f"""
 insert into pgflow.output_blobs ({COLUMNS}, content)
 values (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b, %b)
@@ -47,14 +47,14 @@ FINISH = "select pgflow.finish_blob(%b, %b, %b, %b, %b, %b)"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose value a blob holds.
+    """The run and the step that a value belongs to.
 
     Attributes:
-        run_id: The run, which takes its blobs along when it is deleted.
-        step_slug: The step whose output it is; ``run`` for the run's input.
+        run_id: The run. To delete the run deletes its blobs.
+        step_slug: The step whose output the value is; ``run`` for the run's input.
         task_index: The task of the step.
-        attempt: The attempt that writes it; None for an input.
-        flow_slug: The flow, whose dictionaries compress it.
+        attempt: The attempt that writes the value; None for an input.
+        flow_slug: The flow, whose dictionaries compress the value.
     """
 
     run_id: UUID
@@ -66,7 +66,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A row of `pgflow.output_blobs`; the columns are described in the migration."""
+    """A row of `pgflow.output_blobs`. The migration describes the columns."""
 
     id: UUID
     run_id: UUID
@@ -89,12 +89,12 @@ class BlobRow:
     forgotten: bool = False
     elements_size: int | None = None
     misplaced: UUID | None = None
-    """An element that is of another run, or a list: what it takes nobody has counted."""
+    """An element that is a list or belongs to another run: its size is not in `elements_size`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A blob whose chunks are all written, and what is known of it now."""
+    """The facts about a blob that are known once all chunks are written."""
 
     id: UUID
     run_id: UUID
@@ -107,12 +107,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A value that is kept as a blob, and what is still to be saved for that.
+    """A value that is a blob, and what must still be saved.
 
     Attributes:
         id: The blob.
         rows: Rows to insert: the blob, and its elements if it is a list.
-        upload: What to finish, if its chunks are written already.
+        upload: The blob to finish, if its chunks are written already.
     """
 
     id: UUID
@@ -126,7 +126,7 @@ class Stored:
 
     @property
     def unsaved_bytes(self) -> int:
-        """Bytes that saving it sends."""
+        """How many bytes are sent to save it."""
         return sum(len(row.content or b"") for row in self.rows)
 
 
@@ -134,7 +134,7 @@ class Stored:
 async def saved(
     connection: AsyncConnection[Any], stored: Sequence[Stored], run_ids: Collection[UUID]
 ) -> AsyncIterator[None]:
-    """Save blobs, and do what the block does in the same transaction; see `Blobs.saved`."""
+    """Save blobs and run the block in one transaction; see `Blobs.saved`."""
     unsaved = [blob for blob in stored if blob.is_unsaved]
     size = sum(blob.unsaved_bytes for blob in unsaved)
     if not unsaved:
@@ -144,7 +144,7 @@ async def saved(
             await save(connection, unsaved, run_ids)
             yield
     else:
-        # What goes through a pipeline at once is one transaction, without BEGIN and COMMIT.
+        # The statements of one pipeline are one transaction, without BEGIN and COMMIT.
         async with connection.pipeline():
             for row in [row for blob in unsaved for row in blob.rows]:
                 await connection.execute(INSERT, _parameters(row))
@@ -154,16 +154,16 @@ async def saved(
 async def save(
     connection: AsyncConnection[Any], stored: Sequence[Stored], run_ids: Collection[UUID]
 ) -> None:
-    """Save blobs in the caller's transaction. Saving a blob twice is saving it once.
+    """Save blobs in the caller's transaction. To save a blob again changes nothing.
 
     Raises:
-        psycopg.Error: They cannot be saved; the transaction has failed.
+        psycopg.Error: The blobs cannot be saved. The transaction has failed.
     """
     async with connection.cursor() as cursor:
         for group in pipelined(row for blob in stored for row in blob.rows):
             await cursor.executemany(INSERT, [_parameters(row) for row in group])
         if uploads := [blob.upload for blob in stored if blob.upload]:
-            # Who settles a task or deletes a run locks the run before the blob.
+            # Lock the runs before the blobs, as calls that settle tasks or delete runs do.
             runs = {upload.run_id for upload in uploads} | set(run_ids)
             await cursor.execute(LOCK_RUNS, [list(runs)])
             await cursor.executemany(FINISH, [finishing(upload) for upload in uploads])
@@ -172,8 +172,8 @@ async def save(
 async def fetch(
     connection: AsyncConnection[Any], ids: Sequence[UUID], *, content: bool
 ) -> list[BlobRow]:
-    """Get those of these rows that there are, in any order; with one query where none is a list."""
-    # A prepared statement may get a plan for any id, which locks all days.
+    """Select the rows of these ids that exist, in any order. Lists take a second query."""
+    # A prepared statement may get a generic plan, which locks all days.
     async with connection.cursor(binary=True, row_factory=args_row(BlobRow)) as cursor:
         await cursor.execute(SELECT, [content, list(ids)], prepare=False)
         found = [flat(row) for row in await cursor.fetchall()]
@@ -187,14 +187,14 @@ async def fetch(
 
 
 def flat(row: BlobRow) -> BlobRow:
-    """The same row; where its elements are arrays of others, it has none and is damaged."""
+    """Return the row. If its elements are nested arrays, it is damaged: mark it as misplaced."""
     if any(isinstance(element, list) for element in row.elements or ()):
         return replace(row, elements=[], misplaced=row.id)
     return row
 
 
 def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
-    """The same row; that of a list knows of its elements (run, whether a list, size)."""
+    """Return the row; for a list, with the facts about its elements (run, whether a list, size)."""
     if row.elements is None:
         return row
     named = [(element, known[element]) for element in row.elements if element and element in known]
@@ -209,7 +209,7 @@ def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
 async def open_blob(
     connection: AsyncConnection[Any], row: BlobRow, attempt: int | None, *, wait_for_disk: bool
 ) -> bool:
-    """Begin a blob in chunks; whether the attempt still has its task."""
+    """Begin a blob in chunks. Returns whether the attempt still has its task."""
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(
             OPEN,
@@ -234,7 +234,7 @@ async def open_blob(
 
 
 def _parameters(row: BlobRow) -> tuple[object, ...]:
-    # A number is always of one type, or each size is another statement.
+    # Numbers have fixed types: otherwise psycopg prepares a statement for each size of number.
     return (
         row.id,
         row.run_id,
@@ -258,7 +258,7 @@ def _parameters(row: BlobRow) -> tuple[object, ...]:
 
 
 def finishing(upload: Upload) -> tuple[object, ...]:
-    """The parameters of what ends a blob in chunks."""
+    """Return the parameters of the call that finishes a blob in chunks."""
     return (
         upload.id,
         Int4(upload.chunks),
@@ -270,7 +270,7 @@ def finishing(upload: Upload) -> tuple[object, ...]:
 
 
 def pipelined(rows: Iterable[BlobRow]) -> Iterator[list[BlobRow]]:
-    """Groups that go through one pipeline each."""
+    """Yield groups of rows. Each group goes through one pipeline."""
     group: list[BlobRow] = []
     size = 0
     for row in rows:
@@ -287,7 +287,7 @@ def pipelined(rows: Iterable[BlobRow]) -> Iterator[list[BlobRow]]:
 async def newest_dictionaries(
     connection: AsyncConnection[Any], flow_slugs: Sequence[str]
 ) -> dict[tuple[str, str], int]:
-    """The number of the newest dictionary of each step of these flows."""
+    """Get the id of the newest dictionary of each step of these flows."""
     cursor = await connection.execute(
         """
         select flow_slug, step_slug, max(id) from pgflow.blob_dictionaries
@@ -301,7 +301,7 @@ async def newest_dictionaries(
 async def fetch_dictionaries(
     connection: AsyncConnection[Any], numbers: Sequence[int]
 ) -> dict[int, bytes]:
-    """The dictionaries of these numbers."""
+    """Get the dictionaries of these ids."""
     cursor = await connection.execute(
         "select id, content from pgflow.blob_dictionaries where id = any(%s)",
         [list(numbers)],

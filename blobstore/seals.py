@@ -1,4 +1,4 @@
-"""What stands between the bytes of a blob and where they are kept: nothing, or its key."""
+"""Seals the parts of a blob with its key, if it has one."""
 
 from uuid import UUID
 
@@ -10,19 +10,19 @@ DIGEST = b"sha256"
 
 
 def chunk_part(seq: int) -> bytes:
-    """The name of a chunk."""
+    """Return the part name of a chunk."""
     return seq.to_bytes(4)
 
 
 class Seal:
-    """Seals the parts of one blob; without a key they stay in clear.
+    """Seals the parts of one blob. Without a key, they stay unencrypted.
 
-    A part opens only as what it was sealed as: the content, the digest or that chunk of this
-    blob.
+    A part opens only as the same part of the same blob: the content, the digest, or the chunk with
+    this number.
 
     Args:
         blob_id: The blob.
-        key: Its key.
+        key: The key of the blob, if any.
     """
 
     def __init__(self, blob_id: UUID, key: BlobKey | None) -> None:
@@ -39,7 +39,7 @@ class Seal:
         return self._key.seal(plain, self._bound + part) if self._key else plain
 
     def seal_chunk(self, seq: int, plain: bytes) -> bytes:
-        """Encrypt a chunk, or else mark it, so that no other is taken for it."""
+        """Encrypt a chunk. Without a key, append its blob's id and its number instead."""
         part = chunk_part(seq)
         return self.seal(plain, part) if self._key else plain + self._bound + part
 
@@ -47,7 +47,7 @@ class Seal:
         """Decrypt a chunk.
 
         Raises:
-            ValueError: It is not what was sealed, or another chunk.
+            ValueError: The bytes were changed, or are another chunk.
         """
         part = chunk_part(seq)
         if self._key:
@@ -61,13 +61,13 @@ class Seal:
         """Decrypt a part.
 
         Raises:
-            ValueError: It is not what was sealed.
+            ValueError: The bytes were changed, or are another part.
         """
         return self._key.open(sealed, self._bound + part) if self._key else sealed
 
 
 def new_seal(blob_id: UUID, keys: Keys | None) -> tuple[Seal, str | None, bytes | None]:
-    """A seal for a new blob, and what its row says of it: `key_id` and `data_key`."""
+    """Make a seal for a new blob. Returns it, and `key_id` and `data_key` of the row."""
     if keys is None:
         return Seal(blob_id, None), None, None
     key, wrapped = keys.new_key(blob_id.bytes)
@@ -75,11 +75,11 @@ def new_seal(blob_id: UUID, keys: Keys | None) -> tuple[Seal, str | None, bytes 
 
 
 def seal_of(blob_id: UUID, key_id: str | None, data_key: bytes | None, keys: Keys | None) -> Seal:
-    """The seal of a blob.
+    """Return the seal of a blob.
 
     Raises:
-        KeyMissing: It was sealed with a key that we do not have.
-        BlobDamaged: Its own key is not what was written.
+        KeyMissing: This process does not have the key that sealed the blob's key.
+        BlobDamaged: The blob's sealed key was changed.
     """
     if key_id is None:
         return Seal(blob_id, None)

@@ -1,4 +1,4 @@
-"""Where the chunks of large blobs are kept: by default in `pgflow.blob_chunks`."""
+"""The default store of chunks: the table `pgflow.blob_chunks`."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -22,8 +22,9 @@ class PostgresStore:
     """Keeps chunks in the database of the runs.
 
     Args:
-        make: Makes calls.
-        wait_for_disk: Whether commits wait for the disk; not needed before one that does.
+        make: Runs calls on a connection.
+        wait_for_disk: Whether commits wait for the disk, as by default. False is safe if a later
+            commit waits.
     """
 
     name = None
@@ -33,7 +34,7 @@ class PostgresStore:
         self._wait_for_disk = wait_for_disk
 
     async def put(self, blob_id: UUID, seq: int, content: bytes) -> None:
-        """Insert a row, unless it is there."""
+        """Insert the row of a chunk, unless it exists."""
         need_trio("PostgresStore.put()")
 
         async def write(connection: AsyncConnection[Any]) -> bool:
@@ -46,7 +47,7 @@ class PostgresStore:
             raise BlobMissing(blob_id)
 
     async def get(self, blob_id: UUID, seqs: Sequence[int]) -> list[bytes]:
-        """Select rows."""
+        """Select the rows of chunks."""
         need_trio("PostgresStore.get()")
 
         async def read(connection: AsyncConnection[Any]) -> dict[int, bytes]:

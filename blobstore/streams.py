@@ -1,4 +1,4 @@
-"""Streams of bytes: of files, of handlers, and in chunks of one size."""
+"""Streams of bytes: from files, from handlers, and regrouped into chunks of one size."""
 
 import os
 import stat
@@ -14,11 +14,11 @@ from blobstore.codec import Bytes
 from blobstore.errors import ValueRefused
 
 READ_SIZE = 4 * 1024 * 1024
-PIECES = 256  # of a stream between two checkpoints
+PIECES = 256  # of a stream, between two checkpoints
 
 
 async def regroup(pieces: AsyncIterator[Bytes], size: int) -> AsyncGenerator[Bytes, None]:
-    """The same bytes in chunks of `size`, the last one shorter; copied only where it must be."""
+    """Yield the same bytes in chunks of `size` bytes, the last one shorter. Copies if needed."""
     gathered = bytearray()
     async for piece in pieces:
         view = memoryview(piece)
@@ -37,20 +37,20 @@ async def regroup(pieces: AsyncIterator[Bytes], size: int) -> AsyncGenerator[Byt
 
 
 async def drawn(chunks: Iterator[Bytes], work: Work) -> AsyncGenerator[Bytes, None]:
-    """Chunks that take a while to make, each made in a thread."""
+    """Yield chunks. Each is made in a thread, because that takes a while."""
     while chunk := await work(True, partial(next, chunks, b"")):
         yield chunk
 
 
 async def chain(head: Bytes, rest: AsyncIterator[Bytes]) -> AsyncGenerator[Bytes, None]:
-    """What was read already, and what comes after."""
+    """Yield the piece that was read already, then the rest."""
     yield head
     async for piece in rest:
         yield piece
 
 
 async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
-    """The pieces of a stream that is the user's, which is closed at the end if it can be."""
+    """Yield the pieces of a user's stream as bytes. Close the stream at the end, if possible."""
     count = 0
     try:
         async for piece in pieces:
@@ -69,13 +69,13 @@ async def checked(pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
 
 
 async def file_pieces(path: Path, limiter: trio.CapacityLimiter) -> AsyncGenerator[bytes, None]:
-    """The bytes of a file.
+    """Yield the bytes of a file.
 
-    A file system that does not answer keeps a thread, and not the worker.
+    A file system that does not answer blocks a thread, but not the worker.
 
     Raises:
-        ValueRefused: It is a folder, a pipe or a device.
-        OSError: It cannot be read.
+        ValueRefused: The path is a folder, a pipe or a device.
+        OSError: The file cannot be read.
     """
     run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
     file = await run(partial(open_file, path))
@@ -87,8 +87,8 @@ async def file_pieces(path: Path, limiter: trio.CapacityLimiter) -> AsyncGenerat
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file; one of another kind may keep us waiting for ever."""
-    # Not to wait for the other end of a pipe; of a regular file it changes nothing.
+    """Open a regular file, and refuse other files: they may never end."""
+    # O_NONBLOCK: do not wait for the other end of a pipe. Regular files ignore it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb", buffering=0)

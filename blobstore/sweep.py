@@ -1,4 +1,4 @@
-"""Deletes from the object storage what no row refers to."""
+"""Deletes the objects of blobs that no row refers to."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
@@ -8,20 +8,20 @@ from uuid import UUID
 
 from blobstore.objects import ObjectStore, StoredBlob
 
-BATCH = 1000  # blobs that a sweep asks the database about at once
+BATCH = 1000  # blobs in one query of a sweep
 SHORTEST_GRACE = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class Swept:
-    """What a sweep found, in blobs if nothing else is said.
+    """The result of a sweep.
 
     Attributes:
-        kept: Have a row.
-        young: Have an object within the grace period, so nobody asked for their row.
-        removed: Had no row (and would have been removed, where it was a dry run).
-        removed_objects: Objects of those.
-        removed_bytes: Bytes of those.
+        kept: Blobs whose row needs them.
+        young: Blobs with an object within the grace period. Their rows were not looked up.
+        removed: Blobs without a row, which were deleted. A dry run only counts them.
+        removed_objects: The number of objects of the removed blobs.
+        removed_bytes: The total size of these objects, in bytes.
     """
 
     kept: int = 0
@@ -41,18 +41,18 @@ async def sweep(
 ) -> Swept:
     """Delete the blobs that no row refers to.
 
-    Such blobs stay behind where a worker ends between an upload and its commit, and where
-    rows are deleted without their objects. Two sweeps may run at once; one that is cancelled
-    or fails has deleted some, and the next one goes on.
+    A worker that ends between an upload and its commit leaves such blobs. So does a delete of rows
+    without their objects. Two sweeps may run at the same time. A sweep that is cancelled or fails
+    has deleted some blobs, and the next sweep deletes the rest.
 
     Args:
-        store: Where to look.
-        exists: Gives those of the ids whose row still needs its objects. Asked of the
-            primary, about ids whose objects are older than the grace period only.
-        older_than: The grace period, at least an hour: longer than any upload takes until
-            its row is committed.
-        now: The time it is, with a time zone; by default that of this machine's clock.
-        dry_run: Count only.
+        store: The object storage.
+        exists: Returns the ids whose row still needs its objects. It must ask the primary. It gets
+            only ids whose objects are older than the grace period.
+        older_than: The grace period, at least an hour and 24 hours by default. It must be longer
+            than any upload and its commit take.
+        now: The current time, with a time zone. None means the clock of this machine.
+        dry_run: Whether to count only, and delete nothing.
 
     Raises:
         ValueError: The grace period is too short.
@@ -78,7 +78,7 @@ async def sweep(
 async def _old_ones(
     store: ObjectStore, before: datetime, swept: Swept
 ) -> AsyncGenerator[list[StoredBlob], None]:
-    """The blobs past the grace period, in batches; the others are counted."""
+    """Yield the blobs past the grace period, in batches. Count the others."""
     old: list[StoredBlob] = []
     async with aclosing(store.blobs()) as blobs:
         async for blob in blobs:

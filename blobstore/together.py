@@ -1,4 +1,4 @@
-"""Several things at once."""
+"""Runs several jobs at the same time."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ U = TypeVar("U")
 
 
 async def together(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Do jobs at once; their results in order, or the first failure without a group around it."""
+    """Run jobs together. Returns their results in order, or raises the first error alone."""
     results: dict[int, T] = {}
     failures: list[Exception] = []
 
@@ -30,7 +30,7 @@ async def together(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
 
 
 async def beside(one: Callable[[], Awaitable[T]], other: Callable[[], Awaitable[U]]) -> tuple[T, U]:
-    """Do two jobs at once; like :func:`together`."""
+    """Run two jobs together, as :func:`together` does."""
     jobs: list[Callable[[], Awaitable[Any]]] = [one, other]
     first, second = await together(jobs)
     return first, second

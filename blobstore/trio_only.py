@@ -1,4 +1,4 @@
-"""Says what to do where something asynchronous is called and trio does not run."""
+"""Raises an error that says what to do when a call needs trio and trio does not run."""
 
 from typing import TYPE_CHECKING, ClassVar, Never
 
@@ -13,17 +13,21 @@ HOW_TO = (
 
 
 def need_trio(what: str, error: type[Exception] = BlobMisuse) -> None:
-    """See that trio runs, in this thread.
+    """Check that trio runs in this thread.
+
+    Args:
+        what: The call, as the error names it.
+        error: The type of the error.
 
     Raises:
-        Exception: It does not. It is the given error, and says how to call `what`.
+        Exception: Trio does not run. The error is of the given type, and says how to call `what`.
     """
     if not trio.lowlevel.in_trio_run():
         raise error(f"{what} works only in trio: {HOW_TO}")
 
 
 class AsyncOnly:
-    """What is entered by ``async with``, and says so where it is used otherwise."""
+    """A base class for objects that need ``async with``. Other uses raise an error."""
 
     how_to: ClassVar[str] = "async with"
     misuse: ClassVar[type[Exception]] = BlobMisuse

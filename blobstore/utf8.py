@@ -1,9 +1,8 @@
-"""Long texts to UTF-8 and back, in pieces.
+"""Converts long texts to UTF-8 and back, in pieces.
 
-CPython converts plain ASCII by copying it, and else goes character by character: in pieces, only
-those that are not ASCII take the long way. And a text that is compressed piece by piece never
-stands in memory a second time: to take 3 MB afresh from the kernel can cost as much as to
-compress them.
+CPython copies plain ASCII, and converts other text character by character. In pieces, only those
+that are not ASCII are slow. Also, a text that is compressed in pieces is never a second time in
+memory: to get 3 MB from the kernel can take as long as to compress them.
 """
 
 from codecs import getincrementaldecoder
@@ -16,22 +15,22 @@ Decoder = getincrementaldecoder("utf-8")
 
 
 def pieces(text: str) -> Iterator[bytes]:
-    """The bytes of a text, some at a time.
+    """Yield the bytes of a text in pieces.
 
     Raises:
-        UnicodeEncodeError: It has a lone surrogate; the place is counted from its piece.
+        UnicodeEncodeError: The text has a lone surrogate. The error counts from its piece.
     """
     return (text[start : start + PIECE].encode() for start in range(0, len(text), PIECE))
 
 
 def chunks(text: str, size: int) -> Iterator[bytes]:
-    """The bytes of a text in chunks of `size`, the last one shorter."""
+    """Yield the bytes of a text in chunks of `size` bytes, the last one shorter."""
     gathered = BytesIO()
     for piece in pieces(text):
         view = memoryview(piece)
         while len(view) >= (missing := size - gathered.tell()):
             gathered.write(view[:missing])
-            yield gathered.getvalue()  # is no copy, as it is not written to any more
+            yield gathered.getvalue()  # not a copy, because nothing is written after it
             gathered, view = BytesIO(), view[missing:]
         gathered.write(view)
     if gathered.tell():
@@ -39,12 +38,12 @@ def chunks(text: str, size: int) -> Iterator[bytes]:
 
 
 def decode(raw: bytes) -> str:
-    """As ``raw.decode()``.
+    """Do the same as ``raw.decode()``.
 
     Raises:
-        UnicodeDecodeError: It is no UTF-8; the place is counted from near its piece.
+        UnicodeDecodeError: The bytes are not UTF-8. The error counts from about its piece.
     """
-    if raw.isascii():  # copied in one go
+    if raw.isascii():  # copied in one call
         return raw.decode()
     decoder, view = Decoder(), memoryview(raw)
     starts = range(0, len(raw), PIECE)

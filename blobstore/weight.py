@@ -1,25 +1,25 @@
-"""What the objects of a JSON take in memory, before they are made.
+"""Estimates the memory that the objects of a JSON will take, before they are made.
 
-A list that holds nothing takes two bytes of JSON and 64 of memory, and millions of them take no
-room when they are compressed. So it is not enough to count bytes.
+An empty list takes two bytes of JSON and 64 bytes of memory, and compression makes millions of them
+tiny. So to count bytes is not enough.
 """
 
 import re
 
 from blobstore.errors import ValueTooLarge
 
-# Bytes of memory for a dict, a list, a place in one, and half of what a text takes beside its
-# characters. By CPython 3.11 and orjson, no shape was found that takes a tenth more than that.
+# Bytes of memory for a dict, for a list, for a place in one of them, and half of the overhead of a
+# text. With CPython 3.11 and orjson, no value was found that takes a tenth more than the estimate.
 DICT, LIST, PLACE, QUOTE = 128, 64, 48, 12
 
-# Bytes; some million dicts of three numbers, or eleven million numbers.
+# Bytes: about a million dicts of three numbers, or eleven million numbers.
 MOST = 512 * 1024 * 1024
 
-# JSON of fewer bytes never weighs as much: the most for its length is a list of empty dicts.
+# Shorter JSON never weighs that much: for its length, a list of empty dicts weighs the most.
 LIGHT = MOST * len(b"{},") // (DICT + PLACE)
 
 TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-# In a text with one of the first, each character takes four bytes, with one of the second two.
+# In a text that matches FOUR, each character takes four bytes; in one that matches TWO, two.
 FOUR = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
 TWO = re.compile(rb"[\xc4-\xef]|\\u")
 
@@ -28,26 +28,26 @@ def check_weight(encoded: bytes) -> None:
     """Refuse JSON that would become too many objects.
 
     Raises:
-        ValueTooLarge: They would take more than 512 MiB, beside a byte for each of the JSON.
+        ValueTooLarge: The objects would take more than 512 MiB, plus the length of the JSON.
     """
     if len(encoded) > LIGHT:
         Scale().add(encoded)
 
 
 class Scale:
-    """Weighs JSON that becomes one value together."""
+    """Weighs the JSON of the parts of one value together."""
 
     def __init__(self) -> None:
         self._bytes = self._weight = 0
 
     def add(self, encoded: bytes) -> None:
-        """Put it to the rest.
+        """Add the JSON of a part.
 
         Raises:
-            ValueTooLarge: It is too much.
+            ValueTooLarge: All parts together weigh too much.
         """
         self._bytes += len(encoded)
-        # What looks like a container may stand in a text: pages have many of them.
+        # Brackets may be part of a text, as in pages: count again without texts before refusing.
         heavy = weight(encoded) + widest(encoded)
         if self._weight + heavy > MOST:
             heavy = weight(TEXT.sub(b'""', encoded)) + sum(map(widest, TEXT.findall(encoded)))
@@ -60,14 +60,14 @@ class Scale:
 
 
 def widest(encoded: bytes) -> int:
-    """Bytes that the characters take beyond one for each byte, if all stand in one text."""
+    """Return how many bytes the characters take beyond the JSON's length, if all are one text."""
     if encoded.isascii() and b"\\u" not in encoded:
         return 0
     return len(encoded) * (3 if FOUR.search(encoded) else 1 if TWO.search(encoded) else 0)
 
 
 def weight(encoded: bytes) -> int:
-    """Bytes of memory but for characters, by what can be counted fast."""
+    """Estimate the bytes of memory without the characters, from fast counts."""
     places = encoded.count(b",") + encoded.count(b":")
     containers = DICT * encoded.count(b"{") + LIST * encoded.count(b"[")
     return containers + PLACE * places + QUOTE * encoded.count(b'"')

@@ -1,4 +1,4 @@
-"""From what a handler returned to what is stored: in a row, in a blob, or in chunks."""
+"""Turns a value into its stored form: inline, a blob in one row, or a blob in chunks."""
 
 import mimetypes
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -28,18 +28,18 @@ from blobstore.streams import chain, checked, drawn, file_pieces, regroup
 from blobstore.together import beside
 from blobstore.values import check_size, is_wide
 
-ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element stands in one row
+ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element is stored in one row
 
 
 class Encoder:
     """Encodes the value of one owner.
 
     Args:
-        depot: What writes.
-        owner: Whose value it is.
-        media_type: What it is, if not what its type says.
-        within: Makes calls in the caller's transaction, which then starts the run whose input this
-            is; None for commits of their own.
+        depot: The database, the keys and the other shared objects.
+        owner: The run and the step that the value belongs to.
+        media_type: The media type; None means the default of the value's type.
+        within: Runs calls in the caller's transaction, which then starts the run whose input this
+            is. With None, each call is a commit.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Encoder:
         self._within = within
 
     async def encode(self, value: object, threshold: int) -> Inline | Stored:
-        """Make of a value what can be stored."""
+        """Encode a value, so that it can be saved."""
         match value:
             case Blob():
                 return await self._pass_on(value, threshold)
             case Path():
                 guessed, packed = mimetypes.guess_type(value)
-                # Of page.html.gz the bytes are no text/html.
+                # The bytes of page.html.gz are not text/html.
                 self._media_type = self._media_type or (None if packed else guessed)
                 return await self._stream(file_pieces(value, self._depot.files))
             case AsyncIterator():
@@ -70,7 +70,7 @@ class Encoder:
         return form if isinstance(form, Inline) else await self._store(form)
 
     async def encode_list(self, values: list[Any], threshold: int) -> Stored:
-        """Store a list by its elements: each that is not small is a blob of its own."""
+        """Encode a list by its elements. Each element that is not small is a blob."""
         frame: list[Any] = []
         elements: dict[bytes, BlobRow] = {}
         order: list[bytes | None] = []
@@ -78,7 +78,7 @@ class Encoder:
         list_id = new_blob_id(self._owner.run_id)
         whole_place = Place.of(self._owner)
         for place, value in enumerate(values):
-            # The small ones stand in one row, and are read together.
+            # The row of the list holds the small elements, and they are read together.
             limit = threshold if small + threshold < self._depot.chunk_size else -1
             form = await self._element(place, value, limit)
             if isinstance(form, Inline):
@@ -89,7 +89,8 @@ class Encoder:
             payload, size, digest = form
             total += size
             check_size(small + total, self._depot.cap)
-            # Equal elements are stored once, but where it would tell that they are equal.
+            # Equal elements are stored once. With keys they are not: that would reveal that they
+            # are equal.
             name = chunk_part(place) if self._depot.keys else payload.kind.encode() + digest
             if name not in elements:
                 job = partial(self._pack, payload, size)
@@ -109,7 +110,7 @@ class Encoder:
     async def _element(
         self, place: int, value: object, threshold: int
     ) -> Inline | tuple[Payload, int, bytes]:
-        """An element if it is small, else its bytes, their number and their digest."""
+        """Return a small element inline; of another, the payload, the size and the digest."""
 
         def prepare(form: Payload) -> tuple[Payload, int, bytes]:
             return form, form.size(min(self._depot.cap, ELEMENT_CAP)), form.sha256()
@@ -123,7 +124,7 @@ class Encoder:
             raise type(error)(f"$[{place}]{str(error).removeprefix('$')}") from None
 
     async def _serialize(self, value: object, threshold: int) -> Inline | Payload:
-        # Who seals leaves nothing in a row, where it would be in clear.
+        # With keys, no value stays inline, where it would not be encrypted.
         threshold = -1 if self._depot.keys else threshold
         job = partial(serialize, value, threshold=threshold, cap=self._depot.cap)
         return await self._depot.work(is_wide(value), job)
@@ -137,23 +138,23 @@ class Encoder:
             objects = self._depot.objects if self._is_object(size) else None
             chunks = drawn(form.chunks(self._depot.chunk_size), self._depot.work)
             stored = await self._upload(form.kind, chunks, objects)
-        if self._depot.keys:  # who takes it from the cache must know
+        if self._depot.keys:  # a reader of the cache must know the place
             form = replace(form, place=Place.of(self._owner))
         self._depot.cache.put(stored.id, form)
         return stored
 
     async def _row(self, form: Payload) -> BlobRow | None:
-        """The row of a blob that stands in one; None for what is larger."""
+        """Return the row of a blob that fits into one row; None for a larger blob."""
 
         def pack_small() -> tuple[BlobRow, Seal] | None:
             size = form.size(self._depot.cap)
             return None if self._is_large(size) else self._pack(form, size)
 
-        if self._is_large(len(form.data)):  # a character is a byte or more
+        if self._is_large(len(form.data)):  # a character takes one byte or more
             return None
         if len(form.data) <= HEAVY:
             packed, digest = pack_small(), form.sha256()
-        else:  # a digest takes half as long as compressing, on another core
+        else:  # the digest takes half as long as compression, and uses another core
             packed, digest = await beside(
                 partial(self._depot.work, True, pack_small),
                 partial(self._depot.work, True, form.sha256),
@@ -167,7 +168,7 @@ class Encoder:
         return size > self._depot.chunk_size or self._is_object(size)
 
     async def _stream(self, pieces: AsyncIterator[Any]) -> Stored:
-        """Store a stream; one that ends within a chunk is as good as a value in memory."""
+        """Store a stream. If it ends within the first chunk, store it as a value in memory."""
         async with (
             aclosing(checked(pieces)) as source,
             aclosing(regroup(source, self._depot.chunk_size)) as chunks,
@@ -178,9 +179,9 @@ class Encoder:
             return await self._upload("bytes", chain(head, chunks), self._depot.objects)
 
     async def _pass_on(self, blob: Blob[Any], threshold: int) -> Inline | Stored:
-        """Refer to a blob again; what another run has is stored again, and so is what is sealed.
+        """Refer to a blob of this run. Store a blob of another run, or a sealed blob, again.
 
-        A seal says of which step a value is, and would not say that it is of this one too.
+        A seal names the step that a value belongs to. It cannot name a second step.
         """
         if blob.id is not None and blob.run_id == self._owner.run_id and not self._depot.keys:
             await trio.lowlevel.checkpoint()
@@ -208,7 +209,7 @@ class Encoder:
         return row, seal
 
     def _pack(self, form: Payload, size: int, some_id: UUID | None = None) -> tuple[BlobRow, Seal]:
-        """The row of a blob, but for the digest, and what is to seal that."""
+        """Return the row of a blob without the digest, and the seal for the digest."""
         draft, seal = self._draft(form.kind, some_id)
         dictionary = self._depot.dictionary(self._owner, size)
         codec, packed = pack(form, size, dictionary)
@@ -227,7 +228,7 @@ class Encoder:
     async def _upload(
         self, kind: str, chunks: AsyncGenerator[Bytes, None], objects: BlobStore | None
     ) -> Stored:
-        """Open a row and write its chunks; the row is finished when it is saved."""
+        """Insert a row and write its chunks. To save the blob completes the row."""
         store = objects or self._store_of_chunks()
         draft, seal = self._draft(kind)
         row = replace(draft, store=store.name, chunk_size=self._depot.chunk_size)
@@ -236,7 +237,9 @@ class Encoder:
             try:
                 upload = await Chunks(row, seal, store, self._depot.work).write(chunks)
             except BlobMissing as error:
-                if error.blob_id != row.id:  # what the user's stream reads may be missing too
+                if (
+                    error.blob_id != row.id
+                ):  # a blob that the user's stream reads may be missing too
                     raise
                 raise lost(row) from None
         return Stored(row.id, upload=upload)
@@ -258,12 +261,12 @@ class Encoder:
 
 
 def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> BlobRow:
-    """A row with the digest of its bytes; `place` is that of an element."""
+    """Return the row with the digest of its bytes. For an element, `place` is its place."""
     return replace(row, sha256=seal_digest(row, seal, digest, place))
 
 
 def lost(row: BlobRow) -> BlobUnavailable:
-    """Another attempt is not in vain: the server may have crashed before commits were on disk."""
+    """Make the error of a lost row. A retry may help: a server crash may have lost commits."""
     return BlobUnavailable(
         f"blob {row.id} disappeared while it was written: its attempt has lost the task,"
         " or the database server crashed and lost the row"

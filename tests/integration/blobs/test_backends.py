@@ -354,7 +354,7 @@ async def test_a_client_that_lacks_the_store_is_told_so_and_reads_the_rest(work,
     await work(flow, settings=settings(disk))
     async with connect(database) as client:
         run = await client.start(flow, None)
-        with pytest.raises(BlobUnavailable, match="in 'objects', a store that this process"):
+        with pytest.raises(BlobUnavailable, match="in the store 'objects', which this"):
             await run.result()
         assert await run.output(small) == "x" * 10_000
         assert (await run.output(page.blob)).size == len(PAGE)
