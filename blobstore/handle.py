@@ -107,8 +107,8 @@ class Blob(Generic[T_co]):
         Of a large value, only the chunks that hold these bytes are read.
 
         Args:
-            start: The index of the first byte.
-            stop: The index after the last byte; None reads to the end.
+            start: The index of the first byte, 0 by default.
+            stop: The index after the last byte. None, the default, reads to the end.
 
         Raises:
             BlobError: The value cannot be read; see :mod:`blobstore.errors`.

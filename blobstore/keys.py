@@ -161,7 +161,7 @@ class KeyRing:
         Returns None if systemd passes no file of this name.
 
         Args:
-            name: The name of the credential.
+            name: The name of the credential, ``pgflow-keys`` by default.
 
         Raises:
             KeyRingError: :meth:`from_file` refuses the file.

@@ -92,12 +92,13 @@ class ObjectStore:
     """Keeps chunks as objects.
 
     Requests run in threads of this store, at most `parallel` at a time. A cancelled call returns at
-    once. Its thread counts until its request ends, within about a minute if the storage is silent.
+    once. Its thread counts as one of them until its request ends,
+    within about a minute if the storage is silent.
     A chunk is written whole or not at all, and a later sweep deletes a chunk that no row needs.
 
     Args:
         store: A store of the package obstore, with the prefix of all objects.
-        parallel: How many requests may run at a time. As many chunks are in memory.
+        parallel: How many requests may run at a time, 8 by default. As many chunks are in memory.
     """
 
     name = "objects"
@@ -115,14 +116,14 @@ class ObjectStore:
 
     @classmethod
     def from_url(cls, url: str, *, parallel: int = 8, **options: Any) -> Self:
-        """Make a store from a URL. Makes no request yet.
+        """Make a store from a URL, without making a request.
 
         Credentials, region and endpoint come from the environment: `AWS_*`, `GOOGLE_*`, `AZURE_*`.
 
         Args:
             url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or
                 `file:///folder`. The folder must exist.
-            parallel: How many requests may run at a time.
+            parallel: How many requests may run at a time, 8 by default.
             **options: Options of the store class of obstore, such as `endpoint`,
                 `credential_provider` or `client_options` (which replace `AWS_ALLOW_HTTP`).
 
