@@ -1,4 +1,4 @@
-"""Reads and writes large values, a few chunks at a time, so that memory never holds all."""
+"""Writes and reads large values. Only a few chunks are in memory at a time."""
 
 import hashlib
 from collections import deque
@@ -69,7 +69,7 @@ class Chunks:
     async def _write_group(
         self, first: int, group: list[Bytes], digest: Callable[[Bytes], None]
     ) -> int:
-        """Write some chunks at a time. Returns the number of bytes that are stored."""
+        """Write a group of chunks together. Returns the number of bytes that are stored."""
 
         async def put(seq: int, raw: Bytes) -> int:
             content = await self._work(True, partial(seal_chunk, self._seal, seq, raw))

@@ -92,9 +92,8 @@ class ObjectStore:
     """Keeps chunks as objects.
 
     Requests run in threads of this store, at most `parallel` at a time. A cancelled call returns at
-    once. Its thread counts as one of them until its request ends,
-    within about a minute if the storage is silent.
-    A chunk is written whole or not at all, and a later sweep deletes a chunk that no row needs.
+    once. Its thread still counts until the request ends, within about a minute if the storage is
+    silent. A chunk is written whole or not at all. A later sweep deletes chunks that no row needs.
 
     Args:
         store: A store of the package obstore, with the prefix of all objects.

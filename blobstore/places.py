@@ -131,7 +131,11 @@ def admit(
     """
     is_bound = found is not None and found != UNBOUND
     if not is_bound and is_since(wanted.run_id if wanted else blob_id, sealed_only):
-        what = "not encrypted" if found is None else "sealed in an old form (run `blob rotate`)"
+        what = (
+            "not encrypted"
+            if found is None
+            else "sealed in an old form (run `pgflow-events blob rotate`)"
+        )
         raise NotSealed(f"blob {blob_id} is {what}, and this process accepts only sealed values")
     if found is None or wanted is None or found == wanted:
         return

@@ -47,8 +47,8 @@ async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = 
 class Loaded:
     """Blobs that were loaded together.
 
-    If a blob has a fault, only :meth:`get` of this blob raises. Until then, a blob stays
-    compressed, and its chunks are not read.
+    A blob is decompressed, and its chunks are read, only when :meth:`get` needs it. If a blob has
+    a fault, only :meth:`get` of this blob raises.
 
     Args:
         depot: The database, the keys and the other shared objects.
@@ -224,7 +224,7 @@ class Reading:
                 yield piece
 
     async def own_pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """Do the same for any blob. Of a list, yield the JSON of the list without its elements."""
+        """Do the same, also for a list: yield its JSON, with null for each element that is a blob."""
         if self._row.chunk_size is None:
             yield (await self._content())[start:stop]
         else:

@@ -89,7 +89,7 @@ class BlobRow:
     forgotten: bool = False
     elements_size: int | None = None
     misplaced: UUID | None = None
-    """An element that is a list or belongs to another run: its size is not in `elements_size`."""
+    """An element that must not be in a list: it is a list itself, or belongs to another run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,9 +237,7 @@ class Encoder:
             try:
                 upload = await Chunks(row, seal, store, self._depot.work).write(chunks)
             except BlobMissing as error:
-                if (
-                    error.blob_id != row.id
-                ):  # a blob that the user's stream reads may be missing too
+                if error.blob_id != row.id:  # a blob that the user's stream reads is missing
                     raise
                 raise lost(row) from None
         return Stored(row.id, upload=upload)
