@@ -224,7 +224,7 @@ class Reading:
                 yield piece
 
     async def own_pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """Do the same, also for a list: yield its JSON, with null for each element that is a blob."""
+        """Do the same, also for a list: yield its JSON, with null for elements that are blobs."""
         if self._row.chunk_size is None:
             yield (await self._content())[start:stop]
         else:
