@@ -187,7 +187,9 @@ class Worker:
         signals: bool | Signals = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work until :meth:`stop` is called. If cancelled, give the tasks back to other workers.
+        """Work until :meth:`stop` is called.
+
+        If cancelled, it gives nothing back: its peers free its tasks, or their timeouts do.
 
         With glibc, it makes the process map large blocks of memory one by one from then on:
         docs/operate/tuning.md says why.
