@@ -197,8 +197,8 @@ class Blobs:
         A checkpoint.
 
         Args:
-            ids: The blobs whose values are needed. If a blob is missing, only
-                :meth:`Loaded.get` of this blob raises.
+            ids: The blobs whose values are needed. A missing blob is no error here: only calls
+                for it raise.
             handles: The blobs whose handles are needed.
 
         Raises:

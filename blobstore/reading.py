@@ -47,8 +47,8 @@ async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = 
 class Loaded:
     """Blobs that were loaded together.
 
-    A blob is decompressed, and its chunks are read, only when :meth:`get` needs it. If a blob has
-    a fault, only :meth:`get` of this blob raises.
+    A blob is decompressed, and its chunks are read, only when :meth:`get` or a handle needs it.
+    If a blob has a fault, only calls for this blob raise.
 
     Args:
         depot: The database, the keys and the other shared objects.

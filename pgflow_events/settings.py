@@ -47,8 +47,9 @@ class Settings:
     call_timeout: float = 30.0
     """Seconds to wait for the database to answer a call. After that, the connection is closed."""
     check_interval: float = 60.0
-    """Seconds between two self-checks. A self-check proves that notifications arrive. It also does
-    the housekeeping: it deletes old outputs and runs, and creates partitions for coming days."""
+    """Seconds between two self-checks, which prove that notifications arrive, and between two
+    rounds of housekeeping, which delete old outputs and runs and create partitions for coming
+    days."""
     poll_interval: float = 1.0
     """Seconds between two claims while notifications do not arrive."""
     grace: float = 20.0

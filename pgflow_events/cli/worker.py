@@ -161,8 +161,8 @@ def worker(
 
     At SIGTERM or Ctrl-C, the worker finishes the tasks at hand and exits with 0. After
     --stop-timeout, or at a second signal, it cancels them and gives them back. The attempt does
-    not count then. The exit code is 1 if a handler does not end, or if the database does not take
-    the tasks back.
+    not count then. The exit code is 1 if something does not end, such as a handler, or if the
+    database does not take the tasks back.
 
     Under systemd, the worker reports its readiness and health. See the command systemd-unit.
     """

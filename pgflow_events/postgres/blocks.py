@@ -38,7 +38,7 @@ class Breakable(Protocol):
 
 
 class Transaction(psycopg.AsyncTransaction):
-    """A block that finishes without an error only if it has committed."""
+    """A block that finishes without an error if it has committed, and only then."""
 
     async def __aexit__(
         self,
@@ -60,7 +60,9 @@ class Transaction(psycopg.AsyncTransaction):
 
 
 class Pipeline(psycopg.AsyncPipeline):
-    """A pipeline that is entered without waiting, and left with a Sync or a closed connection.
+    """A pipeline that is entered in one step, as other tasks see it.
+
+    It is left with a Sync, or its connection is closed.
 
     If a commit fails, a Sync has two answers: the error, and its own. This class counts both.
     psycopg expects one answer: it then either raises "cannot exit pipeline mode while busy", or

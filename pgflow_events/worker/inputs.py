@@ -32,7 +32,7 @@ class Inputs:
         self._blobs = blobs
 
     async def load_together(self, wanted: Collection[Refs], deadline: float) -> Loaded | None:
-        """All blobs of some tasks, by one query; None if one is missing or it takes too long."""
+        """All blobs of some tasks, loaded together; None if loading fails or takes too long."""
         with trio.move_on_at(deadline):
             try:
                 return await self._load([ref for refs in wanted for ref in refs])

@@ -134,7 +134,10 @@ class Liveness:
                     nursery.cancel_scope.cancel()
 
     async def leave(self, calls: Calls, limit: float) -> None:
-        """Leave the ring, with no task claimed. If that fails, the peers bury this worker."""
+        """Leave the ring, and give back every task that is still claimed.
+
+        If that fails, the peers bury this worker.
+        """
         self._has_left = True  # a listener that reconnects takes no seat any more
         self._pool.hurry(limit)
         try:

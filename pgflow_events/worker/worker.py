@@ -198,8 +198,10 @@ class Worker:
             signals: Whether the process has no other purpose, and this is its main thread. Then
                 SIGTERM, SIGINT and SIGHUP stop the worker, and it reports its state to systemd. A
                 second signal, or the end of ``stop_timeout``, cancels the handlers and gives
-                their tasks back. Further signals change nothing. If a handler ignores its
-                cancellation for 20 seconds, the process ends with exit code 1.
+                their tasks back. Further signals change nothing. A handler
+                that ignores its cancellation for 5 seconds is left behind: the process gives the
+                tasks back and ends with exit code 1, as it does if anything else has not ended
+                within 20 seconds.
             task_status: For ``nursery.start()``, which returns once notifications arrive and the
                 first claim is under way, or the worker was stopped.
 

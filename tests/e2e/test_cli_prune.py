@@ -237,7 +237,10 @@ def test_an_age_of_a_century_is_refused(text):
         (["--stop-timeout", "-1"], "'-1' is not a number of seconds"),
         (["--stop-timeout", "0"], "'0' is too short: use more than 0 seconds"),
         (["--keys", "/nowhere"], "error: /nowhere: No such file or directory"),
-        (["--objects", "s3://user:hunter2@x"], "error: the URL of an object storage has no user"),
+        (
+            ["--objects", "s3://user:hunter2@x"],
+            "error: the URL of an object storage may have",
+        ),
         (["--input-budget", "0"], "error: input_budget must be more than 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -45,5 +45,5 @@ end
 $$;
 
 comment on function pgflow.blob_json is
-'Returns a blob as jsonb. Raises if it is compressed, sealed, in chunks, a list or forgotten: read '
-'those with `pgflow-events blob cat`.';
+'Returns a blob as jsonb. Raises if it is forgotten, or if it is compressed, sealed, in chunks or a '
+'list: read those four with `pgflow-events blob cat`.';

@@ -4,7 +4,8 @@
 --
 -- An id contains the time at which it was made, which is before its run ends. So a run that ended before
 -- `older_than` has an id from before that time. The exception is an id that says nothing: it is random,
--- or its time is in the future. A random id lies in the future too, except for one in a million.
+-- or its time is in the future. A random id is nearly always in the future or before `older_than`, and is
+-- found in either range.
 create or replace function pgflow.old_runs(
   older_than timestamptz,
   after uuid,

@@ -2,8 +2,9 @@
 -- become visible at once. Workers and clients of its flows are woken, because it may have died between a
 -- commit and notify_owed(). Returns whether the worker was dead.
 --
--- A worker lives as long as any of its sessions does: each session holds the worker's lock. The last
--- sessions of a dead worker end a moment after its seat is free, so this call waits for them.
+-- A worker whose seat is free still lives if another session holds the worker's lock: those of its pool
+-- do, or behind a pooler the one that watches a peer. The last sessions of a dead worker end a moment
+-- after its seat is free, so this call waits for them.
 create or replace function pgflow.bury_worker(worker_id uuid, seat bigint)
 returns boolean
 language plpgsql
