@@ -81,7 +81,7 @@ def overhearing(
     try:
         yield
     finally:
-        signal.set_wakeup_fd(loop)
+        signal.set_wakeup_fd(loop, warn_on_full_buffer=False)  # as trio has set it
         inlet.close()
         thread.join()
 

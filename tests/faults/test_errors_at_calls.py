@@ -5,7 +5,7 @@ did before. What its calls are is not taken for granted: one that is not in the 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -192,7 +192,8 @@ class Victim:
         return ""
 
     async def do_all_else(self) -> None:
-        self.worker._dispatcher._report_lapse.send_nowait(None)
+        with suppress(trio.WouldBlock):  # it is about to do it anyway
+            self.worker._dispatcher._report_lapse.send_nowait(None)
         await execute(
             self.database,
             "insert into pgflow.blob_dictionaries (flow_slug, step_slug, content, samples)"

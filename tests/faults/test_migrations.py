@@ -31,7 +31,7 @@ def newer(tmp_path):
     folder = tmp_path / "sql"
     shutil.copytree(files.sql_folder(), folder)
     (folder / "migrations" / "9999_weights.sql").write_text(NEXT)
-    for function in (folder / "functions").glob("*.sql"):
+    for function in (folder / "functions").rglob("*.sql"):
         function.write_text(function.read_text().replace("\nas $$\n", "\nas $$\n-- newer\n"))
     return folder
 

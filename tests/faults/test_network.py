@@ -65,7 +65,7 @@ async def test_a_way_that_falls_silent_half_way_is_given_up(database, proxy, loa
 
     await load.complete(client, database, trouble)
     assert "no answer within 0.5 s" in caplog.text
-    await logged(caplog, "a notification was not heard")
+    await logged(caplog, "a notification did not arrive")
     await assert_sound(database)
 
 

@@ -71,7 +71,7 @@ async def test_a_listener_that_is_cut_and_not_told_is_found_out_by_its_check(
     run = await client.start(gate.flow, None)
     with trio.fail_after(5):
         assert await run.result() == {"step": 1}
-    await logged(caplog, "a notification was not heard")
+    await logged(caplog, "a notification did not arrive")
     caplog.clear()
     with trio.fail_after(5):  # by a new one
         assert await (await client.start(gate.flow, None)).result() == {"step": 1}
