@@ -188,12 +188,7 @@ def worker(
     with database(dsn, listen_dsn) as found:
         ready = f"ready: {', '.join(flow.slug for flow in loaded)}"
         runs = Worker(loaded, found, settings=settings, **options)
-        try:
-            trio.run(work, runs, ready, Signals.kept())
-        finally:
-            ignore_signals()
-            # At exit, Python waits for the threads that handlers left behind.
-            end_within(LAST_RESORT)
+        trio.run(work, runs, ready, Signals.kept())
     if runs.has_left_tasks:
         click.get_current_context().exit(1)
 
@@ -211,8 +206,14 @@ def say_where(settings: Settings, objects: str | None) -> None:
 
 async def work(runs: Worker, ready: str, signals: Signals) -> None:
     """Run the worker, and say when it is ready."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(runs.run, signals=signals))
-        if not runs.is_stopping:
-            with suppress(OSError):  # the reader of stdout may have left
-                say(ready)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(runs.run, signals=signals))
+            if not runs.is_stopping:
+                with suppress(OSError):  # the reader of stdout may have left
+                    say(ready)
+    finally:
+        # Before trio ends: it closes its wake-up sockets while signals are still written to them.
+        ignore_signals()
+        # At exit, Python waits for the threads that handlers left behind.
+        end_within(LAST_RESORT)
