@@ -16,6 +16,7 @@ from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import DefinitionError, Misuse
 from pgflow_events.flow.flow import Flow
 from pgflow_events.flow.option_faults import quoted
+from pgflow_events.handlers.forked import ending_forked_loops
 from pgflow_events.handlers.processes import check_installed
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
@@ -271,7 +272,7 @@ class Worker:
 
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
-        with self._committing:
+        with self._committing, ending_forked_loops():
             async with trio.open_nursery() as commits:
                 commits.start_soon(self._completer.run)
                 async with trio.open_nursery() as watch:

@@ -95,7 +95,8 @@ async def test_what_a_cancelled_pipeline_did_is_never_committed(conn, empty_data
             await borrowed.execute("select 1")
         assert await ids(conn) == []
         async with conn.transaction():
-            await conn.execute("lock table public.item in access exclusive mode nowait")
+            # It waits until the server has noticed that the session is gone.
+            await conn.execute("lock table public.item in access exclusive mode")
 
 
 async def test_a_pipeline_cancelled_while_another_task_uses_it_ends_as_cancelled(conn):
