@@ -263,7 +263,7 @@ async def queue_depths(connection: Connection) -> list[QueueDepth]:
 async def worked_flows(connection: Connection) -> set[str]:
     """The flows that some worker runs which is alive, and has shown it by its seat."""
     cursor = await connection.execute(
-        "select distinct unnest(flow_slugs) from pgflow.workers where alive"
+        "select distinct unnest(flow_slugs) from pgflow.live_workers where alive"
     )
     return {slug for (slug,) in await cursor.fetchall()}
 

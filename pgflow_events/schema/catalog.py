@@ -14,7 +14,7 @@ CHANGE = re.compile(
     (?:\ partition\ of\ pgflow\.(?P<whole>\w+)\ default | (?P<body>\ \(.*?\n\)))?
     | ^create\ (?:view|sequence)\ pgflow\.(?P<again>\w+)[^;]*
     | ^create\ (?:unique\ )?index\ (?P<index>\w+)\ on\ pgflow\.(?P<indexed>\w+)[^;]*
-    | ^alter\ table\ pgflow\.(?P<old>\w+)\ rename\ to\ (?P<new>\w+)
+    | ^alter\ (?:table|view)\ pgflow\.(?P<old>\w+)\ rename\ to\ (?P<new>\w+)
     | ^drop\ table\ (?:if\ exists\ )?pgflow\.(?P<dropped>\w+)
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
@@ -142,11 +142,12 @@ def _default(name: str, whole: str | None) -> list[Thing]:
 
 
 def _renamed(thing: Thing, old: str, new: str) -> Thing:
-    """The same thing, after its table was renamed."""
+    """The same thing, after its table or view was renamed."""
     if thing.table != old:
         return thing
     name = thing.name if thing.kind == "index" else thing.name.replace(old, new)
-    return Thing(thing.kind, name, new, thing.remedy)
+    statement = thing.statement.replace(f"pgflow.{old}", f"pgflow.{new}")
+    return Thing(thing.kind, name, new, thing.remedy, statement)
 
 
 def routines(texts: Iterable[str]) -> list[Thing]:

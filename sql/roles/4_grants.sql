@@ -58,7 +58,7 @@ alter function pgflow.delete_chunks security definer;
 -- not delete a run, or change what a run was given.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.blobs, pgflow.blob_dictionaries,
-pgflow.workers
+pgflow.live_workers
 to pgflow_worker;
 grant insert on pgflow.flows, pgflow.steps, pgflow.deps to pgflow_worker;
 grant update (status, output, output_blobs_refs, remaining_steps, has_blobs, completed_at, failed_at)
@@ -97,7 +97,8 @@ pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.g
 pgflow.make_queue_functions, pgflow.make_queue_send, pgflow.make_queue_archive, pgflow.make_queue_lock,
 pgflow.make_queue_hide, pgflow.make_queue_look, pgflow.drop_queue_functions, pgflow.create_queue,
 pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
-pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks
+pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks,
+pgflow.delete_flow_and_data, pgflow.start_flow_with_states, pgflow.mark_worker_stopped, pgflow.track_worker_function
 from pgflow_worker;
 
 -- A client starts runs, and reads the state and values of any run. It writes through functions only.
@@ -105,17 +106,17 @@ grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.step_states, pgflow.step_tasks,
 pgflow.output_blobs, pgflow.blob_chunks, pgflow.blob_dictionaries, pgflow.blobs
 to pgflow_client;
-grant select (flow_slugs, alive) on pgflow.workers to pgflow_client;
+grant select (flow_slugs, alive) on pgflow.live_workers to pgflow_client;
 grant execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
-pgflow.finish_input,
+pgflow.finish_input, pgflow.start_flow_with_states, pgflow.get_run_with_states,
 pgflow.blob_json, pgflow.channel, pgflow.waiting_key, pgflow.seat_key, pgflow.worker_tasks
 to pgflow_client;
 
 -- An observer reads the state of runs and what is stored, but no value.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.step_states, pgflow.dropped_days,
-pgflow.worker_seats, pgflow.workers
+pgflow.worker_seats, pgflow.live_workers, pgflow.workers, pgflow.worker_functions
 to pgflow_observer;
 do $$
 declare

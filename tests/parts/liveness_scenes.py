@@ -29,7 +29,7 @@ select
     where l.locktype = 'advisory' and not l.granted order by 1
   ) as watched,
   array(select w.seat from pgflow.worker_seats w order by 1) as seats,
-  array(select w.worker_id from pgflow.workers w where w.alive order by 1) as alive
+  array(select w.worker_id from pgflow.live_workers w where w.alive order by 1) as alive
 """
 
 

@@ -38,6 +38,13 @@ ORDER = [
     "blob_json",
     "maybe_complete_run",
     "start_ready_steps",
+    "start_flow_with_states",
+    "get_run_with_states",
+    "set_vt_batch",
+    "track_worker_function",
+    "mark_worker_stopped",
+    "is_local",
+    "delete_flow_and_data",
 ]
 ROWS = ["flows", "steps", "runs", "step_tasks", "step_task_record"]
 

@@ -23,7 +23,7 @@ declare
   hidden bigint[];
 begin
   if not has_schema_privilege('pgmq', 'usage') then
-    return; -- a client that reads the view pgflow.workers to see whether any worker lives
+    return; -- a client that reads the view pgflow.live_workers to see whether any worker lives
   end if;
   -- Only flows that exist: the slugs in a seat need not be names of queues.
   for slug in

@@ -194,6 +194,6 @@ def test_the_view_of_workers_shows_the_others_beside_an_odd_row(scene, name, use
         " (gen_random_uuid(), 1, array['f'], 'here', 2)"
     )
     assert scene.attack("wanda", insert) is None
-    error = scene.attack(user, "select flow_slugs, alive from pgflow.workers")
+    error = scene.attack(user, "select flow_slugs, alive from pgflow.live_workers")
     scene.rows("delete from pgflow.worker_seats")
     assert error is None

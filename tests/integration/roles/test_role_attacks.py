@@ -245,7 +245,7 @@ def test_an_observer_reads_no_column_that_could_hold_a_value(owned):
     assert {row.name for row in execute(owned, readable)} == {
         "runs.output_blobs_refs",  # ids
         "output_blobs.sha256",
-        "workers.doing",  # counts
+        "live_workers.doing",  # counts
     }
 
 
@@ -266,6 +266,9 @@ dropped_days pgflow_observer r
 flows pgflow_client r
 flows pgflow_observer r
 flows pgflow_worker riu
+live_workers pgflow_client r
+live_workers pgflow_observer r
+live_workers pgflow_worker r
 output_blobs pgflow_client r
 output_blobs pgflow_observer r
 output_blobs pgflow_worker riud
@@ -286,9 +289,8 @@ steps pgflow_observer r
 steps pgflow_worker riu
 worker_seats pgflow_observer r
 worker_seats pgflow_worker riud
-workers pgflow_client r
+worker_functions pgflow_observer r
 workers pgflow_observer r
-workers pgflow_worker r
 """
 
 

@@ -343,7 +343,7 @@ def test_an_observer_sees_runs_tasks_blobs_and_queues(owned):
         "select id, raw_size, stored_size, codec, kind from pgflow.output_blobs",
         "select id, flow_slug, media_type, raw_size, chunks from pgflow.blobs",
         "select message from pgmq.a_f",
-        "select * from pgflow.workers",
+        "select * from pgflow.live_workers",
     ]
     for query in seen:
         (row,) = execute(otto, query)

@@ -143,11 +143,11 @@ async def kind(connection, thing):
 
 def test_a_view_or_a_sequence_that_is_dropped_comes_back_by_a_migration(database):
     query(database, "insert into pgflow.worker_seats values (gen_random_uuid(), 7, '{}', 'h', 1)")
-    query(database, "drop view pgflow.workers, pgflow.blobs")
+    query(database, "drop view pgflow.live_workers, pgflow.blobs")
     query(database, "drop sequence pgflow.seats")
     assert found(database) == [
         f"pgflow.{name} is lost: run `pgflow-events migrate`"
-        for name in ("blobs", "seats", "workers")
+        for name in ("blobs", "seats", "live_workers")
     ]
     migrate_now(database)
     assert found(database) == []

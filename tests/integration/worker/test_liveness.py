@@ -205,7 +205,7 @@ async def test_workers_are_shown_with_what_they_do(client, work, database):
         return await attempts(database) == [1, 1, 1, 0, 0]
 
     await until(claimed)
-    found = await rows(database, "select * from pgflow.workers order by started_at")
+    found = await rows(database, "select * from pgflow.live_workers order by started_at")
     assert [
         (row.worker_id, row.alive, row.flow_slugs, row.running, row.doing) for row in found
     ] == [

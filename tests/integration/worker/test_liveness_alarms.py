@@ -88,7 +88,7 @@ async def test_a_worker_that_is_stopped_and_continued_is_alive_and_its_death_is_
     await whole(database)
     process.send_signal(signal.SIGSTOP)
     await trio.sleep(LONG_ENOUGH)
-    assert await rows(database, "select from pgflow.workers where not alive") == []
+    assert await rows(database, "select from pgflow.live_workers where not alive") == []
     process.send_signal(signal.SIGCONT)
     await whole(database)
     await trio.sleep(LONG_ENOUGH)
