@@ -12,7 +12,6 @@ docs/guide/values.md says what a value may be, and what comes back.
 
 from blobstore.abc import BlobStore, Keys
 from blobstore.blobs import Blobs
-from blobstore.codec import Inline
 from blobstore.errors import (
     BlobDamaged,
     BlobError,
@@ -26,10 +25,11 @@ from blobstore.errors import (
     ValueTooLarge,
 )
 from blobstore.handle import Blob, BlobStream
-from blobstore.places import Place
+from blobstore.keys.places import Place
+from blobstore.postgres.rows import Owner, Stored
+from blobstore.postgres.store import PostgresStore
 from blobstore.reading import Loaded
-from blobstore.rows import Owner, Stored
-from blobstore.store import PostgresStore
+from blobstore.values.codec import Inline
 
 __all__ = [
     "Blob",

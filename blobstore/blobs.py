@@ -10,17 +10,17 @@ from uuid import UUID
 import trio
 from psycopg import AsyncConnection
 
-from blobstore import inputs, rows
 from blobstore.abc import BlobStore, Caller, Keys, caller_of
-from blobstore.codec import Inline, serialize
 from blobstore.depot import Depot
 from blobstore.errors import NotSealed, ValueTooLarge
 from blobstore.handle import Blob
-from blobstore.places import is_since
+from blobstore.keys.places import is_since
+from blobstore.postgres import inputs, rows
+from blobstore.postgres.rows import Owner, Stored
 from blobstore.reading import Loaded, load
-from blobstore.rows import Owner, Stored
 from blobstore.trio_only import need_trio
-from blobstore.values import is_wide
+from blobstore.values.codec import Inline, serialize
+from blobstore.values.contract import is_wide
 from blobstore.writing import Encoder
 
 KIB = 1024

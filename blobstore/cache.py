@@ -4,7 +4,7 @@ import sys
 from collections import OrderedDict
 from uuid import UUID
 
-from blobstore.codec import Payload
+from blobstore.values.codec import Payload
 
 
 class Cache:

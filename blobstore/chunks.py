@@ -16,12 +16,12 @@ from functools import partial
 from typing import TypeVar
 
 from blobstore.abc import BlobStore, Work
-from blobstore.codec import Bytes, compress, decompress, preview_of
 from blobstore.errors import BlobDamaged
-from blobstore.places import open_digest, seal_digest
-from blobstore.rows import BlobRow, Upload
-from blobstore.seals import Seal
+from blobstore.keys.places import open_digest, seal_digest
+from blobstore.keys.seals import Seal
+from blobstore.postgres.rows import BlobRow, Upload
 from blobstore.together import together
+from blobstore.values.codec import Bytes, compress, decompress, preview_of
 
 # Chunks in memory at a time, in each direction: one is compressed while another is sent.
 UNDER_WAY = 3

@@ -10,15 +10,15 @@ from uuid import UUID
 
 import trio
 
-from blobstore import rows
 from blobstore.abc import BlobStore, Caller, Keys
 from blobstore.cache import Cache
-from blobstore.dictionaries import Dictionary
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, BlobUnavailable
-from blobstore.places import Place, admit, open_digest
-from blobstore.rows import BlobRow, Owner
-from blobstore.seals import Seal, seal_of
-from blobstore.store import PostgresStore
+from blobstore.keys.places import Place, admit, open_digest
+from blobstore.keys.seals import Seal, seal_of
+from blobstore.postgres import rows
+from blobstore.postgres.rows import BlobRow, Owner
+from blobstore.postgres.store import PostgresStore
+from blobstore.values.dictionaries import Dictionary
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Depot:
         return open_digest(row, self.seal_of(row))[1]
 
     def admit(self, blob_id: UUID, found: Place | None, wanted: Place | None) -> None:
-        """Check that a value is the requested one; see :func:`blobstore.places.admit`."""
+        """Check that a value is the requested one; see :func:`blobstore.keys.places.admit`."""
         admit(blob_id, found, wanted, self.sealed_only)
 
     async def learn(self, numbers: Iterable[int | None]) -> None:

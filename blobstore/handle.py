@@ -13,7 +13,7 @@ import orjson
 import trio
 
 from blobstore.abc import Source
-from blobstore.rows import BlobRow
+from blobstore.postgres.rows import BlobRow
 from blobstore.trio_only import AsyncOnly, need_trio
 
 T_co = TypeVar("T_co", covariant=True)

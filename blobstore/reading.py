@@ -12,17 +12,17 @@ from uuid import UUID
 
 import trio
 
-from blobstore import rows
 from blobstore.chunks import Chunks, check
-from blobstore.codec import Payload, parse, restore, unpack
 from blobstore.depot import HEAVY, Depot
 from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLarge
 from blobstore.handle import Blob
-from blobstore.places import Place, open_digest
-from blobstore.rows import BlobRow
-from blobstore.seals import CONTENT
+from blobstore.keys.places import Place, open_digest
+from blobstore.keys.seals import CONTENT
+from blobstore.postgres import rows
+from blobstore.postgres.rows import BlobRow
 from blobstore.trio_only import need_trio
-from blobstore.weight import LIGHT, Scale, check_weight
+from blobstore.values.codec import Payload, parse, restore, unpack
+from blobstore.values.weight import LIGHT, Scale, check_weight
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import trio
 
 from blobstore.abc import Work
-from blobstore.codec import Bytes
 from blobstore.errors import ValueRefused
+from blobstore.values.codec import Bytes
 
 READ_SIZE = 4 * 1024 * 1024
 PIECES = 256  # of a stream, between two checkpoints

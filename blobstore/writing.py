@@ -12,21 +12,21 @@ from uuid import UUID
 import orjson
 import trio
 
-from blobstore import inputs, rows
 from blobstore.abc import BlobStore, Caller
 from blobstore.chunks import Chunks
-from blobstore.codec import Bytes, Inline, Payload, pack, preview_of, serialize
 from blobstore.depot import HEAVY, Depot
 from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
 from blobstore.handle import Blob
-from blobstore.ids import new_blob_id
-from blobstore.places import Place, seal_digest
-from blobstore.rows import BlobRow, Owner, Stored
-from blobstore.seals import CONTENT, Seal, chunk_part, new_seal
-from blobstore.store import PostgresStore
+from blobstore.keys.places import Place, seal_digest
+from blobstore.keys.seals import CONTENT, Seal, chunk_part, new_seal
+from blobstore.postgres import inputs, rows
+from blobstore.postgres.ids import new_blob_id
+from blobstore.postgres.rows import BlobRow, Owner, Stored
+from blobstore.postgres.store import PostgresStore
 from blobstore.streams import chain, checked, drawn, file_pieces, regroup
 from blobstore.together import beside
-from blobstore.values import check_size, is_wide
+from blobstore.values.codec import Bytes, Inline, Payload, pack, preview_of, serialize
+from blobstore.values.contract import check_size, is_wide
 
 ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element is stored in one row
 

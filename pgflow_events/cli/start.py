@@ -14,7 +14,7 @@ import click
 import psycopg
 import trio
 
-from blobstore.refusals import MAX_DEPTH
+from blobstore.values.refusals import MAX_DEPTH
 from pgflow_events.cli.command import (
     Command,
     Failure,

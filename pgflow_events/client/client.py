@@ -13,7 +13,7 @@ import psycopg
 import trio
 
 from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events.client.run import Reader, Run
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
 from blobstore import Inline
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events.client.client import Client, connect
 from pgflow_events.client.run import Run
 from pgflow_events.core.runs import start_flows

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import trio
 
-from blobstore.codec import Payload, parse, serialize
+from blobstore.values.codec import Payload, parse, serialize
 from pgflow_events.errors import HandlerCrashed, SettingsError
 from pgflow_events.flow.step import Step
 from pgflow_events.handlers.failures import Failed, Failure, failure_of, refusals_of

@@ -14,11 +14,12 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from blobstore import BlobError, BlobStore, BlobUnavailable, KeyMissing, Keys, rows
+from blobstore import BlobError, BlobStore, BlobUnavailable, KeyMissing, Keys
 from blobstore.abc import Caller
 from blobstore.depot import Depot
+from blobstore.postgres import rows
+from blobstore.postgres.rows import BlobRow
 from blobstore.reading import Reading
-from blobstore.rows import BlobRow
 from pgflow_events.core.times import sane
 
 MOST = 100  # faults that are told

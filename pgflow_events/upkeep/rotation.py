@@ -14,12 +14,13 @@ from uuid import UUID
 
 import trio
 
-from blobstore import BlobDamaged, KeyMissing, Place, rows
-from blobstore.ids import HALF
+from blobstore import BlobDamaged, KeyMissing, Place
 from blobstore.keys import KeyRing
-from blobstore.places import SEALED_BEFORE, admit, is_unbound, open_digest, seal_digest
-from blobstore.rows import BlobRow
-from blobstore.seals import seal_of
+from blobstore.keys.places import SEALED_BEFORE, admit, is_unbound, open_digest, seal_digest
+from blobstore.keys.seals import seal_of
+from blobstore.postgres import rows
+from blobstore.postgres.ids import HALF
+from blobstore.postgres.rows import BlobRow
 from pgflow_events.postgres.connection import Connection
 
 BATCH = 2000

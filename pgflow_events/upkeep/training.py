@@ -12,7 +12,7 @@ import trio
 from psycopg.rows import scalar_row
 
 from blobstore import BlobError, Blobs
-from blobstore.dictionaries import Dictionary, Gain, gain, train
+from blobstore.values.dictionaries import Dictionary, Gain, gain, train
 from pgflow_events.errors import PgflowError
 from pgflow_events.postgres.connection import Connection
 

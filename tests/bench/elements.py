@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from blobstore import Blobs, Owner, Stored
 from blobstore.abc import caller_of
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events.bench.measured import Measured
 from pgflow_events.postgres.connection import Connection
 from tests.bench.measuring import html

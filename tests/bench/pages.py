@@ -6,7 +6,7 @@ Inline, as peers do; and as a blob compressed with a dictionary that was trained
 import psycopg
 import trio
 
-from blobstore.dictionaries import train
+from blobstore.values.dictionaries import train
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.bench.measured import Measured
 from tests.bench import corpus

@@ -16,7 +16,7 @@ import psycopg
 import trio
 from psycopg.types.json import set_json_loads
 
-from blobstore.dictionaries import Dictionary, gain, train
+from blobstore.values.dictionaries import Dictionary, gain, train
 from pgflow_events.bench.measured import Measured
 from tests.bench import corpus
 from tests.bench.measuring import in_process

@@ -17,7 +17,7 @@ import psycopg
 import trio
 
 from blobstore import Inline
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events import EmbeddedServer, Settings, Worker
 from pgflow_events.bench import tables as queries
 from pgflow_events.bench.drain import waiting

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from blobstore.ids import new_blob_id
+from blobstore.postgres.ids import new_blob_id
 
 WORKER = UUID(int=7)
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from blobstore.abc import Caller
-from blobstore.codec import compress
+from blobstore.values.codec import compress
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import checker
 

@@ -18,8 +18,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int4, Int8
 
-from blobstore.codec import compress
-from blobstore.ids import new_blob_id
+from blobstore.postgres.ids import new_blob_id
+from blobstore.values.codec import compress
 
 FILE = Path(__file__).with_suffix(".sql.xz")
 RECORD = """

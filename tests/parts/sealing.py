@@ -1,9 +1,9 @@
 """Values as releases sealed them that bound them to their ids alone, and a rotation."""
 
-from blobstore import rows as blob_rows
 from blobstore.keys import KeyRing
-from blobstore.places import open_digest
-from blobstore.seals import DIGEST, seal_of
+from blobstore.keys.places import open_digest
+from blobstore.keys.seals import DIGEST, seal_of
+from blobstore.postgres import rows as blob_rows
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep.rotation import Rotated, rotate
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import trio
 
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events import Client, Flow, PgflowError, RunFailed
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection

@@ -17,7 +17,7 @@ import trio
 import blobstore
 import pgflow_events
 from blobstore import Blob, BlobError, BlobMisuse
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events import (
     EmbeddedServer,
     Flow,

@@ -10,8 +10,8 @@ import click
 import trio
 
 from blobstore.objects import ObjectStore
-from blobstore.sweep import Swept
-from blobstore.sweep import sweep as sweep_objects
+from blobstore.objects.sweep import Swept
+from blobstore.objects.sweep import sweep as sweep_objects
 from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age

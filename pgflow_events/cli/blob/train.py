@@ -5,7 +5,7 @@ from functools import partial
 import click
 import trio
 
-from blobstore.dictionaries import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE
+from blobstore.values.dictionaries import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE
 from pgflow_events.cli.blob.reading import open_blobs
 from pgflow_events.cli.command import Command, Failure, json_option, print_json, say
 from pgflow_events.cli.database import database, dsn_option

@@ -21,7 +21,7 @@ import zstandard
 from blobstore import BlobUnavailable, KeyMissing
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
-from blobstore.sweep import sweep
+from blobstore.objects.sweep import sweep
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import checker

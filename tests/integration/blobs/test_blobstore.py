@@ -23,8 +23,8 @@ from blobstore import (
     Owner,
     Stored,
     ValueTooLarge,
-    codec,
 )
+from blobstore.values import codec
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool
 

@@ -13,9 +13,9 @@ import trio
 from psycopg.types.json import Jsonb
 
 from blobstore import Blob, KeyMissing
-from blobstore.dictionaries import DEFAULT_SIZE
 from blobstore.keys import KeyRing
 from blobstore.objects import ObjectStore
+from blobstore.values.dictionaries import DEFAULT_SIZE
 from pgflow_events.core.flows import define_flow
 from pgflow_events.errors import PgflowError
 from pgflow_events.flow.flow import Flow

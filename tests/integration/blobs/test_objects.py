@@ -21,11 +21,12 @@ from obstore.store import MemoryStore, from_url
 
 from blobstore.abc import BlobStore
 from blobstore.errors import BlobMissing
-from blobstore.ids import new_blob_id, new_id
-from blobstore.objects import ObjectStore, ObjectStoreError, StoredBlob
-from blobstore.rows import BlobRow, open_blob
-from blobstore.store import PostgresStore
-from blobstore.sweep import Swept, sweep
+from blobstore.objects import ObjectStore
+from blobstore.objects.store import ObjectStoreError, StoredBlob
+from blobstore.objects.sweep import Swept, sweep
+from blobstore.postgres.ids import new_blob_id, new_id
+from blobstore.postgres.rows import BlobRow, open_blob
+from blobstore.postgres.store import PostgresStore
 
 from ...parts.past import caller
 from ...parts.s3_server import BUCKET, CREDENTIALS, HASTY, PATIENT, S3Server, s3_server, s3_store

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from blobstore.rows import LOCK_RUNS
+from blobstore.postgres.rows import LOCK_RUNS
 
 from ...conftest import new_database
 from ...parts.core import Core, Outcome

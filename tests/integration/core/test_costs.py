@@ -30,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from trio.testing import MockClock
 
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events import Client, EmbeddedServer, Flow, Settings
 from pgflow_events.telemetry import TaskEvent
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from psycopg.types.json import Jsonb
 
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 
 from ...parts.core import CLAIM, Core, Outcome
 from ...parts.sessions import sessions

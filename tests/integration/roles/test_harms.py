@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from blobstore.ids import new_blob_id, new_id
+from blobstore.postgres.ids import new_blob_id, new_id
 
 from ...parts.harms import CLIENT_HARMS, WORKER_HARMS
 from ...parts.logins import VERSIONS, execute, guarded_database, login, server_with_logins

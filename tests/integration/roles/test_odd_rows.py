@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner
 
-from blobstore.ids import new_blob_id
+from blobstore.postgres.ids import new_blob_id
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.cli import commands
 

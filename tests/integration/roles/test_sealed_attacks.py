@@ -13,8 +13,8 @@ import trio
 from psycopg.conninfo import conninfo_to_dict
 
 from blobstore import BlobError, Blobs, BlobUnavailable, NotSealed, Owner, ValueRefused
-from blobstore.ids import new_id
 from blobstore.keys import KeyRing
+from blobstore.postgres.ids import new_id
 from pgflow_events import (
     Flow,
     HandlerTimeout,

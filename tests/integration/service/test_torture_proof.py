@@ -13,7 +13,7 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict
 
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
 from pgflow_events import Worker, connect
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from psycopg import errors
 
-from blobstore.ids import new_blob_id
+from blobstore.postgres.ids import new_blob_id
 
 from ...parts.core import Core, Outcome
 

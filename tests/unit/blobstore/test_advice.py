@@ -45,8 +45,8 @@ import requests
 import trio
 
 from blobstore import ValueRefused
-from blobstore.advice import BYTES, INSTEAD, advice
-from blobstore.codec import serialize
+from blobstore.values.advice import BYTES, INSTEAD, advice
+from blobstore.values.codec import serialize
 
 # What an advice may name.
 MODULES = {

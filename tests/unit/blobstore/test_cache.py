@@ -4,7 +4,7 @@ import sys
 from uuid import uuid4
 
 from blobstore.cache import Cache
-from blobstore.codec import Payload
+from blobstore.values.codec import Payload
 
 A, B, C = uuid4(), uuid4(), uuid4()
 

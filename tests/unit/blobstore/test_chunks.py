@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blobstore.chunks import UNDER_WAY, Chunks, groups
-from blobstore.codec import PREVIEW
 from blobstore.errors import BlobDamaged, BlobError, BlobMissing
-from blobstore.ids import new_id
 from blobstore.keys import KeyRing
-from blobstore.rows import BlobRow, Upload
-from blobstore.seals import Seal, new_seal
+from blobstore.keys.seals import Seal, new_seal
+from blobstore.postgres.ids import new_id
+from blobstore.postgres.rows import BlobRow, Upload
 from blobstore.streams import regroup
+from blobstore.values.codec import PREVIEW
 
 BLOB_ID = new_id()
 KEYS = KeyRing({"key": bytes(range(32))})

@@ -12,9 +12,9 @@ from hashlib import sha256
 import pytest
 import zstandard
 
-from blobstore.codec import Payload, compress, pack, parse, restore, unpack
 from blobstore.errors import BlobDamaged
-from blobstore.ids import new_blob_id, new_id
+from blobstore.postgres.ids import new_blob_id, new_id
+from blobstore.values.codec import Payload, compress, pack, parse, restore, unpack
 
 MIB = 1024 * 1024
 BLOB_ID = new_id()

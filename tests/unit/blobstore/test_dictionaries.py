@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobstore.dictionaries import MAX_SIZE, MIN_SAMPLES, MIN_SIZE, Dictionary, gain, train
+from blobstore.values.dictionaries import MAX_SIZE, MIN_SAMPLES, MIN_SIZE, Dictionary, gain, train
 
 MIB = 1024 * 1024
 
@@ -180,7 +180,7 @@ def test_a_dictionary_for_which_there_is_no_memory_is_not_called_damaged():
         import os
         from contextlib import suppress
         from resource import RLIMIT_AS, setrlimit
-        from blobstore.dictionaries import Dictionary
+        from blobstore.values.dictionaries import Dictionary
         content, kib = {CONTENT!r}, 1024
 
         def prepare(room):
@@ -208,7 +208,7 @@ def test_a_dictionary_for_which_there_is_no_memory_is_not_called_damaged():
 def test_a_damaged_dictionary_gives_errors_or_the_same_bytes_and_never_a_crash():
     survives(f"""
         import random
-        from blobstore.dictionaries import Dictionary
+        from blobstore.values.dictionaries import Dictionary
         content, page, frame = {CONTENT[:400] + CONTENT[-4000:]!r}, {PAGES[0]!r}, None
         whole, chance, used = Dictionary(7, content), random.Random(1), 0
         frame = whole.compress(page)
@@ -238,7 +238,7 @@ def test_eight_threads_share_one_dictionary_and_make_more_of_the_same_content():
         import random, sys
         from concurrent.futures import ThreadPoolExecutor
         from threading import Barrier
-        from blobstore.dictionaries import Dictionary, train
+        from blobstore.values.dictionaries import Dictionary, train
         sys.setswitchinterval(1e-5)
         pages = {HELD_OUT[:200]!r}
         content = train(pages)
@@ -285,7 +285,7 @@ def test_the_same_samples_give_the_same_dictionary():
     program = """
         from hashlib import sha256
         from pydoc_data.topics import topics
-        from blobstore.dictionaries import train
+        from blobstore.values.dictionaries import train
         samples = [text.encode() for _, text in sorted(topics.items())]
         print(sha256(train(samples) + train(samples, 10_000)).hexdigest())
     """
@@ -351,7 +351,7 @@ def test_a_size_out_of_bounds_is_refused(size):
 def test_training_on_anything_gives_a_dictionary_or_an_error_and_never_a_crash():
     survives("""
         import random
-        from blobstore.dictionaries import Dictionary, train
+        from blobstore.values.dictionaries import Dictionary, train
         chance, made = random.Random(1), 0
         for _ in range(150):
             least, most = chance.choice([(0, 1), (0, 9), (60, 70), (64, 64), (0, 300), (0, 70_000)])

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from blobstore import Blob, BlobDamaged, BlobStream
-from blobstore.ids import new_id
-from blobstore.rows import BlobRow
+from blobstore.postgres.ids import new_id
+from blobstore.postgres.rows import BlobRow
 
 RUN_ID = new_id()
 

@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blobstore import keys
 from blobstore.errors import KeyMissing
-from blobstore.keys import Key, KeyRing, KeyRingError
+from blobstore.keys import KeyRing, KeyRingError
+from blobstore.keys import ring as keys
+from blobstore.keys.ring import Key
 
 BLOB = UUID("0197a3c4-58a1-7c5e-9a53-6f1e1c2b3a4d")
 BOUND, ELSEWHERE = BLOB.bytes + b"0", BLOB.bytes + b"1"

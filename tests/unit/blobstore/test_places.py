@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from blobstore import BlobDamaged, NotSealed
-from blobstore.ids import new_blob_id, new_id
 from blobstore.keys import KeyRing
-from blobstore.places import UNBOUND, Place, admit, is_since, open_digest, seal_digest
-from blobstore.rows import BlobRow
-from blobstore.seals import new_seal
+from blobstore.keys.places import UNBOUND, Place, admit, is_since, open_digest, seal_digest
+from blobstore.keys.seals import new_seal
+from blobstore.postgres.ids import new_blob_id, new_id
+from blobstore.postgres.rows import BlobRow
 
 KEYS = KeyRing({"key": bytes(range(32))})
 RUN = new_id()

@@ -28,13 +28,13 @@ from blobstore import (
     Stored,
     ValueRefused,
     ValueTooLarge,
-    rows,
-    weight,
 )
-from blobstore.ids import new_blob_id, new_id
 from blobstore.keys import KeyRing
-from blobstore.places import Place
-from blobstore.rows import BlobRow
+from blobstore.keys.places import Place
+from blobstore.postgres import rows
+from blobstore.postgres.ids import new_blob_id, new_id
+from blobstore.postgres.rows import BlobRow
+from blobstore.values import weight
 
 KEYS = KeyRing({"key": bytes(range(32))})
 OWNER = Owner(new_id(), "step", attempt=1, flow_slug="flow")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobstore import utf8
+from blobstore.values import utf8
 
 # Of each kind of string that CPython has, long enough to have seams.
 FILLS = st.sampled_from(["x", "é", "—", "𝄞", "xé—𝄞"])

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobstore.codec import Inline, Payload, pack, parse, restore, serialize, unpack
 from blobstore.errors import ValueRefused, ValueTooLarge
-from blobstore.ids import new_id
+from blobstore.postgres.ids import new_id
+from blobstore.values.codec import Inline, Payload, pack, parse, restore, serialize, unpack
 
 MIB = 1024 * 1024
 CAP = MIB

@@ -7,9 +7,10 @@ from functools import partial
 
 import pytest
 
-from blobstore import ValueTooLarge, weight
-from blobstore.codec import Inline, serialize
-from blobstore.weight import LIGHT, MOST, check_weight
+from blobstore import ValueTooLarge
+from blobstore.values import weight
+from blobstore.values.codec import Inline, serialize
+from blobstore.values.weight import LIGHT, MOST, check_weight
 
 MIB = 1024 * 1024
 COUNT = 200_000
@@ -21,7 +22,7 @@ SHAPES = (
 # Each shape in a process of its own, which has taken no memory before that could be used again.
 PROGRAM = """
 import os, sys, orjson
-from blobstore.weight import weight, widest
+from blobstore.values.weight import weight, widest
 def taken():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 for file in sys.argv[1:]:
@@ -42,7 +43,7 @@ import trio, zstandard
 from hashlib import sha256
 from uuid import uuid4
 from blobstore import Blobs, ValueTooLarge
-from blobstore.rows import BlobRow
+from blobstore.postgres.rows import BlobRow
 raw = b"[" + b"[]," * (64 * 2**20 // 3) + b"[]]"
 content = zstandard.ZstdCompressor(level=3).compress(raw)
 assert len(content) < 10_000

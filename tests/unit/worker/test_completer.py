@@ -12,7 +12,7 @@ import trio.testing
 from psycopg import errors
 
 from blobstore import Inline, Stored
-from blobstore.rows import BlobRow, Upload
+from blobstore.postgres.rows import BlobRow, Upload
 from pgflow_events.core.tasks import Claim, ClaimedTask, Outcome
 from pgflow_events.worker import completer as module
 from pgflow_events.worker.completer import Completer

@@ -26,8 +26,8 @@ from blobstore import (
     Loaded,
     Stored,
 )
-from blobstore.codec import Payload
-from blobstore.rows import BlobRow
+from blobstore.postgres.rows import BlobRow
+from blobstore.values.codec import Payload
 from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEvent
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.handlers.failures import LONGEST_ERROR, Failure, describe, failure_of

@@ -20,14 +20,14 @@ from uuid import UUID
 import orjson
 import zstandard
 
-from blobstore import utf8
 from blobstore.abc import Compressor
 from blobstore.errors import BlobDamaged
-from blobstore.refusals import refusal
-from blobstore.values import check_size, examine, holds_nul, to_json
+from blobstore.values import utf8
+from blobstore.values.contract import check_size, examine, holds_nul, to_json
+from blobstore.values.refusals import refusal
 
 if TYPE_CHECKING:
-    from blobstore.places import Place
+    from blobstore.keys.places import Place
 
 ZSTD_LEVEL = 3
 

@@ -11,8 +11,8 @@ from psycopg import AsyncConnection
 from psycopg.types.numeric import Int4, Int8
 
 from blobstore.abc import Caller
-from blobstore.rows import BlobRow, Stored, finishing, pipelined
-from blobstore.store import PostgresStore
+from blobstore.postgres.rows import BlobRow, Stored, finishing, pipelined
+from blobstore.postgres.store import PostgresStore
 
 STORE = "select pgflow.store_input(%b, %b, %b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b)"
 

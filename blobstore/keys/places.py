@@ -11,8 +11,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from blobstore.errors import BlobDamaged, NotSealed
-from blobstore.rows import BlobRow, Owner
-from blobstore.seals import DIGEST, Seal
+from blobstore.keys.seals import DIGEST, Seal
+from blobstore.postgres.rows import BlobRow, Owner
 
 VERSION = b"\x02"
 DIGEST_BYTES = 32

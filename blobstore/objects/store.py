@@ -25,9 +25,9 @@ from uuid import UUID
 
 import trio
 
-from blobstore import object_urls
 from blobstore.errors import BlobMissing, BlobUnavailable
-from blobstore.object_failures import LINK, reason_of
+from blobstore.objects import urls
+from blobstore.objects.failures import LINK, reason_of
 from blobstore.together import together
 from blobstore.trio_only import need_trio
 
@@ -130,7 +130,7 @@ class ObjectStore:
             ValueError: The URL, an option or an environment variable cannot be used.
             ImportError: The package obstore is not installed.
         """
-        parts = object_urls.parse(url)
+        parts = urls.parse(url)
         try:
             from obstore import store  # noqa: PLC0415  optional, and slow to import
             from obstore.exceptions import BaseError  # noqa: PLC0415
@@ -140,12 +140,12 @@ class ObjectStore:
         try:
             if parts.scheme == "file":
                 made: Any = store.LocalStore(
-                    object_urls.folder_of(parts), **({"automatic_cleanup": True} | options)
+                    urls.folder_of(parts), **({"automatic_cleanup": True} | options)
                 )
             else:
                 made = store.from_url(url, **({"retry_config": RETRIES} | options))
         except (BaseError, ValueError, TypeError) as error:
-            reason = object_urls.setup_reason(error)
+            reason = urls.setup_reason(error)
         else:
             return cls(made, parallel=parallel)
         raise ValueError(f"the object storage cannot be used: {reason}")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
-from blobstore.advice import KEPT, advice
 from blobstore.errors import ValueRefused
+from blobstore.values.advice import KEPT, advice
 
 MAX_DEPTH = 254
 """The deepest nesting of lists and dicts that orjson writes (it reads 1,024)."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from blobstore.objects import ObjectStore, StoredBlob
+from blobstore.objects import ObjectStore
+from blobstore.objects.store import StoredBlob
 
 BATCH = 1000  # blobs in one query of a sweep
 SHORTEST_GRACE = timedelta(hours=1)

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from blobstore.errors import ValueTooLarge
-from blobstore.refusals import MAX_DEPTH, refusal
-from blobstore.weight import check_weight
+from blobstore.values.refusals import MAX_DEPTH, refusal
+from blobstore.values.weight import check_weight
 
 # Nodes. A node takes about 0.1 µs: a walk over more nodes belongs in a thread.
 WIDE = 4096

@@ -1,0 +1,1 @@
+"""Values: which ones are accepted, what they weigh, and how they become stored bytes."""
