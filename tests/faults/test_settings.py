@@ -7,7 +7,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL
 
-from pgflow_events.cli.doctor import examine
+from pgflow_events.cli.doctor.checks import examine
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.session import FIXED
 

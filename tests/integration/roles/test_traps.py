@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
 from pgflow_events import Flow, MigrationError, Worker, connect
-from pgflow_events.cli import commands, doctor
+from pgflow_events.cli import commands
+from pgflow_events.cli.doctor import checks
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import check_schema, migrate_now
 
@@ -137,8 +138,8 @@ async def test_a_schema_that_is_made_while_the_doctor_looks_runs_nothing(server,
             execute(mallory, RISE.format(schema="pgflow") + VIEWS)
             return []
 
-        monkeypatch.setattr(doctor, "server", plant)
-        found = await doctor.examine(admin, admin)
+        monkeypatch.setattr(checks, "server", plant)
+        found = await checks.examine(admin, admin)
         assert caught(conninfo, "pgflow") == set()
     assert sum("belongs to the role mallory" in finding.found for finding in found) > 3
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from pgflow_events import Flow, Worker
-from pgflow_events.cli.doctor_losses import queue_losses
+from pgflow_events.cli.doctor.losses import queue_losses
 from pgflow_events.core.summaries import queue_depths
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate

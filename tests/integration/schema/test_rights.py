@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from pgflow_events import Flow, Worker, connect
-from pgflow_events.cli.doctor import Finding, examine
+from pgflow_events.cli.doctor.checks import Finding, examine
 from pgflow_events.errors import MigrationError
 from pgflow_events.schema.migrations import migrate_now
 

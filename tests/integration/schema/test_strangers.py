@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pgflow_events.cli.doctor import examine
+from pgflow_events.cli.doctor.checks import examine
 from pgflow_events.errors import MigrationError
 from pgflow_events.schema.migrations import migrate_now
 

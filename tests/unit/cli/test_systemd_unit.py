@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pgflow_events.cli import commands, unit_checks
-from pgflow_events.cli.systemd_unit import SANDBOX, SYSTEM_SANDBOX, USER_SANDBOX
+from pgflow_events.cli import commands
+from pgflow_events.cli.systemd_unit import SANDBOX, SYSTEM_SANDBOX, USER_SANDBOX, checks
 
 systemd_unit = import_module("pgflow_events.cli.systemd_unit")
 
@@ -91,22 +91,22 @@ def test_a_unit_for_what_is_not_there_is_refused(folder, arguments, message):
 def test_what_the_sandbox_hides_is_warned_of(place, whose, words):
     for system in (True, False):
         warned = whose == "both" or (whose == "system" and system)
-        fault = unit_checks.fault_of(Path(place), system=system)
+        fault = checks.fault_of(Path(place), system=system)
         assert (words in fault) if warned else not (fault and "PrivateTmp" in fault)
 
 
 def test_what_another_user_may_not_read_is_warned_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(unit_checks, "FLEETING", ())
-    monkeypatch.setattr(unit_checks, "HIDDEN", {})
-    monkeypatch.setattr(unit_checks, "HIDDEN_FROM_SYSTEM", {})
+    monkeypatch.setattr(checks, "FLEETING", ())
+    monkeypatch.setattr(checks, "HIDDEN", {})
+    monkeypatch.setattr(checks, "HIDDEN_FROM_SYSTEM", {})
     place = tmp_path / "closed" / "app"
     place.mkdir(parents=True)
     place.parent.chmod(0o700)
-    closed = list(unit_checks.closed_to_others(place))
+    closed = list(checks.closed_to_others(place))
     assert place.parent in closed
     place.parent.chmod(0o711)
-    assert place.parent not in list(unit_checks.closed_to_others(place))
-    assert unit_checks.fault_of(place, system=False) is None
+    assert place.parent not in list(checks.closed_to_others(place))
+    assert checks.fault_of(place, system=False) is None
 
 
 def test_a_folder_of_the_flows_a_key_file_and_a_folder_of_objects_are_warned_of():
@@ -125,9 +125,9 @@ def test_a_folder_of_the_flows_a_key_file_and_a_folder_of_objects_are_warned_of(
 
 
 def test_the_python_that_runs_it_and_all_it_has_imported_are_looked_at():
-    places = unit_checks.places_of_code()
+    places = checks.places_of_code()
     assert Path(sys.base_prefix) in places
-    for module in (pytest, unit_checks):
+    for module in (pytest, checks):
         assert any(Path(module.__file__).is_relative_to(place) for place in places)
 
 
@@ -157,7 +157,7 @@ def test_each_setting_of_the_sandbox_hides_nothing_or_is_warned_of():
     assert names == HARMLESS | set(WARNED_OF)
     for place in WARNED_OF.values():
         if place.startswith("/"):
-            assert unit_checks.fault_of(Path(place) / "x", system=True)
+            assert checks.fault_of(Path(place) / "x", system=True)
 
 
 def read_by_systemd(line: str) -> list[str]:

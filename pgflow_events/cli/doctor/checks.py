@@ -1,18 +1,14 @@
-"""`pgflow-events doctor`."""
+"""The checks of the doctor."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-import click
 import psycopg
 import trio
-from rich.table import Table
-from rich.text import Text
 
-from pgflow_events.cli.command import OTHER_SCHEMA, Command, json_option, print_json, reason
-from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
-from pgflow_events.cli.doctor_losses import queue_losses, schema_losses
+from pgflow_events.cli.command import OTHER_SCHEMA, reason
+from pgflow_events.cli.doctor.losses import queue_losses, schema_losses
 from pgflow_events.core import summaries
 from pgflow_events.core.waking import ping
 from pgflow_events.errors import MigrationError
@@ -24,8 +20,7 @@ from pgflow_events.schema.migrations import check_schema
 from pgflow_events.schema.pgmq import pgmq_state
 from pgflow_events.schema.rights import missing_grants
 from pgflow_events.schema.strangers import refuse_another_pgmq, refuse_unseen
-from pgflow_events.terminal.console import output_console, print_whole
-from pgflow_events.texts import counted, duration, enumeration, printable
+from pgflow_events.texts import counted, duration, enumeration
 
 OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, commits that notify fail
@@ -33,8 +28,6 @@ OLD_TRANSACTION = 300.0  # seconds
 LONG_WAIT = 60.0  # seconds a task may wait before the doctor warns
 PATIENCE = 10.0  # seconds to connect and LISTEN
 ON_ITS_WAY = 2.0  # seconds a notification may take
-
-MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +42,6 @@ class Finding:
 
 Verdicts = list[tuple[str, str]]  # status and finding; a check of all queues has one for each
 Check = Callable[[Connection], Awaitable[Verdicts]]
-
-
-@click.command(
-    cls=Command,
-    examples=("pgflow-events doctor", "pgflow-events doctor --json"),
-)
-@dsn_option
-@listen_dsn_option
-@json_option
-def doctor(dsn: str | None, listen_dsn: str | None, as_json: bool) -> None:
-    """Check the database, and say how to mend what is wrong.
-
-    The exit code is 1 if a check fails. It is 0 if there are only warnings, such as tasks without
-    a worker, or a transaction that blocks vacuum.
-    """
-    with database(dsn) as found:
-        findings = trio.run(examine, found, checked(listen_dsn) if listen_dsn else found)
-    failed = any(finding.status == "failed" for finding in findings)
-    if as_json:
-        print_json({"ok": not failed, "checks": findings})
-    else:
-        print_whole(output_console(), findings_table(findings))
-    click.get_current_context().exit(int(failed))
-
-
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """A table with a marked row for each finding."""
-    table = Table.grid(padding=(0, 1))
-    for finding in findings:
-        table.add_row(Text(*MARKS[finding.status]), finding.check, Text(printable(finding.found)))
-    return table
 
 
 async def examine(dsn: str, listen_dsn: str) -> list[Finding]:

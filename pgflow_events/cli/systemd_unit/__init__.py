@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pgflow_events.cli.command import Command, say
-from pgflow_events.cli.unit_checks import check_there, places_of_code, warn
+from pgflow_events.cli.systemd_unit.checks import check_there, places_of_code, warn
 from pgflow_events.cli.worker import worker
 from pgflow_events.service.shutdown import LAST_RESORT
 from pgflow_events.texts import printable
