@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import trio
 
-from pgflow_events.bench.chain import chain
-from pgflow_events.bench.drain import drain
-from pgflow_events.bench.fan import fan
-from pgflow_events.bench.idle import idle
+from pgflow_events.bench.exclusive import exclusive
 from pgflow_events.bench.machine import machine
 from pgflow_events.bench.measured import Measured, Result
-from pgflow_events.bench.payload import payload
 from pgflow_events.bench.peers import Peer, beside
-from pgflow_events.bench.reservation import reserved
-from pgflow_events.bench.wake import wake
+from pgflow_events.bench.scenarios.chain import chain
+from pgflow_events.bench.scenarios.drain import drain
+from pgflow_events.bench.scenarios.fan import fan
+from pgflow_events.bench.scenarios.idle import idle
+from pgflow_events.bench.scenarios.payload import payload
+from pgflow_events.bench.scenarios.wake import wake
 
 Scenario = Callable[[str], Awaitable[list[Measured]]]
 
@@ -42,7 +42,7 @@ def measure(
             running on this database.
     """
     for name, scenario in scenarios.items():
-        with reserved(dsn):
+        with exclusive(dsn):
             of = machine(dsn)
             measured = trio.run(scenario, dsn)
         yield beside([Result.of(name, each, of) for each in measured], peers)

@@ -15,8 +15,8 @@ import psycopg
 
 from blobstore import Inline
 from pgflow_events import Settings
-from pgflow_events.bench.drain import drained, waiting
 from pgflow_events.bench.measured import Measured, scaled
+from pgflow_events.bench.scenarios.drain import drained, waiting
 from pgflow_events.core.tasks import Outcome, claim_tasks, complete_tasks, read_claim
 from pgflow_events.postgres.connection import Connection
 

@@ -20,9 +20,9 @@ from blobstore import Inline
 from blobstore.postgres.ids import new_id
 from pgflow_events import EmbeddedServer, Settings, Worker
 from pgflow_events.bench import tables as queries
-from pgflow_events.bench.drain import waiting
 from pgflow_events.bench.flows import FLOWS
 from pgflow_events.bench.measured import Measured, rate, scaled
+from pgflow_events.bench.scenarios.drain import waiting
 from pgflow_events.core.flows import define_flow
 from pgflow_events.core.runs import start_flows, start_flows_and_notify
 from pgflow_events.core.waking import notify_owed

@@ -7,9 +7,9 @@ import trio
 
 from pgflow_events.bench import flows
 from pgflow_events.bench import tables as queries
-from pgflow_events.bench.drain import by_hand, drained
 from pgflow_events.bench.measured import Measured, latencies, rate, scaled
-from pgflow_events.bench.wake import Starter, starter
+from pgflow_events.bench.scenarios.drain import by_hand, drained
+from pgflow_events.bench.scenarios.wake import Starter, starter
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.settings import Settings
 from pgflow_events.worker.worker import Worker

@@ -1,4 +1,4 @@
-"""Reserves a database for one benchmark, and removes the benchmark's objects afterwards."""
+"""Lets one benchmark at a time use a database, and removes the benchmark's objects afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from pgflow_events.schema.migrations import check_schema
 
 
 @contextmanager
-def reserved(dsn: str) -> Iterator[None]:
-    """Reserve the slugs that begin with `bench_` and the schema `pgflow_bench` during the block.
+def exclusive(dsn: str) -> Iterator[None]:
+    """Keep other benchmarks from the flows `bench_...` and the schema `pgflow_bench` meanwhile.
 
     First remove what a killed benchmark left behind.
 
