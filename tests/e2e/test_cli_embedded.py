@@ -14,8 +14,8 @@ import pytest
 
 from pgflow_events.embedded.folder import ServerFolder
 
-from ..parts.embedding import await_end, needs_linux
-from ..parts.postmasters import keeper_of
+from ..parts.servers.embedding import await_end, needs_linux
+from ..parts.servers.postmasters import keeper_of
 from .conftest import FLOWS, end
 
 FIRST_COMER = [

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ..parts.logins import (
+from ..parts.servers.logins import (
     execute,
     guarded_database,
     login,
     owned_database,
     server_with_logins,
 )
-from ..parts.own_server import OwnServer
+from ..parts.servers.own_server import OwnServer
 from .conftest import FLOWS, Cli, Worker, end
 
 As = Callable[[str], None]

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from .conftest import COMMAND, FLOWS, end
 
-COMPUTING = str(Path(__file__).parents[1] / "parts" / "computing.py")
+COMPUTING = str(Path(__file__).parents[1] / "parts" / "handlers" / "computing.py")
 
 
 @pytest.fixture

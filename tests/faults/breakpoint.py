@@ -9,8 +9,8 @@ from typing import Literal
 
 import trio
 
-from ..parts.proxy import Proxy
-from ..parts.wire import Messages
+from ..parts.servers.proxy import Proxy
+from ..parts.servers.wire import Messages
 
 FLUSH = b"H", b""
 

@@ -17,7 +17,7 @@ import trio
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.postgres.connection import Connection
 
-from ..parts.postmasters import keeper_of, servers
+from ..parts.servers.postmasters import keeper_of, servers
 
 INSERT = "insert into visits (who) values (%s) returning id"
 PAUSE = 0.02  # seconds between two attempts

@@ -11,7 +11,7 @@ import pytest
 
 from ..conftest import migrated_database
 from ..integration.conftest import client, server_of_ours, work
-from ..parts.own_server import OwnServer
+from ..parts.servers.own_server import OwnServer
 
 __all__ = ["client", "server_of_ours", "work"]
 

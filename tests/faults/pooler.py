@@ -12,7 +12,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ..parts.own_server import account, free_port
+from ..parts.servers.own_server import account, free_port
 from .conftest import missing
 
 PROGRAM = "/usr/sbin/pgbouncer"

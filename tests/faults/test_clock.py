@@ -10,7 +10,7 @@ from pgflow_events import Settings
 from ..conftest import POSTGRES_15, absent, migrated_database
 from ..parts.liveness_scenes import Gate, whole
 from ..parts.observing import logged, rows
-from ..parts.own_server import OwnServer, own_folder, running
+from ..parts.servers.own_server import OwnServer, own_folder, running
 from .breakpoint import Breakpoint
 from .conftest import missing
 from .soundness import assert_sound

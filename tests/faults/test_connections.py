@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool, is_stale
 
-from ..parts.own_server import until
+from ..parts.servers.own_server import until
 
 SIZE = 6  # connections
 TABLES = """

@@ -11,7 +11,7 @@ from pgflow_events.core.flows import define_flow
 from pgflow_events.postgres.connection import Connection
 
 from ..conftest import migrated_database
-from ..parts.own_server import OwnServer, own_folder, running
+from ..parts.servers.own_server import OwnServer, own_folder, running
 
 MIB = 1024 * 1024
 

@@ -12,10 +12,10 @@ import trio
 from pgflow_events import Flow, Settings, Worker, connect
 
 from ..conftest import migrated_database
-from ..parts.disks import NoRightToMount, own_disk
 from ..parts.load import Load
 from ..parts.observing import logged, rows
-from ..parts.own_server import OwnServer, own_folder, running
+from ..parts.servers.disks import NoRightToMount, own_disk
+from ..parts.servers.own_server import OwnServer, own_folder, running
 from .conftest import missing
 from .soundness import assert_sound
 

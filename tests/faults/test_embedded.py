@@ -16,8 +16,8 @@ from pgflow_events import EmbeddedServer, connect
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate
 
-from ..parts.embedding import await_end, eventually, needs_linux, query
-from ..parts.postmasters import keeper_of, servers
+from ..parts.servers.embedding import await_end, eventually, needs_linux, query
+from ..parts.servers.postmasters import keeper_of, servers
 from .conftest import ROOT
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer

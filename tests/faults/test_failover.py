@@ -14,7 +14,7 @@ from pgflow_events.schema.migrations import migrate_now
 
 from ..parts.load import Load
 from ..parts.observing import execute, rows
-from ..parts.own_server import OwnServer, own_folder, own_server, running, until
+from ..parts.servers.own_server import OwnServer, own_folder, own_server, running, until
 from .soundness import assert_sound
 
 RUNS = 400

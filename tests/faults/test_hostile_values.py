@@ -15,7 +15,7 @@ from pgflow_events.postgres.connection import Connection
 
 from ..e2e.conftest import environment
 from ..e2e.terminal import Shown, at_terminal
-from ..parts.hostile import ALL, HOSTILE, offences
+from ..parts.attacks.hostile import ALL, HOSTILE, offences
 from ..parts.storing import blobs_on, complete, start
 
 __all__ = ["environment"]

@@ -16,7 +16,7 @@ from pgflow_events.postgres.connection import Connection
 
 from ..parts.liveness_scenes import whole
 from ..parts.observing import rows, until
-from ..parts.proxy import Proxy
+from ..parts.servers.proxy import Proxy
 from .leaver import TWICE, leaver
 from .leaving_flows import FLOWS
 from .test_leaving import SEATS, assert_gone, define

@@ -8,7 +8,7 @@ from pgflow_events.worker import housekeeping as upkeep
 
 from ..parts.load import Load
 from ..parts.observing import logged
-from ..parts.proxy import Proxy
+from ..parts.servers.proxy import Proxy
 from .soundness import assert_sound
 
 RUNS = 60

@@ -17,8 +17,8 @@ from pgflow_events.worker import housekeeping as upkeep
 from ..conftest import migrated_database
 from ..parts.liveness_scenes import Gate
 from ..parts.observing import execute, logged, rows
-from ..parts.own_server import own_server, until
-from ..parts.proxy import Proxy
+from ..parts.servers.own_server import own_server, until
+from ..parts.servers.proxy import Proxy
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer, printed
 

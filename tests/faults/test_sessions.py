@@ -14,7 +14,7 @@ from pgflow_events.postgres.connection import Connection
 from ..conftest import migrated_database
 from ..parts.load import Load
 from ..parts.observing import execute, logged, rows, until
-from ..parts.own_server import own_server
+from ..parts.servers.own_server import own_server
 from .breakpoint import Breakpoint
 from .soundness import assert_sound
 from .victim import PAGE, Rescuer

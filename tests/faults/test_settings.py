@@ -13,7 +13,7 @@ from pgflow_events.postgres.session import FIXED
 
 from ..conftest import POSTGRES_15, absent, migrated_database, new_database
 from ..parts.observing import until
-from ..parts.own_server import OwnServer, own_server
+from ..parts.servers.own_server import OwnServer, own_server
 from .matrix import (
     BY_USERS,
     Values,

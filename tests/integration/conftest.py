@@ -17,9 +17,9 @@ from pgflow_events import Client, EmbeddedServer, Flow, Worker, connect
 from pgflow_events.schema.migrations import migrate_now
 
 from ..parts.forking import Forked, Forker
-from ..parts.own_server import OwnServer, own_server
+from ..parts.servers.own_server import OwnServer, own_server
 
-SLEEPER = Path(__file__).parents[1] / "parts" / "sleeper.py"
+SLEEPER = Path(__file__).parents[1] / "parts" / "handlers" / "sleeper.py"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def sleeper(database: str, forker: Forker) -> Iterator[Callable[..., "subprocess
     with ExitStack() as stack:
 
         def start(dsn: str = database, *options: str) -> "subprocess.Popen[str]":
-            program = Path(__file__).parents[1] / "parts/sleeper.py"
+            program = Path(__file__).parents[1] / "parts/handlers/sleeper.py"
             process = stack.enter_context(
                 Forked([dsn, *options], forker=forker, program=program, stdout=subprocess.PIPE)
             )

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ..parts.core import Core
+from ..parts.models.core import Core
 
 
 @pytest.fixture

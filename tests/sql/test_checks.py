@@ -10,7 +10,7 @@ from psycopg.rows import namedtuple_row
 
 from pgflow_events.schema.migrations import sql_files
 
-from ..parts.core import Core
+from ..parts.models.core import Core
 
 CREATES = re.compile(r"^create or replace function (\S+?)\(", re.MULTILINE)
 CHECK = """

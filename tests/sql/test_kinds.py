@@ -4,7 +4,7 @@ import pytest
 
 from pgflow_events.schema.sql_files import sql_folder
 
-from ..parts.kinds import CALLED_BY_PYTHON, FUNCTIONS, called_by, kind
+from ..parts.reference.kinds import CALLED_BY_PYTHON, FUNCTIONS, called_by, kind
 
 README = (sql_folder() / "README.md").read_text("utf-8")
 

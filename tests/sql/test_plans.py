@@ -17,7 +17,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from ..conftest import new_database
-from ..parts.core import Claim, Core, Outcome
+from ..parts.models.core import Claim, Core, Outcome
 
 TASKS = 10_000
 BATCH = 50

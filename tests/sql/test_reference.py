@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from ..conftest import absent
-from ..parts import reference_sql
-from ..parts.kinds import FUNCTIONS, kind
-from ..parts.reference import FOLDER
+from ..parts.places import REFERENCE
+from ..parts.reference import sql_page
+from ..parts.reference.kinds import FUNCTIONS, kind
 
 UNKNOWN = f"'{uuid4()}'"
 FLOW = '"max_attempts": 3, "base_delay": 5, "timeout": 60, "blob_threshold": 8192'
@@ -68,28 +68,26 @@ RAISING = {
 def test_the_page_is_what_the_generator_makes_and_its_examples_run(database):
     if not shutil.which("psql"):
         absent("15")
-    committed = (FOLDER / "sql.md").read_text("utf-8")
-    page = reference_sql.page(database)
+    committed = (REFERENCE / "sql.md").read_text("utf-8")
+    page = sql_page.page(database)
     assert committed == page, "sql/functions has changed: run `make reference`"
 
 
 def test_the_page_has_every_public_function():
     public = {name for name in FUNCTIONS if kind(name).startswith("Public")}
-    assert sorted(reference_sql.ORDER) == sorted(public)
-    assert all(map(reference_sql.example, public))
+    assert sorted(sql_page.ORDER) == sorted(public)
+    assert all(map(sql_page.example, public))
 
 
 def test_the_name_of_each_error_is_that_of_its_code():
-    for name in reference_sql.ORDER:
-        for state, condition, _ in reference_sql.raised(name):
+    for name in sql_page.ORDER:
+        for state, condition, _ in sql_page.raised(name):
             error = psycopg.errors.lookup(state).__name__
             assert error.lower() == condition.replace("_", "")
 
 
 def test_each_error_of_the_page_is_tried():
-    listed = {
-        (name, state) for name in reference_sql.ORDER for state, *_ in reference_sql.raised(name)
-    }
+    listed = {(name, state) for name in sql_page.ORDER for state, *_ in sql_page.raised(name)}
     assert listed == RAISING.keys()
 
 

@@ -16,8 +16,8 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
 from pgflow_events.schema.migrations import migrate_now
-from tests.parts.disks import NoRightToMount, own_disk
-from tests.parts.own_server import OwnServer, own_folder, running
+from tests.parts.servers.disks import NoRightToMount, own_disk
+from tests.parts.servers.own_server import OwnServer, own_folder, running
 from tests.torture.disturbing import ROOM
 from tests.torture.ordeal import Ordeal
 from tests.torture.proof import HERE

@@ -16,8 +16,8 @@ from pgflow_events.errors import PgflowError
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate_now
-from tests.parts.disks import resize, used
-from tests.parts.proxy import Proxy
+from tests.parts.servers.disks import resize, used
+from tests.parts.servers.proxy import Proxy
 from tests.torture.commands import command
 from tests.torture.crew import Crew, processes
 from tests.torture.plan import Fault

@@ -9,7 +9,7 @@ import trio
 
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
-from tests.parts.own_server import OwnServer
+from tests.parts.servers.own_server import OwnServer
 from tests.torture.crew import Crew
 from tests.torture.disturbing import Disturbances
 from tests.torture.plan import Fault

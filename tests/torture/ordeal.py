@@ -13,7 +13,7 @@ from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool
-from tests.parts.own_server import OwnServer
+from tests.parts.servers.own_server import OwnServer
 from tests.torture.behaviour import Given
 from tests.torture.commands import ENOUGH, call, work_in_sql
 from tests.torture.crew import Crew, work, work_as_command

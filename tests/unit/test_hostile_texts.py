@@ -24,7 +24,7 @@ from pgflow_events.telemetry import AttemptLog, about
 from pgflow_events.terminal.console import output_console
 from pgflow_events.texts import one_line, printable, unambiguous
 
-from ..parts.hostile import ALL, HOSTILE, offences
+from ..parts.attacks.hostile import ALL, HOSTILE, offences
 
 ROOT = Path(__file__).parents[2]
 

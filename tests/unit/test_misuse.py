@@ -207,7 +207,7 @@ def raised(call: Callable[[], object]) -> BaseException:
 @pytest.fixture(scope="module")
 def told() -> dict[str, str]:
     """In a process of its own, as asyncio leaves loops and coroutines behind."""
-    script = Path(__file__).parents[1] / "parts/asyncio_in_handlers.py"
+    script = Path(__file__).parents[1] / "parts/handlers/asyncio_in_handlers.py"
     answer = subprocess.run(
         [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=True
     )

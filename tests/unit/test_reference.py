@@ -4,18 +4,18 @@ from itertools import chain
 
 import pgflow_events
 
-from ..parts import reference_python
-from ..parts.docstrings import markdown, sentences
-from ..parts.reference import FOLDER
+from ..parts.places import REFERENCE
+from ..parts.reference import python_page
+from ..parts.reference.docstrings import markdown, sentences
 
 
 def test_the_page_is_what_the_generator_makes():
-    committed = (FOLDER / "python.md").read_text("utf-8")
-    assert committed == reference_python.page(), "docstrings have changed: run `make reference`"
+    committed = (REFERENCE / "python.md").read_text("utf-8")
+    assert committed == python_page.page(), "docstrings have changed: run `make reference`"
 
 
 def test_the_page_has_every_public_name():
-    named = list(chain.from_iterable(reference_python.GROUPS.values()))
+    named = list(chain.from_iterable(python_page.GROUPS.values()))
     assert sorted(named) == sorted(pgflow_events.__all__)
 
 

@@ -30,7 +30,7 @@ from pgflow_events.upkeep.rotation import Rotated, rotate
 
 from ...parts.observing import execute, rows
 from ...parts.past import caller
-from ...parts.s3_server import HASTY, PATIENT, S3Server, s3_server, s3_store
+from ...parts.servers.s3_server import HASTY, PATIENT, S3Server, s3_server, s3_store
 
 MIB = 1024 * 1024
 CHUNK = 4 * MIB  # what a worker writes

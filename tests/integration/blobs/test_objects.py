@@ -29,7 +29,15 @@ from blobstore.postgres.rows import BlobRow, open_blob
 from blobstore.postgres.store import PostgresStore
 
 from ...parts.past import caller
-from ...parts.s3_server import BUCKET, CREDENTIALS, HASTY, PATIENT, S3Server, s3_server, s3_store
+from ...parts.servers.s3_server import (
+    BUCKET,
+    CREDENTIALS,
+    HASTY,
+    PATIENT,
+    S3Server,
+    s3_server,
+    s3_store,
+)
 
 MB = 1_000_000
 LATER = datetime.now(UTC) + timedelta(days=2)

@@ -16,8 +16,8 @@ import pytest
 from blobstore.postgres.rows import LOCK_RUNS
 
 from ...conftest import new_database
-from ...parts.core import Core, Outcome
-from ...parts.sessions import at_once, meanwhile, sessions, until_waiting
+from ...parts.models.core import Core, Outcome
+from ...parts.models.sessions import at_once, meanwhile, sessions, until_waiting
 
 LEFT_OVER = """
 select 'chunk' as kind, c.blob_id as id from pgflow.blob_chunks c

@@ -35,7 +35,7 @@ from pgflow_events import Client, EmbeddedServer, Flow, Settings
 from pgflow_events.telemetry import TaskEvent
 
 from ...conftest import absent, migrated_database, new_database
-from ...parts.wire import Wire
+from ...parts.servers.wire import Wire
 
 COSTS = Path(__file__).parents[2] / "costs.json"
 UPDATE = "PGFLOW_UPDATE_COSTS"

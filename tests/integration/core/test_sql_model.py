@@ -22,10 +22,10 @@ from psycopg.types.json import Jsonb
 
 from blobstore.postgres.ids import new_id
 
-from ...parts.core import CLAIM, Core, Outcome
-from ...parts.sessions import sessions
-from ...parts.sql_machine import Lease, Machine, Open, pick, pick_some, some
-from ...parts.sql_model import SHAPES, Shape, Task
+from ...parts.models.core import CLAIM, Core, Outcome
+from ...parts.models.sessions import sessions
+from ...parts.models.sql_machine import Lease, Machine, Open, pick, pick_some, some
+from ...parts.models.sql_model import SHAPES, Shape, Task
 
 START = "select run_id from pgflow.start_flows(%s, %s, %s)"
 RELEASE = "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)"

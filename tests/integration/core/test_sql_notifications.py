@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ...parts.core import Core, Outcome
-from ...parts.sessions import sessions
+from ...parts.models.core import Core, Outcome
+from ...parts.models.sessions import sessions
 
 
 class Ear:

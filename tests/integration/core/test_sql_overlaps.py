@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ...parts.core import Core, Outcome
-from ...parts.sessions import lapsed, meanwhile, sessions, until_waiting
+from ...parts.models.core import Core, Outcome
+from ...parts.models.sessions import lapsed, meanwhile, sessions, until_waiting
 
 
 @pytest.fixture

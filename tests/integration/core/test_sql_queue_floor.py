@@ -7,8 +7,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ...parts.core import Core, Outcome
-from ...parts.sessions import sessions
+from ...parts.models.core import Core, Outcome
+from ...parts.models.sessions import sessions
 
 BUFFERS = """
 explain (analyze, buffers, format json)

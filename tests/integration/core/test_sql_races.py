@@ -13,8 +13,8 @@ from itertools import chain
 import pytest
 from psycopg import errors
 
-from ...parts.core import Claim, Core, Outcome
-from ...parts.sessions import at_once, meanwhile, sessions, until_waiting
+from ...parts.models.core import Claim, Core, Outcome
+from ...parts.models.sessions import at_once, meanwhile, sessions, until_waiting
 
 
 @pytest.fixture

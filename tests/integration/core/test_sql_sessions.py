@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import errors
 
-from ...parts.core import Core
-from ...parts.sessions import at_once, lapsed, meanwhile, sessions, until_waiting
+from ...parts.models.core import Core
+from ...parts.models.sessions import at_once, lapsed, meanwhile, sessions, until_waiting
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pgflow_events.embedded.programs import find_binaries
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 
-from ...parts.embedding import (
+from ...parts.servers.embedding import (
     ROOT,
     RUN_A_SERVER,
     await_end,

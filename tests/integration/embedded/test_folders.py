@@ -15,7 +15,7 @@ from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 from pgflow_events.postgres.connection import Connection
 
-from ...parts.embedding import RUN_A_SERVER, await_end, needs_root, query, run_as
+from ...parts.servers.embedding import RUN_A_SERVER, await_end, needs_root, query, run_as
 
 NAMES = {
     "a space": "a b",

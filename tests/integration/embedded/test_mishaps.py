@@ -17,8 +17,8 @@ from pgflow_events.embedded.programs import find_binaries
 from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 
-from ...parts.embedding import await_end, eventually, needs_linux, query
-from ...parts.postmasters import keeper_of
+from ...parts.servers.embedding import await_end, eventually, needs_linux, query
+from ...parts.servers.postmasters import keeper_of
 
 pytestmark = needs_linux  # it is /proc that tells of them
 

@@ -17,8 +17,8 @@ from pgflow_events.embedded.server import EmbeddedServer
 from pgflow_events.errors import EmbeddedError
 from pgflow_events.postgres.connection import Connection
 
-from ...parts.embedding import await_end, needs_linux, owner_of, query, server_pid
-from ...parts.postmasters import keeper_of
+from ...parts.servers.embedding import await_end, needs_linux, owner_of, query, server_pid
+from ...parts.servers.postmasters import keeper_of
 
 pytestmark = needs_linux  # it is /proc that tells of them
 

@@ -9,7 +9,7 @@ import trio
 
 from pgflow_events import Flow, RunFailed, SettingsError, Worker
 
-from ...parts import computing
+from ...parts.handlers import computing
 from ...parts.observing import rows, until
 
 THIS = Path(computing.__file__).read_bytes()

@@ -20,7 +20,7 @@ from psycopg.rows import DictRow, dict_row
 from pgflow_events.postgres import connection
 from pgflow_events.postgres.connection import Connection
 
-from ...parts.proxy import Proxy
+from ...parts.servers.proxy import Proxy
 
 BIG = 3_000_000
 

@@ -18,8 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.waiting import READ, WRITE, until_ready
 
-from ...parts.own_server import OwnServer, active, own_server, terminate_backends, until
-from ...parts.proxy import Proxy
+from ...parts.servers.own_server import OwnServer, active, own_server, terminate_backends, until
+from ...parts.servers.proxy import Proxy
 
 HUGE = b"x" * 30_000_000  # more than the buffers of a socket hold
 SLACK = 2.0  # seconds: the machine may be busy

@@ -18,8 +18,8 @@ from pgflow_events.postgres.listener import Listener
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.postgres.refusals import REFUSAL
 
-from ...parts.own_server import OwnServer, own_server, terminate_backends, until
-from ...parts.proxy import Proxy
+from ...parts.servers.own_server import OwnServer, own_server, terminate_backends, until
+from ...parts.servers.proxy import Proxy
 
 CHANNEL = 'Work "1"'
 

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool
 
-from ...parts.own_server import active, terminate_backends, until
+from ...parts.servers.own_server import active, terminate_backends, until
 
 
 async def backend(conn: Connection) -> int:

@@ -18,8 +18,8 @@ from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.pool import Pool
 
 from ...conftest import POSTGRES_15, absent
-from ...parts.logins import execute
-from ...parts.own_server import OwnServer, account, own_server
+from ...parts.servers.logins import execute
+from ...parts.servers.own_server import OwnServer, account, own_server
 
 TLS = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()"
 

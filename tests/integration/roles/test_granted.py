@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ...parts.granted import ALL_FUNCTIONS, FUNCTIONS, OTHERS, ROLES, TABLES
-from ...parts.kinds import FUNCTIONS as FILES
-from ...parts.kinds import kind
-from ...parts.logins import VERSIONS, execute, guarded_database, server_with_logins
+from ...parts.attacks.granted import ALL_FUNCTIONS, FUNCTIONS, OTHERS, ROLES, TABLES
+from ...parts.reference.kinds import FUNCTIONS as FILES
+from ...parts.reference.kinds import kind
+from ...parts.servers.logins import VERSIONS, execute, guarded_database, server_with_logins
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operate" / "security.md").read_text("utf-8")
 SECTION = PAGE.partition("## Every right")[2].partition("\n## ")[0]

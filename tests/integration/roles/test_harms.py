@@ -11,8 +11,8 @@ import pytest
 
 from blobstore.postgres.ids import new_blob_id, new_id
 
-from ...parts.harms import CLIENT_HARMS, WORKER_HARMS
-from ...parts.logins import VERSIONS, execute, guarded_database, login, server_with_logins
+from ...parts.attacks.harms import CLIENT_HARMS, WORKER_HARMS
+from ...parts.servers.logins import VERSIONS, execute, guarded_database, login, server_with_logins
 
 FLOWS = """
 select pgflow.create_flow('f');

@@ -10,10 +10,10 @@ from blobstore.postgres.ids import new_blob_id
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.cli import commands
 
-from ...parts.hostile import ALL, offences
-from ...parts.logins import VERSIONS, execute, guarded_database, login, server_with_logins
+from ...parts.attacks.hostile import ALL, offences
 from ...parts.observing import until
-from ...parts.own_server import OwnServer
+from ...parts.servers.logins import VERSIONS, execute, guarded_database, login, server_with_logins
+from ...parts.servers.own_server import OwnServer
 
 FLOW = "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')"
 RUN = """

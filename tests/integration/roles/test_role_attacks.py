@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from ...parts.attacks import ATTACKS, CLIENT, NOBODY, OBSERVER, WORKER
-from ...parts.logins import (
+from ...parts.attacks.statements import ATTACKS, CLIENT, NOBODY, OBSERVER, WORKER
+from ...parts.servers.logins import (
     SECRET,
     VERSIONS,
     execute,

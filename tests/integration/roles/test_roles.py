@@ -14,7 +14,9 @@ from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import check_schema, migrate, migrate_now, sql_files
 
-from ...parts.logins import (
+from ...parts.observing import until
+from ...parts.sealing import KEYS, rotated_by, unbind
+from ...parts.servers.logins import (
     SECRET,
     execute,
     guarded_database,
@@ -23,9 +25,7 @@ from ...parts.logins import (
     run_once,
     server_with_logins,
 )
-from ...parts.observing import until
-from ...parts.own_server import OwnServer
-from ...parts.sealing import KEYS, rotated_by, unbind
+from ...parts.servers.own_server import OwnServer
 
 ROLES = {"pgflow_worker", "pgflow_client", "pgflow_observer"}
 PAGE = "<p>" + "long and winding, " * 100_000

@@ -18,8 +18,8 @@ from pgflow_events.cli.doctor import checks
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import check_schema, migrate_now
 
-from ...parts.logins import VERSIONS, execute, login, owned_database, server_with_logins
-from ...parts.own_server import OwnServer
+from ...parts.servers.logins import VERSIONS, execute, login, owned_database, server_with_logins
+from ...parts.servers.own_server import OwnServer
 
 RISE = """
 create table {schema}.caught (by text);

@@ -10,7 +10,7 @@ import pytest
 from pgflow_events.errors import MigrationError
 from pgflow_events.schema.migrations import migrate_now
 
-from ...parts.logins import (
+from ...parts.servers.logins import (
     VERSIONS,
     execute,
     guarded_database,
@@ -18,7 +18,7 @@ from ...parts.logins import (
     owned_database,
     server_with_logins,
 )
-from ...parts.own_server import OwnServer
+from ...parts.servers.own_server import OwnServer
 
 RISE = """
 create function {schema}.rise() returns trigger language plpgsql as

@@ -15,8 +15,8 @@ from pgflow_events.cli.doctor.checks import Finding, examine
 from pgflow_events.errors import MigrationError
 from pgflow_events.schema.migrations import migrate_now
 
-from ...parts.logins import execute, login, owned_database, server_with_logins
-from ...parts.own_server import OwnServer
+from ...parts.servers.logins import execute, login, owned_database, server_with_logins
+from ...parts.servers.own_server import OwnServer
 
 # Anything that a right to pgmq is not needed for is the owner's own.
 GRANTS = [

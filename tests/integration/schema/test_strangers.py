@@ -8,7 +8,7 @@ from pgflow_events.cli.doctor.checks import examine
 from pgflow_events.errors import MigrationError
 from pgflow_events.schema.migrations import migrate_now
 
-from ...parts.logins import execute, login, owned_database, server_with_logins
+from ...parts.servers.logins import execute, login, owned_database, server_with_logins
 from .test_catalog import found
 from .test_migrations import check, query
 

@@ -11,10 +11,10 @@ from pgflow_events.schema.migrations import migrate_now
 from pgflow_events.schema.sql_files import sql_files
 
 from ...parts import release_before
-from ...parts.logins import VERSIONS, execute, login, owned_database, server_with_logins
-from ...parts.own_server import OwnServer
 from ...parts.past import faults
 from ...parts.release_before import STEPS, OldWorker
+from ...parts.servers.logins import VERSIONS, execute, login, owned_database, server_with_logins
+from ...parts.servers.own_server import OwnServer
 
 RUNS = 10
 START = "select run_id from pgflow.start_flows('f', array[%s::text::jsonb])"

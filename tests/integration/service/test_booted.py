@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from ...parts.booted import TARGET, Booted, booted, kill, what_is_missing
+from ...parts.servers.booted import TARGET, Booted, booted, kill, what_is_missing
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "systemd"
 UNITS = ["pages@1.service", "pages@2.service"]

@@ -10,8 +10,8 @@ import trio
 
 from pgflow_events import Client, Flow, PgflowError, RunFailed, Settings
 
+from ...parts.handlers.poisons import POISONS, Poison, released
 from ...parts.observing import execute, rows
-from ...parts.poisons import POISONS, Poison, released
 
 TASKS = "select status, attempts_count from pgflow.step_tasks where flow_slug = %s"
 

@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from ...conftest import new_database
-from ...parts.core import Core, Outcome
+from ...parts.models.core import Core, Outcome
 
 PARENTS = ("output_blobs", "blob_chunks")
 FAR = UUID("7fffffff-ffff-7000-8000-000000000000")  # of a day long after ours

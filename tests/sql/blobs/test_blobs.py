@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from psycopg import errors
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 PAGE = "x" * 10_000
 

@@ -7,7 +7,7 @@ from psycopg import errors
 
 from blobstore.postgres.ids import new_blob_id
 
-from ...parts.core import Core, Outcome
+from ...parts.models.core import Core, Outcome
 
 NOBODY = UUID(int=0)
 

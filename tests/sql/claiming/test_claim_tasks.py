@@ -2,7 +2,7 @@
 
 import pytest
 
-from ...parts.core import WORKER
+from ...parts.models.core import WORKER
 
 
 def test_a_claim_takes_tasks_of_several_flows_in_the_order_of_the_flows(core):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ...parts.core import Core, Outcome
+from ...parts.models.core import Core, Outcome
 
 MB = 10**6
 

@@ -4,7 +4,7 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 DEFINITION = {
     "flow_slug": "emails",

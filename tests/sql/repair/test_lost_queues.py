@@ -2,7 +2,7 @@
 
 import pytest
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 DROP = "select pgmq.drop_queue('f')"
 RESTORE = "select pgflow.restore_queue('f')"

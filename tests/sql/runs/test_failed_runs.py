@@ -1,6 +1,6 @@
 """What becomes of the rest of a run that failed."""
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 
 def failed_run(core):

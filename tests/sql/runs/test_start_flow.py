@@ -6,7 +6,7 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from ...parts.core import WORKER
+from ...parts.models.core import WORKER
 
 A, B = UUID(int=0xA), UUID(int=0xB)
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from ...parts.core import WORKER, Outcome
+from ...parts.models.core import WORKER, Outcome
 
 
 def test_completed_tasks_hand_over_what_they_made_ready(core):

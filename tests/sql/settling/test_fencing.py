@@ -1,6 +1,6 @@
 """A claim raises the attempts of a task: task and attempt together are the lease."""
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 
 def claimed_twice(core):

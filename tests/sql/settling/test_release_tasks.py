@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from ...parts.core import WORKER, Core, Outcome
+from ...parts.models.core import WORKER, Core, Outcome
 
 OTHER = UUID(int=8)
 

@@ -3,7 +3,7 @@
 import pytest
 from psycopg import errors
 
-from ...parts.core import Outcome
+from ...parts.models.core import Outcome
 
 
 def test_two_active_flows_with_equal_message_ids_do_not_break_a_poll(core):

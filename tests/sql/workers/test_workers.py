@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from ...parts.core import WORKER
+from ...parts.models.core import WORKER
 
 OTHER, THIRD, DEAD = UUID(int=8), UUID(int=9), UUID(int=99)
 PLANNED = re.compile(r'"Node Type": "Seq Scan"[^}]*?"Relation Name": "(step_tasks|q_f)"')

@@ -17,7 +17,7 @@ from pathlib import Path
 
 SYSTEMD = Path("/lib/systemd/systemd")
 GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 TARGET = "booted.target"
 NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child")
 

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from pgflow_events.schema.migrations import migrate_now
 
-from ..conftest import POSTGRES_15, absent
+from ...conftest import POSTGRES_15, absent
 from .own_server import OwnServer, own_server
 
 LOGINS = """

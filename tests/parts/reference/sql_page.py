@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ..places import ROOT
 from .docstrings import sentences
 from .kinds import FUNCTIONS, KIND
-from .places import ROOT
 
 INTRODUCTION = """# SQL reference
 

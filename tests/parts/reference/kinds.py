@@ -4,7 +4,7 @@ import re
 
 from pgflow_events.schema.sql_files import sql_files
 
-from .places import ROOT
+from ..places import ROOT
 
 CODE = re.compile(r"--.*|comment on function [^;]+;")
 CALL = re.compile(r"\bpgflow\.(\w+)\b")
