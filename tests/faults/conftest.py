@@ -37,7 +37,7 @@ def victim() -> Iterator[Victim]:
         ) -> "subprocess.Popen[str]":
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.faults.victim", dsn, *options],
+                    [sys.executable, "-m", "tests.faults.parts.victim", dsn, *options],
                     cwd=ROOT,
                     env=os.environ | (environment or {}),
                     stdout=subprocess.PIPE,
