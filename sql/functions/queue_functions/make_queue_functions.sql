@@ -1,4 +1,4 @@
--- Owner. Creates the functions through which claims and completions use the queue of a flow. Each is
+-- Owner. Creates the functions through which starts, claims and completions use the queue of a flow. Each is
 -- named `<what it does>_<table of the queue>`.
 --
 -- Each queue is a table of its own. Dynamic SQL that names it would be planned at each call, which takes
@@ -11,6 +11,7 @@ as $$
 declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
 begin
+  perform pgflow.make_queue_start(queue);
   perform pgflow.make_queue_send(queue);
   perform pgflow.make_queue_archive(queue);
   perform pgflow.make_queue_lock(queue);

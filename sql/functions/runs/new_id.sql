@@ -1,4 +1,4 @@
--- Internal, of start_flows(). Returns a UUID of version 7: the milliseconds since 1970, then random
+-- Internal, of make_queue_start(), start_flows(). Returns a UUID of version 7: the milliseconds since 1970, then random
 -- bits.
 --
 -- PostgreSQL has a function for it from version 18 on.

@@ -27,15 +27,30 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  ids uuid[] := array(
-    select coalesce(i.run_id, pgflow.new_id())
-    from unnest(start_flows.inputs, start_flows.run_ids) with ordinality as i (input, run_id, n)
-    order by i.n
-  );
+  queue text := pgmq.format_table_name(start_flows.flow_slug, 'q');
+  ids uuid[];
   threshold integer;
   blob_ids uuid[];
   steps record;
 begin
+  -- Mostly this is all: the function starts the runs if their inputs are small and the flow has steps.
+  if
+    coalesce(array_remove(start_flows.input_blob_ids, null), '{}') = '{}'
+    and to_regclass(format('pgmq.%I', queue)) is not null
+  then
+    return query execute format('select * from pgflow_queues.%I($1, $2, $3)', 'start_' || queue)
+    using start_flows.flow_slug, start_flows.inputs, start_flows.run_ids;
+    if found then
+      return;
+    end if;
+  end if;
+
+  -- Inputs that are or become blobs, a flow without steps, a queue that is lost.
+  ids := array(
+    select coalesce(i.run_id, pgflow.new_id())
+    from unnest(start_flows.inputs, start_flows.run_ids) with ordinality as i (input, run_id, n)
+    order by i.n
+  );
   -- Not more, or jsonb may be too small for the inputs of a task: see pgflow_events/flow/inline.py.
   select least(f.opt_blob_threshold, 8388608) into threshold
   from pgflow.flows f where f.flow_slug = start_flows.flow_slug;

@@ -169,7 +169,7 @@ LOSSES = {
     ),
     "all functions": (
         "drop schema pgflow_queues cascade",
-        "f: its queue has lost pgflow_queues.send_q_f, pgflow_queues.archive_q_f, pgflow_queues.",
+        "f: its queue has lost pgflow_queues.start_q_f, pgflow_queues.send_q_f, pgflow_queues.",
     ),
     "numbers": (
         "alter table pgmq.q_f alter msg_id restart",

@@ -139,6 +139,42 @@ def test_inputs_and_blobs_may_be_mixed(core):
     assert (second.input, second.blobs_refs) == ({}, {"run": str(blob)})
 
 
+WRITTEN = """
+select
+  to_jsonb(s) - array['run_id', 'created_at', 'started_at'] as state,
+  s.started_at is null as waits,
+  to_jsonb(t) - array['run_id', 'message_id', 'queued_at', 'input_bytes'] as task,
+  m.message - 'run_id' as message, m.read_ct, m.vt <= clock_timestamp() as is_visible
+from pgflow.step_states s
+left join pgflow.step_tasks t using (run_id, step_slug)
+left join pgmq.q_f m on m.msg_id = t.message_id and m.message ->> 'run_id' = t.run_id::text
+where s.run_id = %s order by s.step_slug
+"""
+
+
+def test_a_long_input_starts_the_same_as_a_short_one(core):
+    core.flow("zeta", "alpha", "mid<zeta,alpha", "beta")
+    short, long = core.start("x"), core.start("x" * 10_000)
+    assert (core.run(short).has_blobs, core.run(long).has_blobs) == (False, True)
+    assert core.run(short).remaining_steps == core.run(long).remaining_steps == 4
+    assert core.rows(WRITTEN, short) == core.rows(WRITTEN, long)
+
+
+def test_one_long_input_among_short_ones_starts_them_all(core):
+    core.flow("a")
+    inputs = [Jsonb("x" * size) for size in (1, 10_000, 2)]
+    runs = core.rows("select * from pgflow.start_flows('f', %s)", inputs)
+    assert [run.has_blobs for run in runs] == [False, True, False]
+    assert [task.run_id for task in core.claim().tasks] == [run.run_id for run in runs]
+
+
+def test_a_short_input_starts_by_one_statement(core):
+    core.flow("a", "b<a")
+    core.db.execute("alter function pgflow.queue_steps rename to gone")
+    run = core.start()
+    assert [task.run_id for task in core.poll()] == [run]
+
+
 def test_no_inputs_start_no_runs(core):
     core.flow("a")
     assert core.rows("select * from pgflow.start_flows('f', '{}')") == []
