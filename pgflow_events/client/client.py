@@ -241,20 +241,18 @@ class Client:
         self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
     ) -> None:
         """Start the runs: in one round trip if all inputs are small, otherwise with their blobs."""
-        small: list[Inline] = []
-        for value in inputs:
-            if not (inline := await self._blobs.inline(value, threshold=threshold)):
-                break
-            small.append(inline)
+        forms = [await self._blobs.inline(value, threshold=threshold) for value in inputs]
+        small = [form for form in forms if form]
         if len(small) == len(inputs):
             await self._start_small(slug, run_ids, small)
             return
         async with self._pool.connection() as connection, connection.transaction():
             values = [
-                await self._blobs.encode(
+                form
+                or await self._blobs.encode(
                     value, Owner(run_id), threshold=threshold, connection=connection
                 )
-                for run_id, value in zip(run_ids, inputs, strict=True)
+                for run_id, value, form in zip(run_ids, inputs, forms, strict=True)
             ]
             blobs = [value for value in values if isinstance(value, Stored)]
             await self._blobs.save_inputs(connection, blobs)

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 import trio
 
+from blobstore import codec, values
 from pgflow_events import (
     Flow,
     Misuse,
@@ -148,6 +149,19 @@ async def test_runs_started_together_come_in_the_order_of_their_inputs(client, w
     runs = await client.start_many("flow", inputs)
     assert [(await run.result())["step"] for run in runs] == inputs
     assert await client.start_many("flow", []) == []
+
+
+async def test_what_is_small_is_written_once_also_beside_a_large_input(client, work, monkeypatch):
+    await work(echo())
+    written = []
+
+    def to_json(value: object, cap: int) -> bytes:
+        written.append(value)
+        return values.to_json(value, cap)
+
+    monkeypatch.setattr(codec, "to_json", to_json)
+    await client.start_many("flow", [[1], PAGE, [2]])
+    assert [value for value in written if value != PAGE] == [[1], [2]]
 
 
 async def test_runs_started_together_start_all_or_none(client, work, database):
