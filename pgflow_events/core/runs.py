@@ -13,6 +13,13 @@ from pgflow_events.errors import UnknownFlow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import enumeration
 
+# Arguments are evaluated before the call, so that its triggers find the setting.
+START_AND_NOTIFY_NOBODY = """
+select from pgflow.start_flows(
+  case set_config('pgflow.notify', 'off', true) when 'off' then %s end, %s::jsonb[], %s::uuid[]
+)
+"""
+
 RunStatus = Literal["started", "completed", "failed"]
 
 
@@ -70,8 +77,10 @@ async def start_flows_and_notify(
         psycopg.OperationalError: One commit or both may have failed.
     """
     async with connection.pipeline():
-        await connection.execute("select set_config('pgflow.notify', 'off', true)")
-        await start_flows(connection, flow_slug, inputs, run_ids)
+        await connection.execute(
+            START_AND_NOTIFY_NOBODY,
+            [flow_slug, [inline_json(value) for value in inputs], list(run_ids)],
+        )
         connection.end_transaction()
         await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
 
