@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import trio
 
-from blobstore import codec, values
+from blobstore.values import codec, contract
 from pgflow_events import (
     Flow,
     Misuse,
@@ -157,7 +157,7 @@ async def test_what_is_small_is_written_once_also_beside_a_large_input(client, w
 
     def to_json(value: object, cap: int) -> bytes:
         written.append(value)
-        return values.to_json(value, cap)
+        return contract.to_json(value, cap)
 
     monkeypatch.setattr(codec, "to_json", to_json)
     await client.start_many("flow", [[1], PAGE, [2]])
