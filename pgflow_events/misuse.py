@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Never
+from typing import Any
 
 from blobstore import trio_only
 from pgflow_events.errors import Misuse
@@ -34,19 +34,6 @@ class AsyncOnly(trio_only.AsyncOnly):
     """Something to enter with ``async with``. Any other use raises an error that says so."""
 
     misuse = Misuse
-
-
-class SyncOnly:
-    """Something to enter with ``with``. ``async with`` raises an error that says so."""
-
-    how_to: ClassVar[str] = "with"
-
-    if not TYPE_CHECKING:  # type checkers must still refuse `async with`
-
-        async def __aenter__(self) -> Never:
-            raise Misuse(f"`async with` does not work here: use {self.how_to}")
-
-        async def __aexit__(self, *_: object) -> None: ...
 
 
 def advice(error: BaseException, text: str) -> str:

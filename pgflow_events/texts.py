@@ -9,8 +9,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from pgflow_events.lines import joined
-
 LONGEST = 100  # characters of a value or an error
 THOUSAND = 1000
 MOST_NAMES = 20  # in a message
@@ -23,6 +21,7 @@ INVISIBLE = re.compile(
 HEAP = re.compile(rf"\W{{{MOST_MARKS + 1}}}")  # perhaps all marks: a mark is not a \w
 NOT_PLAIN = re.compile(r"[^ -~]+")  # everything except blanks and visible ASCII characters
 UNITS = (("d", 86400), ("h", 3600), ("min", MINUTE), ("s", 1))
+ENDS = (".", ":", ";", ",", "?", "!", "-")  # of a line that needs no `; ` after it
 SIZES = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -113,3 +112,21 @@ def size(count: int) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun, such as `1 run`, `1,200 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def joined(text: str) -> str:
+    """Join the lines of a text, with `; ` after a line that has no punctuation at its end.
+
+    Errors of libpq name the fault in one line and a possible cause in the next one.
+    """
+    told = ""
+    for line in text.splitlines():
+        if words := " ".join(line.split()):
+            told += f"{_between(told)}{words}"
+    return told
+
+
+def _between(told: str) -> str:
+    if not told:
+        return ""
+    return " " if told.endswith(ENDS) else "; "

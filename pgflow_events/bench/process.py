@@ -16,8 +16,8 @@ import trio
 
 from pgflow_events.bench import tables as queries
 from pgflow_events.bench.flows import FLOWS
-from pgflow_events.demo.child import receive, send
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.service.child import receive, send
 from pgflow_events.settings import Settings
 from pgflow_events.worker.worker import Worker
 

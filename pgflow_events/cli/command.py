@@ -17,9 +17,8 @@ import psycopg
 
 from blobstore import BlobError
 from pgflow_events.errors import PgflowError
-from pgflow_events.lines import joined
 from pgflow_events.postgres.passing import STANDBY, is_read_only
-from pgflow_events.texts import LONGEST, plain_json, printable
+from pgflow_events.texts import LONGEST, joined, plain_json, printable
 
 INTERRUPTED = 130  # the exit code that shells give a command ended by SIGINT
 # Errors of writing to stdout. Such an error does not name the file.

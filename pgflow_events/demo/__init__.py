@@ -22,11 +22,12 @@ from pgflow_events.client.client import Client, connect
 from pgflow_events.client.run import Run
 from pgflow_events.core.runs import start_flows
 from pgflow_events.core.summaries import summarize_runs, summarize_steps
-from pgflow_events.demo import child, report
+from pgflow_events.demo import report
 from pgflow_events.demo import tables as queries
 from pgflow_events.demo.flows import FLOWS, bundle, count, scrape, wake, woken
 from pgflow_events.errors import RunFailed, SettingsError
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.service import child
 
 SLUGS = [flow.slug for flow in FLOWS]
 

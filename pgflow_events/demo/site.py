@@ -18,7 +18,7 @@ from io import StringIO
 from itertools import islice
 from typing import TypedDict
 
-from pgflow_events.demo import child
+from pgflow_events.service import child
 
 # Some of the largest pages, one of the smallest, and then all sizes between. Not os, sys, site and
 # the like: pydoc prints constants, and os.environ does not belong into a database.

@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
-from pgflow_events.demo import child
 from pgflow_events.demo.flows import FLOWS
 from pgflow_events.postgres.pool import Pool
+from pgflow_events.service import child
 from pgflow_events.worker.worker import Worker
 
 PATIENCE = 5.0  # seconds to finish the tasks at hand: the database may be gone

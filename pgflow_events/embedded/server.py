@@ -24,11 +24,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Ping
 
 from pgflow_events.embedded.cluster import Cluster
+from pgflow_events.embedded.entering import SyncOnly
 from pgflow_events.embedded.environment import own_parameters
 from pgflow_events.embedded.folder import ServerFolder, default_folder, opened, takes
 from pgflow_events.embedded.programs import Programs, find_binaries, user_of
 from pgflow_events.errors import EmbeddedError
-from pgflow_events.misuse import SyncOnly
 
 log = logging.getLogger("pgflow_events.embedded")
 

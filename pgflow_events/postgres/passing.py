@@ -12,7 +12,7 @@ from enum import Enum
 import psycopg
 import trio
 
-from pgflow_events.lines import joined
+from pgflow_events.texts import joined
 
 
 class Verdict(Enum):

@@ -20,10 +20,10 @@ import pytest
 from rich.console import Console
 
 from pgflow_events import PgflowError, RunFailed, demo
-from pgflow_events.demo import child
 from pgflow_events.demo import tables as queries
 from pgflow_events.demo.site import Handler
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.service import child
 
 from ..integration.conftest import base
 

@@ -158,7 +158,7 @@ WRITERS = {
     ],  # bytes; plain
     "pgflow_events/cli/command.py": ["click.echo"],  # say(), print_json(), Failure: plain
     "pgflow_events/terminal/console.py": ["Console"],  # plain
-    "pgflow_events/demo/child.py": ["sys.stdout.buffer.write"],  # to a parent process
+    "pgflow_events/service/child.py": ["sys.stdout.buffer.write"],  # to a parent process
 }
 WRITING = {
     "print", "click.echo", "click.secho", "Console", "sys.stdout.write", "sys.stderr.write",

@@ -14,8 +14,8 @@ from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import Measured, rate, scaled
 from pgflow_events.client.client import connect
 from pgflow_events.core.flows import define_flow
-from pgflow_events.demo import child
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.service import child
 from pgflow_events.settings import Settings
 
 RUNS = 6_000

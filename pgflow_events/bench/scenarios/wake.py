@@ -10,8 +10,8 @@ import trio
 from pgflow_events.bench import flows, process
 from pgflow_events.bench import tables as queries
 from pgflow_events.bench.measured import Measured, latencies, scaled
-from pgflow_events.demo import child
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.service import child
 from pgflow_events.worker.worker import Worker
 
 FLOW = "bench_wake"

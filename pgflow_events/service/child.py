@@ -1,4 +1,4 @@
-"""The processes of the demo. They exchange JSON over pipes, one message a line."""
+"""Child processes that exchange JSON with us over pipes, one message a line."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ async def start(module: str, message: object) -> AsyncIterator["Child"]:
 
 
 class Child:
-    """A process of the demo. :func:`start` creates it."""
+    """A child process. :func:`start` creates it."""
 
     def __init__(self, module: str, process: trio.Process, stderr: IO[bytes]) -> None:
         assert process.stdio  # noqa: S101 - both are pipes
