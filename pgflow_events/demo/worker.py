@@ -17,7 +17,7 @@ from pgflow_events.postgres.pool import Pool
 from pgflow_events.service import child
 from pgflow_events.worker.worker import Worker
 
-PATIENCE = 5.0  # seconds to finish the tasks at hand: the database may be gone
+ENDS_WITHIN = 5.0  # seconds to finish the tasks at hand: the database may be gone
 
 
 async def work(dsn: str) -> None:
@@ -34,7 +34,7 @@ async def work(dsn: str) -> None:
         child.send({"ready": True})
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         worker.stop()
-        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
+        nursery.cancel_scope.deadline = trio.current_time() + ENDS_WITHIN
     child.send({"handed_over": worker.handed_over})
 
 

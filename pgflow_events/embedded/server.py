@@ -63,8 +63,9 @@ class EmbeddedServer(SyncOnly):
         binaries: The folder of `postgres` and `initdb`. Default: :func:`find_binaries`.
         settings: Server settings, such as `{"max_connections": "200"}`. Unused while a
             server is running in the folder.
-        patience: Seconds to wait until a server has started, and until one has stopped. Creating
+        timeout: Seconds to wait until a server has started, and until one has stopped. Creating
             the data may take longer.
+        patience: The old name of `timeout`.
 
     Attributes:
         folder: Where the server lives.
@@ -89,19 +90,20 @@ class EmbeddedServer(SyncOnly):
         *,
         binaries: Path | None = None,
         settings: Mapping[str, str] = {},
-        patience: float = 30.0,
+        timeout: float = 30.0,
+        patience: float | None = None,
     ) -> None:
         if sys.platform == "win32":
             raise EmbeddedError("the embedded PostgreSQL runs on Linux and macOS only")
         self._given_folder = folder
         self._given_binaries = binaries
         self._settings = settings
-        self._timeout = patience
+        self._timeout = timeout if patience is None else patience
         self._share: int | None = None
         self._is_left = False
         self._refusal = ""
         self._places: set[str] = set()
-        self._turn = threading.Lock()
+        self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -143,7 +145,7 @@ class EmbeddedServer(SyncOnly):
         Raises:
             EmbeddedError: It cannot be started.
         """
-        with self._turn:
+        with self._one_at_a_time:
             self._is_left = False
             try:
                 self._prepare()
@@ -159,11 +161,11 @@ class EmbeddedServer(SyncOnly):
 
         Args:
             mode: `fast` ends the sessions and writes everything to the disk; `immediate` leaves
-                recovery to the next start. After a third of the patience, the keeper takes the
+                recovery to the next start. After a third of the timeout, the keeper takes the
                 next harder way.
         """
         self._is_left = True
-        with self._turn:
+        with self._one_at_a_time:
             self._leave(mode)
 
     def start_again(self) -> bool:
@@ -175,7 +177,7 @@ class EmbeddedServer(SyncOnly):
         Raises:
             psycopg.OperationalError: It cannot be started.
         """
-        with self._turn:
+        with self._one_at_a_time:
             if self._share is None:
                 return False
             if self._cluster.ping() != Ping.OK:
@@ -288,7 +290,7 @@ class EmbeddedServer(SyncOnly):
 
     def _let_go(self) -> None:
         """Close the share in a forked child: it belongs to the parent."""
-        self._turn = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         if self._share is not None:
             os.close(self._share)
             self._share = None

@@ -13,7 +13,7 @@ import trio
 
 from pgflow_events.errors import PgflowError
 
-PATIENCE = 10.0  # seconds that a process has to end after we ask it to
+ENDS_WITHIN = 10.0  # seconds that a process has to end after we ask it to
 
 
 @asynccontextmanager
@@ -104,7 +104,7 @@ class Child:
     async def close(self) -> None:
         """Ask the process to end, and kill it if it does not."""
         await self.end()
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(ENDS_WITHIN):
             await self._process.wait()
             return
         self._process.kill()

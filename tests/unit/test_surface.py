@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 import pgflow_events
-from pgflow_events import RunFailed, Settings, SettingsError, connect
+from pgflow_events import EmbeddedServer, RunFailed, Settings, SettingsError, connect
 
 # Where the public names were before they had rooms: programs import them from there.
 OLD_PLACES = {
@@ -55,6 +55,10 @@ def test_the_failure_of_a_run_says_in_fields_what_its_text_says():
         assert str(error) == "it failed"
         assert (error.run_id, error.step) == (UUID(int=1), "fetch")
         assert error.errors == {"fetch": "ValueError: x", "parse": "KeyError"}
+
+
+def test_an_embedded_server_takes_its_timeout_by_the_old_name_too():
+    assert EmbeddedServer(patience=7)._timeout == EmbeddedServer(timeout=7)._timeout == 7
 
 
 def test_a_client_takes_the_settings_of_its_workers_and_checks_what_it_is_given():

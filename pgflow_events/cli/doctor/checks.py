@@ -26,7 +26,7 @@ OLDEST_SERVER = 15
 FULL_QUEUE = 0.1  # of the server's 8 GiB for notifications; at 1, commits that notify fail
 OLD_TRANSACTION = 300.0  # seconds
 LONG_WAIT = 60.0  # seconds a task may wait before the doctor warns
-PATIENCE = 10.0  # seconds to connect and LISTEN
+LISTENS_WITHIN = 10.0  # seconds to connect and LISTEN
 ON_ITS_WAY = 2.0  # seconds a notification may take
 
 
@@ -147,7 +147,7 @@ async def notifications(listen_dsn: str, connection: Connection) -> Verdicts:
     listener = Listener(listen_dsn, [], lambda _: None, lambda: None)
     heard, began = False, trio.current_time()
     async with trio.open_nursery() as nursery:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(LISTENS_WITHIN):
             await nursery.start(listener.run)
             began = trio.current_time()
             heard = await listener.check(partial(ping, connection), ON_ITS_WAY)

@@ -159,11 +159,11 @@ def test_a_server_that_does_not_get_ready_is_named_in_the_error(made):
         state = made / "data/postmaster.pid"
         state.write_text(state.read_text().replace("ready", "starting"))
         with pytest.raises(EmbeddedError, match=f"in use by pid {server.pid}"):
-            EmbeddedServer(made, patience=0.1).start()
+            EmbeddedServer(made, timeout=0.1).start()
 
 
 def test_a_stopped_server_that_is_stuck_is_ended_the_hard_way(made):
-    with EmbeddedServer(made, patience=1) as server:
+    with EmbeddedServer(made, timeout=1) as server:
         os.kill(server.pid, signal.SIGSTOP)
         server.stop()
         await_end(server.pid)
@@ -188,7 +188,7 @@ def test_a_pid_file_that_names_another_living_program_is_no_obstacle(made):
     with subprocess.Popen(["sleep", "60"], user=account.pw_uid if ROOT else None) as bystander:
         recycled = left.replace(str(server.pid), str(bystander.pid), 1)
         (made / "data/postmaster.pid").write_text(recycled)
-        with EmbeddedServer(made, patience=5) as server:
+        with EmbeddedServer(made, timeout=5) as server:
             assert not server.attached
             assert query(server, "select 1") == 1
         assert bystander.poll() is None
@@ -254,7 +254,7 @@ def test_a_start_that_fails_tells_why_and_leaves_nothing_running(made):
 
 def test_a_start_that_takes_too_long_leaves_nothing_running(made):
     with pytest.raises(EmbeddedError, match="not ready after"):
-        EmbeddedServer(made, patience=0.001).start()
+        EmbeddedServer(made, timeout=0.001).start()
     with EmbeddedServer(made) as server:
         assert not server.attached
 

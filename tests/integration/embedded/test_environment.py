@@ -16,7 +16,7 @@ from pgflow_events.errors import EmbeddedError
 from pgflow_events.schema.migrations import migrate_now
 from pgflow_events.settings import LIBPQ_VARIABLES, dsn_from_environment
 
-PATIENCE = 5  # seconds; a refusal would be repeated for 30
+TIMEOUT = 5  # seconds; a refusal would be repeated for 30
 # What each of libpq's variables can be set to that is right elsewhere, and wrong here.
 HOSTILE = {
     "PGAPPNAME": "theirs",
@@ -101,7 +101,7 @@ def environment(made, monkeypatch):
 
 
 async def a_run_is_completed(dsn: str) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery, connect(dsn) as client:
             worker = Worker([flow], dsn)
             await nursery.start(worker.run)
@@ -128,7 +128,7 @@ def test_a_variable_that_is_meant_for_another_server_changes_nothing(
     running, environment, variable
 ):
     environment.setenv(variable, VARIABLES[variable])
-    with EmbeddedServer(patience=PATIENCE) as server:
+    with EmbeddedServer(timeout=TIMEOUT) as server:
         assert server.pid == running.pid
         psycopg.connect(server.conninfo).close()
         trio.run(a_run_is_completed, server.conninfo)
@@ -144,7 +144,7 @@ def test_a_variable_that_names_another_server_is_heeded_by_commands_alone(
     environment.setenv("PGSERVICEFILE", str(services))
     environment.setenv(variable, HOSTILE[variable])
     assert dsn_from_environment() == ""
-    with EmbeddedServer(made, patience=PATIENCE) as server:
+    with EmbeddedServer(made, timeout=TIMEOUT) as server:
         assert server.pid == running.pid
         trio.run(a_run_is_completed, server.conninfo)
 
@@ -161,7 +161,7 @@ def test_what_libpq_heeds_whatever_a_dsn_says_is_named_at_once(
     began = time.monotonic()
     with pytest.raises(EmbeddedError, match=r"theirs|geqo"):
         EmbeddedServer(made).start()
-    assert time.monotonic() - began < PATIENCE
+    assert time.monotonic() - began < TIMEOUT
 
 
 def test_all_of_them_together_change_nothing(fresh, environment):

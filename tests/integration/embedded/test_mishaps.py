@@ -70,7 +70,7 @@ def children_of(process: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("mishap", ["it is stopped", "a process of it has crashed"])
 def test_who_comes_while_a_server_does_not_end_waits_for_that(made, mishap):
-    first = EmbeddedServer(made, patience=9)
+    first = EmbeddedServer(made, timeout=9)
     first.start()
     if mishap == "it is stopped":
         os.kill(first.pid, signal.SIGSTOP)
@@ -81,20 +81,20 @@ def test_who_comes_while_a_server_does_not_end_waits_for_that(made, mishap):
     leaving = threading.Thread(target=first.stop)
     leaving.start()
     eventually(lambda: is_being_stopped(made))
-    with EmbeddedServer(made, patience=9) as server:
+    with EmbeddedServer(made, timeout=9) as server:
         assert (server.attached, query(server, "select 1")) == (False, 1)
     leaving.join()
 
 
-def test_to_make_the_data_may_take_longer_than_the_patience(fresh, door):
-    patience = 3
+def test_to_make_the_data_may_take_longer_than_the_timeout(fresh, door):
+    timeout = 3
     binaries = with_initdb(fresh, f'read line < {door}; exec {find_binaries()}/initdb "$@"')
-    servers = [EmbeddedServer(fresh / "pg", binaries=binaries, patience=patience) for _ in "ab"]
+    servers = [EmbeddedServer(fresh / "pg", binaries=binaries, timeout=timeout) for _ in "ab"]
     threads = [threading.Thread(target=server.start) for server in servers]
     for thread in threads:
         thread.start()
     with door.open("w") as waiting:
-        threads[0].join(patience + 1)
+        threads[0].join(timeout + 1)
         waiting.write("go on\n")
     for thread in threads:
         thread.join()
@@ -161,7 +161,7 @@ def test_the_error_says_how_to_end_a_server_that_nobody_reaches(made):
     with EmbeddedServer(made) as server:
         (made / "data/.s.PGSQL.5432").unlink()
         with pytest.raises(EmbeddedError, match=f"after `kill -INT {server.pid}`.*No such file"):
-            EmbeddedServer(made, patience=0.5).start()
+            EmbeddedServer(made, timeout=0.5).start()
 
 
 def test_a_server_is_kept_by_its_user_also_after_the_file_of_users_was_deleted(made):

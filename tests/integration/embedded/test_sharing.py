@@ -149,7 +149,7 @@ async def test_after_the_context_nothing_is_started_again(made):
 
 
 async def test_what_cannot_be_started_again_is_an_error_of_the_connection(made):
-    with EmbeddedServer(made, patience=2) as server:
+    with EmbeddedServer(made, timeout=2) as server:
         keeper = keeper_of(server.pid)
         os.kill(server.pid, signal.SIGKILL)
         await_end(keeper)
