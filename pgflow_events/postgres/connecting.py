@@ -191,8 +191,8 @@ class Connecting(psycopg.AsyncConnection[Row]):
     async def _settle_pooled(self) -> None:
         if statements := session.track(self.strange):
             await self.execute(statements.encode())
-        if refusal := session.refusal(self.strange):
-            raise errors.OperationalError(refusal)
+        if fault := session.unusable(self.strange):
+            raise errors.OperationalError(fault)
 
     async def refuse_foreign_code(self) -> None:
         """Refuse to go on if a role of fewer rights owns something in our schemas.
@@ -204,4 +204,4 @@ class Connecting(psycopg.AsyncConnection[Row]):
             return
         cursor = await self.execute(owners.STRANGERS)
         for name, owner in cast("list[tuple[str, str]]", await cursor.fetchall()):
-            raise MigrationError(owners.refusal(name, owner))
+            raise MigrationError(owners.owned_by_another(name, owner))

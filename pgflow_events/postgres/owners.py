@@ -41,7 +41,7 @@ limit 1
 """
 
 
-def refusal(name: str, owner: str) -> str:
+def owned_by_another(name: str, owner: str) -> str:
     """The error about an object that belongs to such a role, with what to do."""
     escaped = owner.replace("\\", "\\\\").replace(" ", "\\ ")
     return (

@@ -124,7 +124,7 @@ def track(strange: Mapping[Fixed, str]) -> str:
     return "; ".join(f"set {fixed.name} = '{fixed.value}'" for fixed in tracked)
 
 
-def refusal(strange: Mapping[Fixed, str]) -> str:
+def unusable(strange: Mapping[Fixed, str]) -> str:
     """The error about a pooler whose sessions cannot be used; empty if they can."""
     needed = [fixed for fixed in strange if fixed.pooled is Pooled.NEEDED]
     return "; ".join(

@@ -7,7 +7,7 @@ from psycopg.rows import class_row
 
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.postgres.owners import STRANGERS, refusal
+from pgflow_events.postgres.owners import STRANGERS, owned_by_another
 
 SHOWN = 5  # names from a schema in an error, by which people recognise the schema
 
@@ -96,7 +96,7 @@ async def refuse_foreign_owners(connection: Connection) -> None:
     """
     cursor = await connection.execute(STRANGERS)
     for name, owner in await cursor.fetchall():
-        raise MigrationError(refusal(name, owner))
+        raise MigrationError(owned_by_another(name, owner))
 
 
 async def refuse_unseen(connection: Connection) -> None:
