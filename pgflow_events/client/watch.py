@@ -54,7 +54,7 @@ class Watch:
         """The flows that the session is to listen to, and until when."""
         self._heard: dict[str, str] | None = None
         """The flows that it listens to, and their channels; None while nothing is heard."""
-        self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._button, self._bell = trio.open_memory_channel[None](1)
         self._in_recovery = self._is_closed = False
         self._session: trio.CancelScope | None = None
         self._listener = Listener(
@@ -97,7 +97,7 @@ class Watch:
 
     def _look(self) -> None:
         with suppress(trio.WouldBlock):  # it is about to look anyway
-            self._ring.send_nowait(None)
+            self._button.send_nowait(None)
 
     async def run(self) -> None:
         """Look at the awaited runs whenever some may have ended, and listen, until cancelled."""

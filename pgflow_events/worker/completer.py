@@ -19,7 +19,7 @@ LANES = 2  # commits under way at a time, if there are enough outcomes for each
 FEWEST_OUTCOMES = 64  # are enough: a call alone costs as much as some 20 tasks
 MOST_OUTCOMES = 500
 MOST_BYTES = 64 * 1024 * 1024
-HOLD = 1.0  # seconds that a small commit delays the next one, so that outcomes gather
+GATHER = 1.0  # seconds that a small commit delays the next one, so that outcomes gather
 
 Complete = Callable[[Sequence[Outcome], int, int, float], Awaitable[Claim]]
 
@@ -58,7 +58,7 @@ class Completer:
         self._stragglers = Stragglers(lambda one, factor: self._settle([one], factor), rehearse)
         self._most = min(max(slots // LANES, FEWEST_OUTCOMES), MOST_OUTCOMES)
         self._inlet, self._outcomes = trio.open_memory_channel[Outcome](MOST_OUTCOMES)
-        self._turn = trio.Lock()
+        self._one_at_a_time = trio.Lock()
         self.handed_over = 0
         """Tasks that came with a commit, and so needed no claim of their own."""
 
@@ -78,7 +78,7 @@ class Completer:
 
     async def _run_lane(self) -> None:
         while True:
-            async with self._turn:
+            async with self._one_at_a_time:
                 try:
                     batch = self._gather(await self._outcomes.receive())
                 except trio.EndOfChannel:
@@ -87,7 +87,7 @@ class Completer:
                 done = trio.Event()
                 self._commits.start_soon(self._commit, batch, done)
                 if len(batch) < self._most:  # let outcomes gather meanwhile
-                    with trio.move_on_after(HOLD):
+                    with trio.move_on_after(GATHER):
                         await done.wait()
             await done.wait()
 

@@ -60,7 +60,7 @@ class Dispatcher:
         self._closing = False
         self._held_until = -inf
         # A notification is a hint: all that arrive during a claim lead to one more claim.
-        self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._button, self._bell = trio.open_memory_channel[None](1)
         self._poll_interval = inf
         self._report_lapse, self.lapses = trio.open_memory_channel[None](1)
         """Tells the role that fails lapsed tasks when a call has found some."""
@@ -90,7 +90,7 @@ class Dispatcher:
         for reserved in self._reservations:
             reserved.woken = True
         with suppress(trio.WouldBlock):  # a claim is due already
-            self._ring.send_nowait(None)
+            self._button.send_nowait(None)
 
     def poll_every(self, seconds: float) -> None:
         """Claim at least every `seconds`: finite while notifications do not arrive."""

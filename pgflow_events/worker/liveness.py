@@ -40,7 +40,7 @@ POOLED = "its DSN leads to a pooler: set listen_dsn to the server itself"
 log = logging.getLogger("pgflow_events.liveness")
 
 
-class Pooled(Exception):
+class LeadsToPooler(Exception):
     """Sessions keep no locks here, because of a pooler: peers cannot be watched."""
 
 
@@ -115,7 +115,7 @@ class Liveness:
         """Watch whichever peer is next, until cancelled. `calls` uses the worker's own pool."""
         try:
             await self._watch_all(calls)
-        except* Pooled:
+        except* LeadsToPooler:
             log.warning("this worker and its peers will not notice each other's deaths: %s", POOLED)
         await trio.sleep_forever()
 
@@ -234,7 +234,7 @@ class Liveness:
 
     async def _on_connect(self, connection: Connection[TupleRow]) -> None:
         if self._is_in_doubt(connection):
-            raise Pooled
+            raise LeadsToPooler
         self._connected_at = trio.current_time()
         self._seen.clear()
         self._absent.clear()

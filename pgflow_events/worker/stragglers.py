@@ -75,13 +75,13 @@ class Stragglers:
     def __init__(self, commit: Commit, rehearse: Rehearse) -> None:
         self._commit = commit
         self._rehearse = rehearse
-        self._turn = trio.Lock()  # is fair: each outcome has a try before any has its second
+        self._one_at_a_time = trio.Lock()  # fair: each has a try before any has two
 
     async def settle(self, outcome: Outcome) -> None:
         """Commit an outcome, or the failure of its attempt; return when either is committed."""
         left: Straggler | None = Straggler(outcome)
         while left:
-            async with self._turn:
+            async with self._one_at_a_time:
                 left = await self._try(left)
             if left:
                 await trio.sleep(left.pause)

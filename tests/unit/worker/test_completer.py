@@ -255,7 +255,7 @@ async def test_a_commit_that_gets_no_answer_keeps_neither_the_other_lane_nor_the
     await rig.settle(outcome("a"))
     await trio.testing.wait_all_tasks_blocked()
     await rig.settle(*map(outcome, "bcd"))
-    await trio.sleep(module.HOLD + 0.1)
+    await trio.sleep(module.GATHER + 0.1)
     assert [steps(commit) for commit in rig.database.commits] == [["b", "c", "d"]]
     # Of four free slots the commit that is stuck was to claim for three; the other one took none.
     rig.dispatcher.wake()
