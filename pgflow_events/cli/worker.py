@@ -23,7 +23,7 @@ from pgflow_events.cli.stores import (
     sealed_only_option,
 )
 from pgflow_events.service.last_resort import end_within
-from pgflow_events.service.shutdown import LAST_RESORT, Signals, ignore_signals
+from pgflow_events.service.shutdown import UNTIL_LAST_RESORT, Signals, ignore_signals
 from pgflow_events.settings import Settings, credential
 from pgflow_events.texts import duration
 from pgflow_events.worker.worker import Worker
@@ -216,4 +216,4 @@ async def work(runs: Worker, ready: str, signals: Signals) -> None:
         # Before trio ends: it closes its wake-up sockets while signals are still written to them.
         ignore_signals()
         # At exit, Python waits for the threads that handlers left behind.
-        end_within(LAST_RESORT)
+        end_within(UNTIL_LAST_RESORT)

@@ -282,19 +282,19 @@ class Flow(Generic[In]):
             *kind_faults(media_type, by_element=by_element, cpu_bound=cpu_bound),
         ]
         known = StepOptions(**{name: options[name] for name in _OPTIONS if name in options})
-        make = functools.partial(
+        new_step = functools.partial(
             StepFunction[..., Any, Any],
             media_type=media_type,
             by_element=by_element,
             cpu_bound=cpu_bound,
         )
         return StepDecorator(
-            functools.partial(self._define, make, nodes, slug, known, faults=faults)
+            functools.partial(self._define, new_step, nodes, slug, known, faults=faults)
         )
 
     def _define(
         self,
-        make: Callable[..., StepFunction[P, Any, Any]],
+        new_step: Callable[..., StepFunction[P, Any, Any]],
         nodes: tuple[Any, ...],
         slug: str | None,
         options: StepOptions,
@@ -313,7 +313,7 @@ class Flow(Generic[In]):
         where = f"flow {self.slug!r}, step {quoted(name)}"
         _refuse(where, faults)
         _refuse(where, handle_faults(handler, nodes))
-        step = make(self, name, nodes, handler, options)
+        step = new_step(self, name, nodes, handler, options)
         if step.cpu_bound:
             _refuse(where, process_faults(step))
         # Not the function's own attributes, which could hide those of a step.

@@ -13,7 +13,7 @@ import trio
 from pgflow_events.service.last_resort import LastResort, end_now, overhearing
 
 HANDLERS_END = 5.0  # seconds that cancelled handlers have to end
-LAST_RESORT = 20.0  # seconds after the limit, or the second signal, until the process is ended
+UNTIL_LAST_RESORT = 20.0  # seconds after the limit, or the second signal
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -161,14 +161,14 @@ class Shutdown:
     def expect_end(self) -> None:
         """Limit the time from here on, because the work is done."""
         if self._is_leaving:
-            self._last_resort.within(LAST_RESORT)
+            self._last_resort.within(UNTIL_LAST_RESORT)
 
     def _be_gone_soon(self, count: int) -> None:
         """Set the deadline of the process, within the handler of the first or second signal."""
         if count == 1:
-            self._last_resort.within(self._limit + LAST_RESORT)
+            self._last_resort.within(self._limit + UNTIL_LAST_RESORT)
         elif count == 2:  # noqa: PLR2004 - further ones change nothing
-            self._last_resort.within(LAST_RESORT)
+            self._last_resort.within(UNTIL_LAST_RESORT)
 
 
 def ignore_signals() -> None:

@@ -181,10 +181,6 @@ select
   and has_column_privilege('pgflow.runs', 'input', 'select')
 """
 
-STANDBY = """
-select pg_is_in_recovery()
-"""
-
 
 async def take_inventory(
     connection: Connection, *, flow_slug: str | None = None, step_slug: str | None = None
@@ -268,9 +264,3 @@ async def may_read_values(connection: Connection) -> bool:
     """Whether this login may read inputs and outputs."""
     ((may,),) = await _fetch(connection, MAY_READ_VALUES, None)
     return bool(may)
-
-
-async def is_standby(connection: Connection) -> bool:
-    """Whether the server replays what another one does, and may not know the newest rows."""
-    ((standby,),) = await _fetch(connection, STANDBY, None)
-    return bool(standby)

@@ -16,10 +16,11 @@ from pgflow_events.cli.command import Command, Failure, json_option, print_json,
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.cli.quantities import age
 from pgflow_events.cli.stores import object_store, objects_option
+from pgflow_events.core.summaries import is_standby
 from pgflow_events.errors import PgflowError, SettingsError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import counted, size
-from pgflow_events.upkeep.inventory import find_needing_objects, is_standby
+from pgflow_events.upkeep.inventory import find_needing_objects
 
 STRANGE = "and none of them has a row in this database: check that the DSN is the right one"
 

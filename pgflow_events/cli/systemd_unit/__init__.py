@@ -12,7 +12,7 @@ import click
 from pgflow_events.cli.command import Command, say
 from pgflow_events.cli.systemd_unit.checks import check_there, places_of_code, warn
 from pgflow_events.cli.worker import worker
-from pgflow_events.service.shutdown import LAST_RESORT
+from pgflow_events.service.shutdown import UNTIL_LAST_RESORT
 from pgflow_events.texts import printable
 
 UNIT = """\
@@ -171,8 +171,8 @@ def systemd_unit(
             flows=escaped(" ".join(flows)),
             command=command_line([*program, "worker", *flows, *options]),
             directory=escaped(str(directory)),
-            stop_timeout=seconds(parameters["stop_timeout"] + LAST_RESORT + 5),
-            last_resort=f"{LAST_RESORT:g}",
+            stop_timeout=seconds(parameters["stop_timeout"] + UNTIL_LAST_RESORT + 5),
+            last_resort=f"{UNTIL_LAST_RESORT:g}",
         ).rstrip("\n")
     )
 

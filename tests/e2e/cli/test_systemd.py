@@ -181,7 +181,7 @@ def test_a_handler_that_does_not_end_is_named_and_its_task_given_back(worker, do
 def impatient(environment: dict[str, str], *options: str) -> Iterator["subprocess.Popen[str]"]:
     """A worker that is ready, and ends itself one second after it should have ended."""
     program = (
-        "from pgflow_events.service import shutdown; shutdown.LAST_RESORT = 1;"
+        "from pgflow_events.service import shutdown; shutdown.UNTIL_LAST_RESORT = 1;"
         "from pgflow_events.cli import main; main()"
     )
     arguments = ["worker", STUBBORN, *options, "--stop-timeout", "0.1"]

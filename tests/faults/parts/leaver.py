@@ -16,7 +16,7 @@ LIMITS = {
     "leaving.GIVE_BACK": 3.0,
     "leaving.TAKE_LEAVE": 2.0,
     "shutdown.HANDLERS_END": 1.5,
-    "shutdown.LAST_RESORT": 12.0,
+    "shutdown.UNTIL_LAST_RESORT": 12.0,
 }
 ONCE, TWICE = ("SIGTERM",), ("SIGTERM", "SIGTERM")
 MIXED, THRICE = ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT", "SIGTERM")
