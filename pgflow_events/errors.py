@@ -9,6 +9,7 @@
     ├── EmbeddedError        the embedded PostgreSQL cannot be started
     ├── UnknownFlow          no flow has this slug
     ├── UnknownRun           no run has this id
+    ├── RunExists            a run has this id already
     ├── UnknownStep          the run has no such step
     ├── RunFailed            the awaited run has failed
     ├── Misuse               called without trio, or entered by the wrong kind of `with`
@@ -22,6 +23,8 @@ its subclasses.
 
 from collections.abc import Mapping
 from uuid import UUID
+
+import psycopg
 
 
 class PgflowError(Exception):
@@ -58,6 +61,18 @@ class UnknownFlow(PgflowError):
 
 class UnknownRun(PgflowError):
     """No run has this id."""
+
+
+class RunExists(PgflowError, psycopg.errors.UniqueViolation):
+    """A run has this id already, so no run was started.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: UUID | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class UnknownStep(PgflowError):

@@ -180,7 +180,7 @@ class Client:
                 has. A worker defines its flows when it starts, so one may do so soon.
             ValueRefused: The input cannot be stored exactly.
             Misuse: The flow or the id is of another type, or trio does not run.
-            psycopg.errors.UniqueViolation: A run has this id already.
+            RunExists: A run has this id already.
         """
         need_trio("Client.start()")
         (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
@@ -228,6 +228,10 @@ class Client:
                 await self._start(slug, ids, inputs, threshold)
         except psycopg.errors.NoDataFound as error:
             raise await self._unknown(slug) from error
+        except psycopg.errors.UniqueViolation as error:
+            if exists := run_queries.run_exists(str(error), ids):
+                raise exists from error
+            raise
         return [Run(self._reader, run_id, slug) for run_id in ids]
 
     async def _unknown(self, slug: str) -> UnknownFlow:

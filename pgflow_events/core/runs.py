@@ -9,7 +9,7 @@ from psycopg.rows import class_row, scalar_row
 
 from blobstore import Inline, Stored
 from pgflow_events.core.tasks import blob_id, inline_json
-from pgflow_events.errors import UnknownFlow
+from pgflow_events.errors import RunExists, UnknownFlow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import enumeration
 
@@ -152,6 +152,17 @@ def unknown_flow(slug: str, slugs: Sequence[str]) -> UnknownFlow:
     """The error for a flow that is not among these."""
     there = f"flows here: {enumeration(slugs)}" if slugs else "no flow is defined here yet"
     return UnknownFlow(f'unknown flow "{slug}": no worker has defined it; {there}')
+
+
+def run_exists(said: str, run_ids: Sequence[UUID]) -> RunExists | None:
+    """The error for the id among these that PostgreSQL names; None if it names none of them."""
+    run_id = next((run_id for run_id in run_ids if str(run_id) in said), None)
+    if run_id is None:
+        return None
+    if run_ids.count(run_id) > 1:
+        return RunExists(f"two of the run_ids are {run_id}: give each run its own", run_id)
+    advice = "await it with find(), or start with another id"
+    return RunExists(f"a run with the id {run_id} exists already: {advice}", run_id)
 
 
 async def need_flow(connection: Connection, slug: str | None) -> None:

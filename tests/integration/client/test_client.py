@@ -1,5 +1,6 @@
 """Starting runs, waiting for them, and what they give."""
 
+import pickle
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ from pgflow_events import (
     Flow,
     Misuse,
     PermanentError,
+    RunExists,
     RunFailed,
     UnknownFlow,
     UnknownRun,
@@ -137,8 +139,11 @@ async def test_a_second_run_of_the_same_id_is_an_error_and_leaves_nothing(
 ):
     await work(echo())
     run = await client.start("flow", value, run_id=UUID(int=1))
-    with pytest.raises(psycopg.errors.UniqueViolation, match=str(run.id)):
+    advice = f"^a run with the id {run.id} exists already: await it with find"
+    with pytest.raises(RunExists, match=advice) as refused:
         await client.start("flow", value, run_id=run.id)
+    assert refused.value.run_id == pickle.loads(pickle.dumps(refused.value)).run_id == run.id
+    assert isinstance(refused.value, psycopg.errors.UniqueViolation)  # which it was
     assert await run.result() == {"step": value}
     assert len(await rows(database, "select from pgflow.runs")) == 1
 
@@ -166,8 +171,9 @@ async def test_what_is_small_is_written_once_also_beside_a_large_input(client, w
 
 async def test_runs_started_together_start_all_or_none(client, work, database):
     await work(echo())
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        await client.start_many("flow", [1, PAGE, 3], run_ids=[UUID(int=i) for i in (1, 2, 1)])
+    for inputs in ([1, PAGE, 3], [1, 2, 3]):
+        with pytest.raises(RunExists, match=r"^two of the run_ids are 00000000-.*1: give each run"):
+            await client.start_many("flow", inputs, run_ids=[UUID(int=i) for i in (1, 2, 1)])
     assert await rows(database, "select from pgflow.runs") == []
     assert await rows(database, "select from pgflow.output_blobs") == []
 

@@ -39,6 +39,7 @@ GROUPS = {
         "EmbeddedError",
         "UnknownFlow",
         "UnknownRun",
+        "RunExists",
         "UnknownStep",
         "RunFailed",
         "Misuse",
