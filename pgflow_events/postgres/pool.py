@@ -26,9 +26,9 @@ class Pool(AsyncOnly):
     """At most `max_size` connections, shared by any number of tasks.
 
     Connections are opened on demand and reused last in, first out, so that superfluous ones
-    stay untouched; there is no background task. A connection that broke, or was left in the
-    middle of something, is dropped; an open transaction is rolled back. Other state of the
-    session (`SET`, `LISTEN`, temporary tables) is not reset.
+    stay untouched until :meth:`close_untouched`; there is no background task. A connection that
+    broke, or was left in the middle of something, is dropped; an open transaction is rolled back.
+    Other state of the session (`SET`, `LISTEN`, temporary tables) is not reset.
 
     Args:
         dsn: A DSN as libpq understands it.
@@ -55,6 +55,8 @@ class Pool(AsyncOnly):
         self._on_connect, self._connect_kwargs = on_connect, connect_kwargs
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: list[Connection[TupleRow]] = []
+        self._untouched = 0
+        """How many of the idle ones were idle all the time since :meth:`close_untouched`."""
         self._opened = WeakSet[Connection[TupleRow]]()
         self._cancel_limit: float | None = None
         self._open = False
@@ -76,6 +78,14 @@ class Pool(AsyncOnly):
         """Close the connections that nobody uses; later users get new ones."""
         while self._idle:
             await self._idle.pop().close()
+
+    async def close_untouched(self) -> None:
+        """Close the connections that nobody has used since the last call, except for one."""
+        superfluous = self._idle[: max(0, min(self._untouched, len(self._idle) - 1))]
+        del self._idle[: len(superfluous)]
+        self._untouched = len(self._idle)
+        for conn in superfluous:
+            await conn.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection[TupleRow]]:
@@ -115,6 +125,7 @@ class Pool(AsyncOnly):
     async def _take(self) -> Connection[TupleRow]:
         while self._idle:
             conn = self._idle.pop()
+            self._untouched = min(self._untouched, len(self._idle))
             if not is_stale(conn):
                 return conn
             await conn.close()

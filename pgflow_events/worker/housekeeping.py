@@ -15,6 +15,7 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
 from pgflow_events.postgres.passing import is_silence, reason, report
+from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import Settings
 from pgflow_events.upkeep import retention
 from pgflow_events.upkeep.retention import Pruned
@@ -59,10 +60,10 @@ class SelfCheck:
                     settings.poll_interval,
                 )
             self._dispatcher.poll_every(inf if heard else settings.poll_interval)
+            self._dispatcher.wake()  # only now: the claim can use the connection of the check
             pause = settings.check_interval if heard else settings.poll_interval
             self.due = trio.current_time() + pause + HEARING
             await trio.sleep(pause)
-            self._dispatcher.wake()
 
     async def _is_heard(self, listener: Listener) -> bool:
         """Send a notification. Return whether it arrived; False too if it cannot be sent."""
@@ -81,9 +82,12 @@ class SelfCheck:
 
 
 async def keep_house(
-    calls: Calls, blobs: Blobs, flow_slugs: Sequence[str], settings: Settings
+    pool: Pool, calls: Calls, blobs: Blobs, flow_slugs: Sequence[str], settings: Settings
 ) -> Never:
-    """Create partitions, and delete blobs and runs that have expired, until cancelled."""
+    """Create partitions, delete what has expired, close superfluous connections, until cancelled.
+
+    It works midway between two self-checks: so one connection is enough for an idle worker.
+    """
 
     async def make(call: Callable[[Connection], Awaitable[T]]) -> T:
         # A call that the server refuses waits for the next time, so that other chores go on.
@@ -98,7 +102,9 @@ async def keep_house(
         lambda: retention.ensure_days(make),
         lambda: retention.forget(make, Pruned()),
         lambda: _prune(make, settings),
+        pool.close_untouched,
     ]
+    pause = settings.check_interval / 2
     while True:
         for chore in chores:
             try:
@@ -110,7 +116,8 @@ async def keep_house(
                 )
             except Exception as error:  # noqa: BLE001 - the other chores are not to blame
                 log.warning("could not tidy up: %s", reason(error))
-        await trio.sleep(settings.check_interval)
+        await trio.sleep(pause)
+        pause = settings.check_interval
 
 
 async def _prune(make: Caller, settings: Settings) -> None:

@@ -47,8 +47,9 @@ class LeadsToPooler(Exception):
 class Liveness:
     """Makes a worker known to its peers, and watches its next peer in the ring.
 
-    The watch has a connection of its own, and waits in the server. While nothing is written to the
-    database, it repeats the wait every `check_interval` seconds; otherwise every second.
+    While there is a peer, the watch has a connection of its own, and waits in the server. While
+    nothing is written to the database, it repeats the wait every `check_interval` seconds;
+    otherwise every second.
 
     Args:
         worker_id: The id of the worker.
@@ -129,9 +130,15 @@ class Liveness:
                     if peer:
                         await self._watch(peer)
                     else:
+                        await self._rest()
                         with trio.move_on_at(self._returns()):
                             await self._overtaken.wait()
                     nursery.cancel_scope.cancel()
+
+    async def _rest(self) -> None:
+        """Close the connection if there is nobody to watch, unless it is our only sign of life."""
+        if not self._absent and not self._is_pooled:
+            await self._pool.close_idle()
 
     async def leave(self, calls: Calls, limit: float) -> None:
         """Leave the ring, and give back every task that is still claimed.

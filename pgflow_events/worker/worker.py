@@ -266,7 +266,10 @@ class Worker:
             presence.cancel_scope.cancel()
 
     def _upkeep(self) -> Iterator[tuple[Callable[[], Awaitable[object]], str]]:
-        yield partial(keep_house, self._calls, self._blobs, self._slugs, self._settings), "tidy up"
+        yield (
+            partial(keep_house, self._pool, self._calls, self._blobs, self._slugs, self._settings),
+            "tidy up",
+        )
         yield self._claims.run, "mend what cannot be claimed"
         yield self._lapses.run, "fail lapsed tasks"
 

@@ -1,7 +1,7 @@
 """The pool of connections: what it lends, what it takes back, what it drops."""
 
 import math
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from random import Random
 
@@ -40,6 +40,29 @@ async def test_the_connection_returned_last_is_lent_first(empty_database):
         async with pool.connection() as outer_again, pool.connection() as inner_again:
             assert outer_again is not inner_again
             assert inner_again is inner
+
+
+async def test_only_what_nobody_used_is_closed_and_never_the_last(empty_database):
+    async with Pool(empty_database) as pool:
+        lent = pool.connection
+        async with lent() as first, lent() as second, lent() as third:
+            pass
+        open_ones = []
+        for used in (2, 2, 1, 1, 0):
+            await pool.close_untouched()
+            open_ones.append([not conn.closed for conn in (first, second, third)])
+            async with AsyncExitStack() as stack:
+                for _ in range(used):
+                    await stack.enter_async_context(lent())
+        await pool.close_untouched()
+        assert open_ones == [
+            [True, True, True],
+            [True, True, False],
+            [True, True, False],
+            [True, False, False],
+            [True, False, False],
+        ]
+        assert not first.closed
 
 
 async def test_no_more_connections_are_open_than_allowed(empty_database):

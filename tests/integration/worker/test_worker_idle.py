@@ -6,11 +6,11 @@ import time
 import pytest
 import trio
 
-from pgflow_events import Flow, RunFailed, Settings
+from pgflow_events import Flow, RunFailed, Settings, connect
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.worker.dispatcher import REST
 
-from ...parts.observing import counting, rows
+from ...parts.observing import counting, rows, until
 
 LONG = bool(os.environ.get("PGFLOW_TEST_LONG"))
 HOUR = Settings(check_interval=3600)
@@ -42,6 +42,29 @@ async def test_an_idle_worker_sends_no_statement_at_all(client, work, database, 
         await statements.settle()
         await trio.sleep(seconds)
         assert await statements.counts() == {}
+
+
+SESSIONS = """
+select pid from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+"""
+
+
+@pytest.mark.parametrize(("workers", "sessions"), [(1, 2), (2, 6)])
+async def test_an_idle_worker_has_two_sessions_and_one_more_to_watch_a_peer(
+    work, database, workers, sessions
+):
+    flow = chain(3)
+    for _ in range(workers):
+        await work(flow, settings=Settings(check_interval=0.2))
+    async with connect(database) as client:
+        for run in await client.start_many(flow, [0] * 50):
+            await run.result()
+
+    async def is_at_rest() -> bool:
+        return len(await rows(database, SESSIONS)) == sessions
+
+    await until(is_at_rest)
 
 
 async def test_each_check_is_one_notification_and_one_claim_and_a_little_housekeeping(
