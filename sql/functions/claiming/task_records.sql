@@ -36,8 +36,12 @@ begin
       jsonb_object_agg(o.step_slug, o.output_blob_id) filter (where o.output_blob_id is not null)
       as refs
     from pgflow.deps d
-    join pgflow.step_tasks o
-      on o.run_id = t.run_id and o.step_slug = d.dep_slug and o.task_index = 0
+    -- A join may be planned to read all tasks of the run, for each of its tasks.
+    cross join lateral (
+      select o.step_slug, o.output, o.output_blob_id from pgflow.step_tasks o
+      where o.run_id = t.run_id and o.step_slug = d.dep_slug and o.task_index = 0
+      limit 1
+    ) o
     where d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
   ) deps
   where

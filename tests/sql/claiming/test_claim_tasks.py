@@ -18,6 +18,24 @@ def test_a_claim_takes_tasks_of_several_flows_in_the_order_of_the_flows(core):
     ]
 
 
+READ = """
+select idx_tup_fetch from pg_stat_xact_user_tables where relid = 'pgflow.step_tasks'::regclass
+"""
+
+
+@pytest.mark.parametrize("statistics", ["none", "of a run that is not there yet"])
+def test_a_claim_in_a_wide_run_reads_each_task_a_few_times(core, statistics):
+    wide = [f"m{n}<src" for n in range(200)]
+    core.flow("src", *wide, "join<" + ",".join(f"m{n}" for n in range(200)))
+    if statistics != "none":
+        core.db.execute("analyze pgflow.deps, pgflow.steps, pgflow.step_tasks")
+    run = core.start(1)
+    core.complete(run, "src")
+    before = core.value(READ)
+    assert len(core.claim(50).tasks) == 50
+    assert core.value(READ) - before < 10 * 50
+
+
 def test_a_claim_takes_no_more_than_it_asks_for(core):
     core.flow("a")
     runs = core.start_many(5)
