@@ -129,13 +129,18 @@ async def train_step(
         dry_run: Store nothing.
 
     Raises:
-        PgflowError: There is no such step, or its flow has encrypted blobs, or the dictionary
-            gains nothing.
+        PgflowError: There is no such step, or it has no outputs, or its flow has encrypted blobs,
+            or the dictionary gains nothing.
         ValueError: The outputs do not do for a dictionary; the message says why.
     """
     threshold = await _threshold(connection, flow_slug, step_slug)
     asked = {"flow": flow_slug, "step": step_slug, "count": count, "size": SAMPLED_BYTES}
     found = [*await _blobs(connection, blobs, asked), *await _inline(connection, asked)]
+    if not found:
+        raise PgflowError(
+            f'step "{step_slug}" of flow "{flow_slug}" has no stored outputs: train it after some'
+            " runs have completed"
+        )
     samples = list({sample.raw: sample for sample in found}.values())
     training = [sample.raw for n, sample in enumerate(samples) if n % 4]
     held_out = samples[::4]

@@ -147,6 +147,14 @@ async def test_a_damaged_content_is_found_where_it_is_read(filled, damage):
         assert (await checker.check(connection)).faults == []
 
 
+async def test_a_blob_that_has_lost_a_chunk_is_told_of_once(filled):
+    await execute(filled, "delete from pgflow.blob_chunks where seq = 0")
+    async with await Connection.connect(filled) as connection:
+        checked = await checker.check(connection)
+    await checker.check_contents(caller(filled), checked)
+    assert [fault.fault for fault in checked.faults] == ["1 of its 2 chunks are there"]
+
+
 async def test_no_more_than_a_hundred_faults_are_told_and_all_are_counted(database):
     add_days(database, 30)
     fill(database, 30, 150)
@@ -202,7 +210,7 @@ async def test_what_is_kept_in_objects_is_read_there_and_missed_there(
     ((blob_id,),) = await rows(database, "select id from pgflow.output_blobs")
     await objects.discard([blob_id])
     await checker.check_contents(make, checked, objects=objects)
-    assert [fault.fault for fault in checked.faults] == [f"blob {blob_id} is missing"]
+    assert [fault.fault for fault in checked.faults] == ["it is missing"]
 
 
 async def test_a_blob_that_is_being_written_is_no_fault_and_its_age_is_told(client, work, database):

@@ -316,6 +316,11 @@ class TestTraining:
         trained = await train_step(connection, blobs, "site", "page", size=DEFAULT_SIZE)
         assert (trained.samples, trained.held_out) == (15, 5)
 
+    async def test_a_step_without_outputs_is_told_to_wait_for_some(self, connection):
+        none = '^step "page" of flow "site" has no stored outputs: train it after some runs have '
+        with pytest.raises(PgflowError, match=none):
+            await train_step(connection, blobs_on(connection), "site", "page", size=DEFAULT_SIZE)
+
     async def test_too_few_outputs_are_told(self, connection):
         blobs = blobs_on(connection, threshold=100)
         for n in range(9):
