@@ -32,6 +32,11 @@ OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
 )
 
+# Which role may call a command, by its name; the owner of the schema may call all of them.
+OWNERS = {"migrate", "prune", "check", "train", "rotate"}
+ROLES = {"worker": "pgflow_worker", "start": "pgflow_client", "show": "pgflow_client"}
+ROLES |= {"cat": "pgflow_client", "export": "pgflow_client"}
+ROLES |= {"runs": "pgflow_observer", "stat": "pgflow_observer", "doctor": "pgflow_observer"}
 
 NAME_ANOTHER = (
     "give the DSN of the primary (with several hosts, `target_session_attrs=read-write` finds it)"
@@ -145,9 +150,21 @@ def _told_by_server(error: psycopg.Error) -> str:
     line = _line(error.diag.message_primary or str(error), error)
     if isinstance(error, OTHER_SCHEMA):
         return f"the database is not at this release ({line}): run `pgflow-events migrate`"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"{line}: {_who_may()}"
     if is_read_only(error):
         return f"{line}: {STANDBY}; {NAME_ANOTHER}"
     return line
+
+
+def _who_may() -> str:
+    """What to do about a right that the login lacks for this command."""
+    context = click.get_current_context(silent=True)
+    name = context.info_name if context else None
+    if name in OWNERS:
+        return "only the owner of the schema pgflow may do that: connect as the owner"
+    role = ROLES.get(name or "", "the role that may do that (docs/operate/security.md)")
+    return f"have the owner of the schema pgflow grant this login {role}"
 
 
 def say(text: str, *, err: bool = False) -> None:

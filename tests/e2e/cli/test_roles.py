@@ -83,23 +83,35 @@ def test_a_run_goes_from_a_client_by_a_worker_to_an_observer(
     assert (code, "permission denied" in errors) == (0, False), errors
 
 
+OWNED = "only the owner of the schema pgflow may do that: connect as the owner"
+
+
+def grant(role: str) -> str:
+    return f"have the owner of the schema pgflow grant this login {role}"
+
+
 @pytest.mark.parametrize(
-    ("user", "arguments"),
+    ("user", "arguments", "advice"),
     [
-        ("wanda", ["migrate"]),
-        ("wanda", ["prune", "--older-than", "1s"]),
-        ("wanda", ["start", "pages", "{}"]),
-        ("clio", ["worker", FLOWS]),
-        ("clio", ["prune", "--older-than", "1s"]),
-        ("otto", ["start", "pages", "{}"]),
-        ("otto", ["worker", FLOWS]),
-        ("otto", ["blob", "cat", "0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"]),
-        ("paul", ["runs"]),
-        ("paul", ["doctor"]),
+        ("wanda", ["migrate"], "connect as olga"),
+        ("wanda", ["prune", "--older-than", "1s"], OWNED),
+        ("wanda", ["start", "pages", "{}"], grant("pgflow_client")),
+        ("wanda", ["blob", "check"], OWNED),
+        ("clio", ["worker", FLOWS], grant("pgflow_worker")),
+        ("clio", ["prune", "--older-than", "1s"], OWNED),
+        ("otto", ["start", "pages", "{}"], grant("pgflow_client")),
+        ("otto", ["worker", FLOWS], grant("pgflow_worker")),
+        (
+            "otto",
+            ["blob", "cat", "0199f3a4-7f5e-7cc1-8a52-3f0c2d1b9e6a"],
+            grant("pgflow_client"),
+        ),
+        ("paul", ["runs"], grant("pgflow_observer")),
+        ("paul", ["doctor"], grant("pgflow_observer")),
     ],
 )
 def test_a_command_that_a_login_has_no_rights_for_says_so_in_one_line(
-    cli: Cli, become: As, user: str, arguments: list[str]
+    cli: Cli, become: As, user: str, arguments: list[str], advice: str
 ) -> None:
     become(user)
     refused = cli(*arguments)
@@ -107,6 +119,7 @@ def test_a_command_that_a_login_has_no_rights_for_says_so_in_one_line(
     said = refused.stdout if arguments == ["doctor"] else refused.stderr
     lacking = "belongs to the role olga" if arguments == ["migrate"] else "permission denied for "
     assert lacking in said
+    assert advice in " ".join(said.split())
     assert "Traceback" not in refused.stderr
 
 
