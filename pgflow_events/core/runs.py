@@ -16,9 +16,12 @@ from pgflow_events.texts import enumeration
 # Arguments are evaluated before the call, so that its triggers find the setting.
 START_AND_NOTIFY_NOBODY = """
 select from pgflow.start_flows(
-  case set_config('pgflow.notify', 'off', true) when 'off' then %s end, %s::jsonb[], %s::uuid[]
+  case set_config('pgflow.notify', 'off', true) when 'off' then %s end, {inputs}, {run_ids}
 )
 """
+START_MANY = START_AND_NOTIFY_NOBODY.format(inputs="%s::jsonb[]", run_ids="%s::uuid[]")
+# After a rest, each list that psycopg writes costs 50 us.
+START_ONE = START_AND_NOTIFY_NOBODY.format(inputs="array[%s::jsonb]", run_ids="array[%s::uuid]")
 
 RunStatus = Literal["started", "completed", "failed"]
 
@@ -77,10 +80,11 @@ async def start_flows_and_notify(
         psycopg.OperationalError: One commit or both may have failed.
     """
     async with connection.pipeline():
-        await connection.execute(
-            START_AND_NOTIFY_NOBODY,
-            [flow_slug, [inline_json(value) for value in inputs], list(run_ids)],
-        )
+        values = [value.json.decode() for value in inputs]
+        if len(inputs) == 1:
+            await connection.execute(START_ONE, [flow_slug, *values, *run_ids])
+        else:
+            await connection.execute(START_MANY, [flow_slug, values, list(run_ids)])
         connection.end_transaction()
         await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
 
