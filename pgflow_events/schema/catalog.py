@@ -28,6 +28,14 @@ TRIGGER = re.compile(
     r"^create or replace trigger (\w+)\n[^\n]* on pgflow\.(\w+)", re.MULTILINE | re.DOTALL
 )
 
+# What `alterations.py` finds.
+ALTERED = {
+    "unlogged": "{} is unlogged, so a crash of the server empties it",
+    "row security": "{} has row level security, which hides rows",
+    "rule": "the rule {} changes what statements do",
+    "view": "the view {} was changed",
+}
+
 MIGRATE = "run `pgflow-events migrate`"
 BACKUP = "restore it from a backup; no command creates it again"
 
@@ -65,7 +73,7 @@ class Thing:
 
     kind: str
     """`relation` (table, view, sequence, type, column), `partition`, `key`, `index`,
-    `function`, `trigger`; see `shape.py` for the others."""
+    `function`, `trigger`; see `shape.py` and `alterations.py` for the others."""
     name: str
     """Its name in the catalogue of the database."""
     table: str = ""
@@ -98,6 +106,8 @@ class Thing:
                 lost = f"pgflow.{self.name} has lost its default, or has another one"
             case "identity":
                 lost = f"pgflow.{self.name} no longer numbers its rows"
+            case kind if kind in ALTERED:
+                lost = ALTERED[kind].format(self.name)
             case _:
                 lost = f"pgflow.{self.name} is lost"
         return f"{lost}: {self.remedy}"

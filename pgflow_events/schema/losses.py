@@ -16,6 +16,11 @@ r.status = 'started' and not exists (
   where t.run_id = r.run_id and t.status = 'queued'
 )
 """
+NUMBER_AGAIN = (
+    "alter table {0} alter column msg_id add generated always as identity;"
+    " select setval(pg_get_serial_sequence('{0}', 'msg_id'), max(msg_id))"
+    " from (select msg_id from {0} union all select msg_id from {1}) m"
+)
 DELETE_STUCK = "delete from pgflow.runs r where r.flow_slug = {slug} and {stuck}"
 
 # Finding the runs that go on reads all runs, so it is done once for all flows.
@@ -41,6 +46,12 @@ select
     when cardinality(q.lost) > 0 then false
     else coalesce(pgflow.reuses_ids(f.flow_slug), false) -- null: this role may not know
   end as reuses_ids,
+  exists (
+    select from pg_attribute a
+    where
+      a.attrelid = to_regclass(format('pgmq.%I', q.queue)) and a.attname = 'msg_id'
+      and a.attidentity = '' and not a.atthasdef
+  ) as is_unnumbered,
   case
     when a.flow_slug is null then 0 else (select count(*) from pgflow.lost_tasks(f.flow_slug))
   end as lost_tasks,
@@ -81,12 +92,20 @@ class Queue:
     """Missing functions of `pgflow_queues`."""
     reuses_ids: bool
     """Whether new messages get the ids of archived ones."""
+    is_unnumbered: bool
+    """Whether new messages get no ids, so that none can be sent."""
     lost_tasks: int
     """Waiting or running tasks without a message."""
     stuck_runs: int
     """Runs that go on, but have no task left that could end them."""
     lost_steps: bool
     """Whether steps or dependencies are missing."""
+
+    @property
+    def number_again(self) -> str:
+        """The statements that give ids to new messages again, for people."""
+        queue = self.flow_slug.lower()  # as pgmq does it
+        return NUMBER_AGAIN.format(f"pgmq.q_{queue}", f"pgmq.a_{queue}")
 
     @property
     def delete_stuck(self) -> str:

@@ -1,6 +1,7 @@
 """The doctor's findings about lost objects, and about objects of other applications."""
 
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.schema.alterations import find_altered, find_changed_views
 from pgflow_events.schema.losses import Queue, count_strange_messages, find_queues
 from pgflow_events.schema.migrations import find_missing
 from pgflow_events.texts import counted
@@ -12,7 +13,10 @@ Verdicts = list[tuple[str, str]]
 
 async def schema_losses(connection: Connection) -> Verdicts:
     """Objects of the schema that were dropped, disabled or changed."""
-    return [("failed", str(thing)) for thing in await find_missing(connection)]
+    lost = await find_missing(connection)
+    if not any(thing.kind == "relation" for thing in lost):
+        lost += [*await find_altered(connection), *await find_changed_views(connection)]
+    return [("failed", str(thing)) for thing in lost]
 
 
 async def queue_losses(connection: Connection) -> Verdicts:
@@ -60,7 +64,11 @@ def faults(queue: Queue) -> list[str]:
     if queue.functions and not queue.lost:
         names = ", ".join(f"pgflow_queues.{name}" for name in queue.functions)
         said.append(f"its queue has lost {names}: {MIGRATE}")
-    if queue.reuses_ids and not queue.others:
+    if queue.is_unnumbered:
+        said.append(
+            f"its queue no longer numbers its messages, so none can be sent: `{queue.number_again}`"
+        )
+    elif queue.reuses_ids and not queue.others:
         said.append(f"the ids of its messages began again: {MIGRATE}, which corrects that")
     return said
 

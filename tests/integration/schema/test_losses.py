@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from pgflow_events import Flow, Worker
-from pgflow_events.cli.doctor.losses import queue_losses
+from pgflow_events.cli.doctor.losses import queue_losses, schema_losses
 from pgflow_events.core.summaries import queue_depths
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate
@@ -292,3 +292,53 @@ async def test_the_doctor_says_that_a_queue_belongs_to_another_application(two_t
     await mend(two_tasks)
     assert await doctor(two_tasks) == []
     assert len(await rows(two_tasks, "select * from pgflow.poll_for_tasks('f', 1, 10, 0)")) == 2
+
+
+async def test_a_queue_that_no_longer_numbers_its_messages_is_mended_as_the_doctor_says(two_tasks):
+    (claimed, _) = await rows(two_tasks, "select * from pgflow.poll_for_tasks('f', 1, 10, 0)")
+    complete = "select from pgflow.complete_task(%s, 'a', 0, '1')"
+    await rows(two_tasks, complete, claimed.run_id)
+    await execute(two_tasks, "alter table pgmq.q_f alter column msg_id drop identity")
+    ((status, found),) = await doctor(two_tasks)
+    assert status == "failed"
+    assert found.startswith("f: its queue no longer numbers its messages, so none can be sent: ")
+    (advice,) = re.findall("`(.*)`", found)
+    await execute(two_tasks, *advice.split("; "))
+    assert await doctor(two_tasks) == []
+    await rows(two_tasks, "select from pgflow.start_flow('f', '1')")
+    assert len(await rows(two_tasks, "select from pgmq.q_f")) == 2
+    assert await doctor(two_tasks) == []
+
+
+ALTERED = {
+    "alter table pgflow.step_tasks set unlogged": "pgflow.step_tasks is unlogged, so a crash",
+    "alter table pgmq.a_f set unlogged": "pgmq.a_f is unlogged, so a crash",
+    "alter table pgflow.runs enable row level security": "pgflow.runs has row level security",
+    "create rule mine as on insert to pgflow.runs do also nothing": "the rule mine on pgflow.runs",
+}
+
+
+@pytest.mark.parametrize(("alteration", "said"), ALTERED.items(), ids=ALTERED)
+async def test_what_makes_a_table_do_something_else_is_told_with_its_remedy(
+    two_tasks, alteration, said
+):
+    await execute(two_tasks, alteration)
+    async with await Connection.connect(two_tasks) as connection:
+        ((status, found),) = await schema_losses(connection)
+        assert (status, found.startswith(said)) == ("failed", True), found
+        (advice,) = re.findall("`(.*)`", found)
+        await execute(two_tasks, advice)
+        assert await schema_losses(connection) == []
+
+
+@pytest.mark.parametrize("view", ["blobs", "live_workers"])
+async def test_a_view_that_shows_something_else_is_told_and_made_again(two_tasks, view):
+    ((text,),) = await rows(two_tasks, f"select pg_get_viewdef('pgflow.{view}'::regclass)")
+    hides = f"select * from ({text.rstrip(';')}) everything limit 0"
+    await execute(two_tasks, f"create or replace view pgflow.{view} as {hides}")
+    async with await Connection.connect(two_tasks) as connection:
+        ((_, found),) = await schema_losses(connection)
+        assert found.startswith(f"the view pgflow.{view} was changed: run `drop view ")
+        await execute(two_tasks, found.split("`")[1])
+        await mend(two_tasks)
+        assert await schema_losses(connection) == []
