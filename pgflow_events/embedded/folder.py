@@ -26,8 +26,8 @@ class ServerFolder:
     """What an embedded server is made of.
 
     `data` is the cluster, and mostly the place of the socket; `server.log` what the server
-    says, and `server.log.1` what the one before said. Two locks, which the kernel frees when
-    their holders end:
+    says, and `server.log.1` what it, or the one before, said earlier. Two locks, which the kernel
+    frees when their holders end:
 
     - that of the folder itself is held by all processes of the server, and by a process that
       starts one;
@@ -118,7 +118,7 @@ class ServerFolder:
         with suppress(FileNotFoundError):
             self.log.replace(self.path / "server.log.1")
         # It quotes statements, and root's folder may be passed through.
-        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        return os.open(self.log, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def socket_place(self, account: "pwd.struct_passwd") -> Path:
         """Where a socket can be: `data`, or else a folder in which one is to be made for it."""

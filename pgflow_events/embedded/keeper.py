@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,6 +22,9 @@ if sys.platform != "win32":
     import fcntl
 
 PR_SET_PDEATHSIG = 1
+LOG = 2  # the descriptor that the server writes its log to, as we do
+LOG_LIMIT = 16 * 1024 * 1024  # bytes
+LOOK = 60.0  # seconds between two looks at the size of the log
 # Without our variables: no secrets, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres
 # would report to systemd that our service is ready.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
@@ -76,9 +80,32 @@ def main(users: str, lock: str, timeout: str, account: str, litter: str, *comman
     threading.Thread(
         target=stop_when_unused, args=(server, used, float(timeout) / 3), daemon=True
     ).start()
+    before = f"{users.rpartition('/')[0]}/server.log.1"
+    threading.Thread(target=bound_log, args=(before,), daemon=True).start()
     server.wait()
     if litter:
         shutil.rmtree(litter, ignore_errors=True)
+
+
+def bound_log(before: str) -> None:
+    """Empty the log, after copying it to `before`, whenever it has grown beyond its limit.
+
+    The server keeps the file open and appends to it, so the file cannot be exchanged.
+    """
+    while True:
+        time.sleep(LOOK)
+        if os.fstat(LOG).st_size > LOG_LIMIT:
+            with suppress(OSError):  # a full disk, or the folder has been moved
+                copy_log(before)
+            os.ftruncate(LOG, 0)
+
+
+def copy_log(to: str) -> None:
+    """Copy the log, so that only we can read it."""
+    with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+        copied = 0
+        while piece := os.pread(LOG, 1 << 20, copied):
+            copied += copy.write(piece)
 
 
 def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, timeout: float) -> None:

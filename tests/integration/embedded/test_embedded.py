@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import trio
 
-from pgflow_events.embedded import programs
+from pgflow_events.embedded import keeper, programs
 from pgflow_events.embedded.folder import default_folder
 from pgflow_events.embedded.programs import find_binaries
 from pgflow_events.embedded.server import EmbeddedServer
@@ -101,6 +101,28 @@ def test_after_either_way_of_stopping_the_server_starts_again(made, mode, found)
         server.start()
         assert query(server, "select 1") == 1
         assert found in (made / "server.log").read_text()
+
+
+def test_a_log_does_not_grow_without_end_while_the_server_runs(made, tmp_path, monkeypatch):
+    quick = tmp_path / "keeper.py"
+    source = Path(keeper.__file__).read_text()
+    quick.write_text(
+        source.replace("LOG_LIMIT = 16 *", "LOG_LIMIT = 0.1 *").replace("60.0", "0.01")
+    )
+    monkeypatch.setattr(keeper, "__file__", str(quick))
+    log, before = made / "server.log", made / "server.log.1"
+    before.unlink(missing_ok=True)
+    with (
+        EmbeddedServer(made, settings={"log_statement": "all"}) as server,
+        psycopg.connect(server.dsn) as connection,
+    ):
+        connection.execute(f"select {'x' * 300_000!r}")
+        eventually(lambda: before.exists() and log.stat().st_size < 100_000)
+        assert "xxx" in before.read_text()
+        assert stat.S_IMODE(before.stat().st_mode) == 0o600
+        connection.execute("select 'what comes afterwards'")
+        eventually(lambda: "what comes afterwards" in log.read_text())
+        assert log.stat().st_size < 100_000
 
 
 @needs_linux

@@ -7,6 +7,8 @@ import psycopg
 import pytest
 import trio
 
+from pgflow_events.cli.doctor.losses import schema_losses
+from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate_now
 from pgflow_events.schema.sql_files import sql_files
 
@@ -100,3 +102,5 @@ async def test_a_worker_a_client_and_an_observer_of_the_release_before_go_on(bef
     # A function that began with the rights of before may end with those of now, once.
     assert worker.warnings <= 1
     assert await faults(before) == []
+    async with await Connection.connect(before) as connection:
+        assert await schema_losses(connection) == []
