@@ -25,7 +25,7 @@ begin
   for function in
     select p.oid::regprocedure
     from pg_catalog.pg_proc p
-    join unnest(array['send', 'archive', 'lock', 'hide', 'look']) as f (what)
+    join unnest(array['send', 'archive', 'look', 'claim']) as f (what)
     on p.proname = format('%s_%s', f.what, pgmq.format_table_name(flow_slug, 'q'))
     where p.pronamespace = 'pgflow_queues'::regnamespace
   loop

@@ -20,7 +20,11 @@ def hands_on(file: Path, following: Path) -> bool:
 def calls(file: Path, function: Path) -> bool:
     """Whether SQL in one file, or in Python, calls the SQL function of another."""
     said = re.sub(r"--.*", "", file.read_text()) if file.suffix == ".sql" else file.read_text()
-    return function.suffix == ".sql" and f"pgflow.{function.stem}(" in said
+    written = function.stem.removeprefix("make_queue_")  # what it writes is called by another name
+    return function.suffix == ".sql" and (
+        f"pgflow.{function.stem}(" in said
+        or (written != function.stem and f"'{written}_' || queue" in said)
+    )
 
 
 def fires(file: Path, trigger: Path) -> bool:

@@ -12,8 +12,6 @@ create or replace function pgflow.claim_tasks(
 returns setof pgflow.claim_record
 language plpgsql
 set search_path = ''
-set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
 -- It waits for no row. The limit is for a locked table, which would keep the other flows waiting.
 set lock_timeout = '3s'
 as $$
@@ -24,10 +22,7 @@ begin
   perform set_config('pgflow.notify', 'off', true);
   perform set_config('synchronous_commit', 'off', true);
   return query
-  select * from pgflow.take_tasks(
-    flow_slugs, array_fill('-infinity'::timestamptz, array[cardinality(flow_slugs)]), qty, worker_id,
-    max_bytes
-  );
+  select * from pgflow.take_tasks(flow_slugs, qty, worker_id, max_bytes);
   perform set_config('pgflow.notify', coalesce(notify, ''), true);
 end
 $$;

@@ -1,4 +1,4 @@
--- Internal, of fail_lapsed_tasks(), take_tasks(). Returns the tasks whose last attempt lapsed, among the
+-- Internal, of fail_lapsed_tasks(), make_queue_claim(). Returns the tasks whose last attempt lapsed, among the
 -- first hundred visible messages of each flow.
 --
 -- The function is stable, so that its statements share one snapshot. With two snapshots, a last attempt

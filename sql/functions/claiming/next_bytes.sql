@@ -1,6 +1,6 @@
--- Internal, of take_tasks(). Returns the bytes of blobs that the handler of the first visible task of
--- these flows loads, or null if no task is visible.
-create or replace function pgflow.next_bytes(flow_slugs text[])
+-- Internal, of make_queue_claim(). Returns the bytes of blobs that the handler of the first visible task
+-- of a flow loads, or null if no task is visible.
+create or replace function pgflow.next_bytes(flow_slug text)
 returns bigint
 language plpgsql
 set search_path = ''
@@ -10,24 +10,16 @@ set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  slug text;
-  queue text;
+  queue text := pgmq.format_table_name(flow_slug, 'q');
   id bigint;
 begin
-  foreach slug in array flow_slugs loop
-    queue := pgmq.format_table_name(slug, 'q');
-    continue when to_regclass(format('pgmq.%I', queue)) is null; -- the queue is lost
-    execute format(
-      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
-      ' order by msg_id limit 1', queue, pgflow.task_messages()
-    ) into id using pgflow.queue_floor(queue);
-    if id is not null then
-      return (
-        select t.input_bytes from pgflow.step_tasks t
-        where t.flow_slug = slug and t.message_id = id and t.status = 'queued' limit 1
-      );
-    end if;
-  end loop;
-  return null;
+  execute format(
+    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
+    ' order by msg_id limit 1', queue, pgflow.task_messages()
+  ) into id using pgflow.queue_floor(queue);
+  return (
+    select t.input_bytes from pgflow.step_tasks t
+    where t.flow_slug = next_bytes.flow_slug and t.message_id = id and t.status = 'queued' limit 1
+  );
 end
 $$;

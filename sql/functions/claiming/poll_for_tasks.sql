@@ -32,7 +32,7 @@ begin
     failed := pgflow.fail_lapsed_tasks(array[queue_name]);
     return query
     select (t.task).*
-    from pgflow.take_tasks(array[queue_name], array['-infinity'::timestamptz], qty, null) t
+    from pgflow.take_tasks(array[queue_name], qty, null) t
     where not t.task is null;
     -- If we have failed a run, we hold its lock and must not wait.
     exit when found or failed > 0 or clock_timestamp() >= give_up;

@@ -1,12 +1,11 @@
 -- Internal, of claim_tasks(), complete_tasks(), poll_for_tasks(). Claims up to qty visible tasks: those
 -- of the first flow by age, then those of the next. The handlers of these tasks load at most max_bytes
--- of blobs together. Returns a row for each task, and a last row that sums up.
+-- of blobs together. Returns a row for each task, and a last row that sums up; make_queue_claim() says
+-- what it tells.
 --
--- `dues` says when the next message of each flow becomes visible, or '-infinity' if the caller does not
--- know. A flow whose message is not due yet is not touched.
+-- It looks at no further flow once it has qty tasks, and says that the others are due.
 create or replace function pgflow.take_tasks(
   flow_slugs text[],
-  dues timestamptz[],
   qty integer,
   worker_id uuid,
   max_bytes bigint default null
@@ -14,65 +13,43 @@ create or replace function pgflow.take_tasks(
 returns setof pgflow.claim_record
 language plpgsql
 set search_path = ''
-set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
   slug text;
-  n integer := 0;
-  message_ids bigint[];
+  queue text;
   missing integer := qty;
   left_bytes bigint := max_bytes;
-  head record;
-  due timestamptz;
+  claimed pgflow.claim_record;
   summary pgflow.claim_record;
 begin
   summary.lapsed := false;
   foreach slug in array flow_slugs loop
-    n := n + 1;
-    message_ids := '{}';
-    if missing > 0 and dues[n] <= clock_timestamp() then
-      message_ids := pgflow.take_messages(slug, missing, worker_id, left_bytes);
-      missing := missing - cardinality(message_ids);
-      return query
-      select
-        t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
-        null::boolean
-      from pgflow.task_records(slug, message_ids) t;
-      dues[n] := '-infinity'; -- also if it found only messages without a task, and archived them
+    if missing <= 0 and qty > 0 then
+      summary.next_due := 0::double precision;
+      exit;
     end if;
-    if left_bytes is not null and missing > 0 and message_ids <> '{}' and n < cardinality(dues) then
-      left_bytes := left_bytes - (
-        select least(sum(t.input_bytes), 9223372036854775807)::bigint from pgflow.step_tasks t
-        where t.flow_slug = slug and t.message_id = any(message_ids)
-      );
+    queue := pgmq.format_table_name(slug, 'q');
+    if to_regclass(format('pgmq.%I', queue)) is null then
+      perform pgflow.tell_of_lost_queue(slug);
+      summary.next_due := least(summary.next_due, 5::double precision); -- look then whether it is back
+      continue;
     end if;
-    if dues[n] = '-infinity' then
-      head := pgflow.next_visible(slug);
-      dues[n] := head.due;
-      summary.lapsed := summary.lapsed or head.reappeared;
-    end if;
-    due := least(due, dues[n]);
+    for claimed in
+      execute format(
+        'select * from pgflow_queues.%I($1, $2, $3, false) c order by (c.task).msg_id', 'claim_' || queue
+      ) using missing, worker_id, left_bytes
+    loop
+      if claimed.task is null then
+        summary.next_due := least(summary.next_due, claimed.next_due);
+        summary.next_bytes := coalesce(summary.next_bytes, claimed.next_bytes);
+        summary.lapsed := summary.lapsed or claimed.lapsed;
+      else
+        return next claimed;
+        missing := missing - 1;
+        left_bytes := left_bytes - (claimed.task).input_bytes;
+      end if;
+    end loop;
   end loop;
-
-  if due <= clock_timestamp() then
-    summary.next_bytes := pgflow.next_bytes(flow_slugs);
-    -- The worker may lack the room for that task, so it must know when another message falls due.
-    if summary.next_bytes > 0 then
-      due := (select min(d) from unnest(pgflow.look(flow_slugs, later => true)) d);
-    end if;
-  end if;
-  if due is not null then -- greatest() would turn null into 0
-    -- A message may hold any time, and not every two times can be subtracted.
-    summary.next_due := greatest(
-      extract(
-        epoch from least(greatest(due, clock_timestamp()), clock_timestamp() + '1 year') - clock_timestamp()
-      ), 0
-    )::double precision;
-  end if;
-  if summary.lapsed then
-    summary.lapsed := exists (select from pgflow.lapsed_tasks(flow_slugs));
-  end if;
   return next summary;
 end
 $$;

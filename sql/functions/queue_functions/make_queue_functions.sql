@@ -14,8 +14,7 @@ begin
   perform pgflow.make_queue_start(queue);
   perform pgflow.make_queue_send(queue);
   perform pgflow.make_queue_archive(queue);
-  perform pgflow.make_queue_lock(queue);
-  perform pgflow.make_queue_hide(queue);
   perform pgflow.make_queue_look(queue);
+  perform pgflow.make_queue_claim(make_queue_functions.flow_slug, queue);
 end
 $$;

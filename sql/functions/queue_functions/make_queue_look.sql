@@ -1,6 +1,10 @@
--- Internal, of make_queue_functions(). Creates the function that looks at the first hundred messages of
--- a queue, from the id `first` on, and stops at one that is visible. It returns when the first of them
--- becomes visible or did. With `later` it ignores visible messages.
+-- Internal, of make_queue_functions(). Creates the function that tells in how many seconds the next message
+-- of a queue becomes visible: 0 if one is, null if the queue is empty. With `later`, messages that are
+-- visible already do not count. It raises the floor of the queue, if it can.
+--
+-- It reads the first hundred messages, and stops at one that is visible. If all of these are hidden, it
+-- reads the earliest time from the index on `vt`. It does not begin there, because that index may begin
+-- with many dead entries.
 create or replace function pgflow.make_queue_look(queue text)
 returns void
 language plpgsql
@@ -8,11 +12,12 @@ set search_path = ''
 as $make$
 begin
   execute format($sql$
-    create or replace function pgflow_queues.%I(
-      first bigint, later boolean, seen_at timestamptz,
-      out first_id bigint, out seen integer, out due timestamptz, out reappeared boolean
+    create or replace function pgflow_queues.%1$I(
+      later boolean,
+      out next_due double precision,
+      out reappeared boolean -- the first visible message was claimed before
     )
-    language plpgsql stable
+    language plpgsql
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set enable_bitmapscan = off
@@ -20,12 +25,19 @@ begin
     set plan_cache_mode = force_generic_plan
     as $$
     declare
+      seen_at timestamptz := clock_timestamp();
+      -- Read these before looking: ids taken and transactions begun from now on do not count.
+      last_id bigint := pg_sequence_last_value(pg_get_serial_sequence(%4$L, 'msg_id')::regclass);
+      snapshot pg_snapshot := pg_current_snapshot();
+      first bigint := pgflow.queue_floor(%2$L);
       entry record;
+      first_id bigint;
+      seen integer := 0;
+      due timestamptz;
     begin
-      seen := 0;
       reappeared := false;
       for entry in
-        select msg_id, vt, read_ct from pgmq.%I where msg_id >= first and %s
+        select msg_id, vt, read_ct from pgmq.%2$I where msg_id >= first and %3$s
         order by msg_id limit 100
       loop
         seen := seen + 1;
@@ -38,8 +50,23 @@ begin
           exit;
         end if;
       end loop;
+      perform pgflow.raise_queue_floor(%2$L, coalesce(first_id, last_id + 1), snapshot);
+      if seen = 100 and (due > seen_at) is not false then
+        -- Not min(vt), which may be planned to read all messages.
+        due := (
+          select vt from pgmq.%2$I
+          where vt > case when later then seen_at else '-infinity'::timestamptz end and %3$s
+          order by vt limit 1
+        );
+      end if;
+      if due is not null then -- greatest() would turn null into 0
+        -- A message may hold any time, and not every two times can be subtracted.
+        next_due := extract(
+          epoch from least(greatest(due, seen_at), seen_at + interval '1 year') - seen_at
+        )::double precision;
+      end if;
     end
     $$
-  $sql$, 'look_' || queue, queue, pgflow.task_messages());
+  $sql$, 'look_' || queue, queue, pgflow.task_messages(), format('pgmq.%I', queue));
 end
 $make$;

@@ -1,4 +1,4 @@
--- Internal, of lapsed_tasks(), next_bytes(), next_visible(), take_messages(), unreadable_tasks().
+-- Internal, of lapsed_tasks(), make_queue_claim(), make_queue_look(), next_bytes(), unreadable_tasks().
 -- Returns the floor of a queue: an id below which it holds no message. raise_queue_floor() says how the
 -- floor is found.
 --

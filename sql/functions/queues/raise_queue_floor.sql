@@ -1,4 +1,4 @@
--- Internal, of next_visible(). Notes for this session that a queue held no message below `id` at this
+-- Internal, of make_queue_look(). Notes for this session that a queue held no message below `id` at this
 -- snapshot. Returns the floor of the queue.
 --
 -- A message with a lower id may still be uncommitted. Its transaction got its number (xid) before the

@@ -57,17 +57,21 @@ begin
     from unnest(settled.queued) q;
   end if;
 
-  return query
-  select
-    t.task, t.next_due,
-    case when t.task is null then settled.refused end,
-    case when t.task is null then owed_flows end,
-    case when t.task is null then settled.ended_flows end,
-    t.next_bytes, t.lapsed
-  from pgflow.take_tasks(
-    flow_slugs, pgflow.look(flow_slugs), qty - handed_over, worker_id,
-    max_bytes - handed_bytes
-  ) t;
+  if flow_slugs <> '{}' and qty > handed_over then
+    return query
+    select
+      t.task, t.next_due,
+      case when t.task is null then settled.refused end,
+      case when t.task is null then owed_flows end,
+      case when t.task is null then settled.ended_flows end,
+      t.next_bytes, t.lapsed
+    from pgflow.take_tasks(flow_slugs, qty - handed_over, worker_id, max_bytes - handed_bytes) t;
+  else
+    return query
+    select
+      null::pgflow.step_task_record, case when flow_slugs <> '{}' then 0::double precision end,
+      settled.refused, owed_flows, settled.ended_flows, null::bigint, false;
+  end if;
   perform set_config('pgflow.notify', coalesce(notify, ''), true);
 end
 $$;

@@ -122,6 +122,10 @@ class Taken:
     strays: list[Message] = field(default_factory=list)
     seen: set[Message] = field(default_factory=set)
     """All that it looked at and holds, though it may leave some: those whose tasks have lapsed."""
+    due: bool = False
+    """Whether it says that more is due without a look, as its slots are used up."""
+    looked: list[str] = field(default_factory=list)
+    """The flows at which it looks afterwards, as it found nothing there or left something."""
 
 
 @dataclass
@@ -177,6 +181,7 @@ class Model:
         taken = Taken()
         for slug in slugs:
             free = [pair for pair in self.visible(slug) if (slug, pair[0]) not in held]
+            taken.due = taken.due or len(taken.tasks) == qty
             while missing := qty - len(taken.tasks):
                 first, free_after = free[:missing], free[missing:]
                 found = [task for _, task in first if task and not task.has_lapsed]
@@ -184,6 +189,9 @@ class Model:
                 taken.seen |= {(slug, message) for message, _ in first}
                 dead = [message for message, task in first if not task]
                 if found or not dead:
+                    taken.due = taken.due or len(found) == missing
+                    if not found or len(found) < len(first):
+                        taken.looked.append(slug)
                     break
                 taken.strays += [(slug, message) for message in dead]
                 free = [pair for pair in first if pair[1]] + free_after

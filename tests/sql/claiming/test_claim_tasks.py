@@ -92,7 +92,14 @@ def test_what_waits_for_a_worker_is_due_now(core):
 def test_what_is_claimed_is_due_when_its_timeout_and_two_seconds_are_over(core):
     core.flow("a", timeout=9)
     core.start()
+    core.claim()
     assert core.claim().next_due == pytest.approx(11, abs=0.5)
+
+
+def test_after_all_that_it_saw_was_claimed_a_worker_is_to_look_again_half_a_second_later(core):
+    core.flow("a", timeout=9)
+    core.start()
+    assert core.claim().next_due == 0.5
 
 
 def test_a_retry_is_due_after_its_delay(core):
@@ -109,7 +116,15 @@ def test_the_next_due_time_is_the_soonest_of_all_flows(core):
     core.flow("a", slug="h")
     core.start()
     core.start(slug="g")
+    core.claim(10, ("f", "g", "h"))
     assert core.claim(10, ("f", "g", "h")).next_due == pytest.approx(11, abs=0.5)
+
+
+def test_no_flow_is_looked_at_after_the_last_slot_is_taken(core):
+    core.flow("a")
+    core.flow("a", slug="g")
+    core.start()
+    assert core.claim(1, ("f", "g")).next_due == 0
 
 
 def test_a_claim_and_its_answer_are_for_the_flows_it_names_only(core):

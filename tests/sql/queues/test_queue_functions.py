@@ -63,7 +63,7 @@ def test_those_of_a_flow_are_dropped_and_no_others(core):
         "select proname from pg_proc where pronamespace = 'pgflow_queues'::regnamespace"
     )
     assert {row.proname.partition("_q_")[2] for row in names} == {"x_q_f", "ff"}
-    assert len(names) == 12
+    assert len(names) == 10
 
 
 def test_all_of_them_have_a_fixed_search_path_and_the_rights_of_their_caller(core):
@@ -72,6 +72,6 @@ def test_all_of_them_have_a_fixed_search_path_and_the_rights_of_their_caller(cor
         "select proname, prosecdef, proconfig from pg_proc"
         " where pronamespace = 'pgflow_queues'::regnamespace"
     )
-    assert len(found) == 6
+    assert len(found) == 5
     assert not any(row.prosecdef for row in found)
     assert all("search_path=pg_catalog, pg_temp" in row.proconfig for row in found)
