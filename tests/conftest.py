@@ -87,13 +87,13 @@ def forker() -> Iterator[Forker]:
 class GivenServer:
     """The server of ``PGFLOW_TEST_DSN``, which the tests may not stop."""
 
-    conninfo: str
+    dsn: str
     version: int
 
 
-def given_server(conninfo: str) -> GivenServer:
-    with psycopg.connect(conninfo) as connection:
-        return GivenServer(conninfo, connection.info.server_version // 10000)
+def given_server(dsn: str) -> GivenServer:
+    with psycopg.connect(dsn) as connection:
+        return GivenServer(dsn, connection.info.server_version // 10000)
 
 
 @contextmanager
@@ -146,32 +146,32 @@ def any_server(request: pytest.FixtureRequest, server_name: str) -> EmbeddedServ
     return request.getfixturevalue(server_name)
 
 
-def plain(conninfo: str) -> str:
+def plain(dsn: str) -> str:
     """The DSN as a user would write it, without what an embedded server says about everything."""
     usual = {name: str(value) for name, value in own_parameters().items()}
-    given = {k: v for k, v in conninfo_to_dict(conninfo).items() if usual.get(k) != v}
+    given = {k: v for k, v in conninfo_to_dict(dsn).items() if usual.get(k) != v}
     given.pop("requirepeer", None)
     return make_conninfo("", **given)
 
 
 @contextmanager
-def new_database(conninfo: str, template: str = "template0") -> Iterator[str]:
-    """A database on that server, dropped afterwards; yields its conninfo."""
+def new_database(dsn: str, template: str = "template0") -> Iterator[str]:
+    """A database on that server, dropped afterwards; yields its dsn."""
     name = f"test_{uuid.uuid4().hex}"
     create = SQL("create database {} template {} encoding 'UTF8' strategy file_copy")
-    with psycopg.connect(conninfo, autocommit=True) as admin:
+    with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute(create.format(Identifier(name), Identifier(template)))
     try:
-        yield make_conninfo(plain(conninfo), dbname=name)
+        yield make_conninfo(plain(dsn), dbname=name)
     finally:
-        with psycopg.connect(conninfo, autocommit=True) as admin:
+        with psycopg.connect(dsn, autocommit=True) as admin:
             admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 @contextmanager
-def migrated_database(conninfo: str) -> Iterator[str]:
-    """A database with our schema, dropped afterwards; yields its conninfo."""
-    with new_database(conninfo) as made:
+def migrated_database(dsn: str) -> Iterator[str]:
+    """A database with our schema, dropped afterwards; yields its dsn."""
+    with new_database(dsn) as made:
         migrate_now(made)
         yield made
 
@@ -179,15 +179,15 @@ def migrated_database(conninfo: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(server: EmbeddedServer | GivenServer) -> Iterator[str]:
     """The name of a migrated database that nobody connects to, to be copied."""
-    with migrated_database(server.conninfo) as conninfo:
-        yield conninfo_to_dict(conninfo)["dbname"]
+    with migrated_database(server.dsn) as dsn:
+        yield conninfo_to_dict(dsn)["dbname"]
 
 
 @pytest.fixture(scope="session")
 def template15(server15: EmbeddedServer) -> Iterator[str]:
     """The same on PostgreSQL 15."""
-    with migrated_database(server15.conninfo) as conninfo:
-        yield conninfo_to_dict(conninfo)["dbname"]
+    with migrated_database(server15.dsn) as dsn:
+        yield conninfo_to_dict(dsn)["dbname"]
 
 
 TEMPLATES = {"server15": "template15", "server": "template"}
@@ -202,23 +202,23 @@ def any_template(request: pytest.FixtureRequest, server_name: str) -> str:
 
 @pytest.fixture(scope="session")
 def any_database(any_server: EmbeddedServer | GivenServer, any_template: str) -> Iterator[str]:
-    """The conninfo of a migrated database on each server, shared: leave nothing in it."""
-    with new_database(any_server.conninfo, any_template) as conninfo:
-        yield conninfo
+    """The dsn of a migrated database on each server, shared: leave nothing in it."""
+    with new_database(any_server.dsn, any_template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def empty_database(server: EmbeddedServer | GivenServer) -> Iterator[str]:
-    """The conninfo of a database of the test's own, without our schema."""
-    with new_database(server.conninfo) as conninfo:
-        yield conninfo
+    """The dsn of a database of the test's own, without our schema."""
+    with new_database(server.dsn) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def database(server: EmbeddedServer | GivenServer, template: str) -> Iterator[str]:
-    """The conninfo of a migrated database of the test's own."""
-    with new_database(server.conninfo, template) as conninfo:
-        yield conninfo
+    """The dsn of a migrated database of the test's own."""
+    with new_database(server.dsn, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

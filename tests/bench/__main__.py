@@ -90,7 +90,7 @@ def own_server() -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder,
         EmbeddedServer(Path(folder), settings=settings) as server,
     ):
-        yield server.conninfo
+        yield server.dsn
 
 
 @contextmanager

@@ -61,7 +61,7 @@ async def on_slow_disk(delay: int) -> list[Measured]:
     """All ways, on a server of their own."""
     ways: dict[str, Work] = {"calls": calls, "workers": workers}
     with slow_server(delay) as server:
-        dsn = server.conninfo
+        dsn = server.dsn
         async with await Connection.connect(dsn) as connection:
             await migrate(connection)
         with psycopg.connect(dsn, autocommit=True) as plain:

@@ -54,5 +54,5 @@ def victim() -> Iterator[Victim]:
 @pytest.fixture
 def own_database(server_of_ours: OwnServer) -> Iterator[str]:
     """A migrated database on the module's own server, which lets everybody in."""
-    with migrated_database(server_of_ours.conninfo) as made:
+    with migrated_database(server_of_ours.dsn) as made:
         yield made

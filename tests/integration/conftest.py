@@ -68,9 +68,9 @@ def server_of_ours() -> Iterator[OwnServer]:
 @pytest.fixture(scope="module")
 def dsn(server_of_ours: OwnServer) -> str:
     """A migrated database of a server that may be stopped."""
-    with psycopg.connect(server_of_ours.conninfo, autocommit=True) as admin:
+    with psycopg.connect(server_of_ours.dsn, autocommit=True) as admin:
         admin.execute("create database flows encoding 'UTF8' template template0")
-    dsn = make_conninfo(server_of_ours.conninfo, dbname="flows")
+    dsn = make_conninfo(server_of_ours.dsn, dbname="flows")
     migrate_now(dsn)
     return dsn
 

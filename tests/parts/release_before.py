@@ -85,13 +85,13 @@ CHORES = (
 )
 
 
-def install(conninfo: str) -> None:
+def install(dsn: str) -> None:
     """Bring an empty database to that release, with roles."""
     (package,) = find_spec("pgmq").submodule_search_locations  # type: ignore[union-attr]
     text = lzma.decompress(FILE.read_bytes()).decode()
     files = re.split(r"^-- file: (\S+)\n", text, flags=re.MULTILINE)[1:]
     texts = dict(zip(files[::2], files[1::2], strict=True))
-    with psycopg.connect(conninfo) as connection:
+    with psycopg.connect(dsn) as connection:
         execute = connection.execute
         execute("set search_path = pg_catalog, pg_temp; set check_function_bodies = off")
         execute("create schema pgmq")
@@ -116,9 +116,9 @@ class OldWorker(Thread):
         done: How many tasks it has completed.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, dsn: str) -> None:
         super().__init__()
-        self._conninfo = conninfo
+        self._conninfo = dsn
         self._id = uuid4()
         self._stopping = Event()
         self.ready = Event()

@@ -176,8 +176,8 @@ def plans(
 ) -> Iterator[list[Plan]]:
     """The plans of every call, made in one session while 10,000 tasks wait."""
     with (
-        new_database(any_server.conninfo, any_template) as conninfo,
-        psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
+        new_database(any_server.dsn, any_template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row) as connection,
     ):
         core = Core(connection)
         core.flow("root", "left<root", "right<root", "join<left,right", base_delay=0)

@@ -81,7 +81,7 @@ class Ordeal:
 
     def _gather(self) -> None:
         """Workers of two kinds, one of each on a way that fails, a client, and one in plain SQL."""
-        ways = self.dsn, self.way.conninfo
+        ways = self.dsn, self.way.dsn
         workers = [partial(work, ways[n == 2], self.folder) for n in range(3)]
         commands = [
             partial(work_as_command, ways[slots < 5], self.folder, slots) for slots in (40, 3)

@@ -27,8 +27,8 @@ def guarded_server() -> Iterator[OwnServer]:
 @pytest.fixture(scope="module")
 def database(guarded_server: OwnServer) -> Iterator[str]:
     """A database of olga's, migrated with roles."""
-    with guarded_database(guarded_server) as conninfo:
-        yield conninfo
+    with guarded_database(guarded_server) as dsn:
+        yield dsn
 
 
 @pytest.fixture

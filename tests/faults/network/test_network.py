@@ -31,7 +31,7 @@ async def load(proxy, nursery, monkeypatch):
     load = Load("flow", RUNS)
     settings = Settings(call_timeout=PATIENCE, check_interval=PATIENCE, grace=1)
     for _ in range(2):
-        await nursery.start(Worker([load.flow], proxy.conninfo, settings=settings, hooks=()).run)
+        await nursery.start(Worker([load.flow], proxy.dsn, settings=settings, hooks=()).run)
     return load
 
 
@@ -74,8 +74,8 @@ async def test_over_a_slow_way_no_attempt_is_made_twice(database, proxy, nursery
     load = Load("flow", 10)
     proxy.delay = 0.1  # each way, so that an answer takes 200 ms
     for _ in range(2):
-        await nursery.start(Worker([load.flow], proxy.conninfo, hooks=()).run)
-    async with connect(proxy.conninfo) as client:
+        await nursery.start(Worker([load.flow], proxy.dsn, hooks=()).run)
+    async with connect(proxy.dsn) as client:
         with trio.fail_after(30):
             await load.complete(client, database)
     assert set(load.attempts.values()) == {1}

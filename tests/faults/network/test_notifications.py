@@ -64,7 +64,7 @@ async def test_a_listener_that_is_cut_and_not_told_is_found_out_by_its_check(
     proxy, gate = Proxy(database), Gate()
     await nursery.start(proxy.run)
     gate.open.set()
-    settings = Settings(check_interval=0.5, listen_dsn=proxy.conninfo, grace=1)
+    settings = Settings(check_interval=0.5, listen_dsn=proxy.dsn, grace=1)
     await nursery.start(Worker([gate.flow], database, settings=settings).run)
     assert await (await client.start(gate.flow, None)).result() == {"step": 1}
     proxy.silence()
@@ -83,19 +83,19 @@ def narrow_database():
     """Of a server whose queue of notifications is small."""
     with (
         own_server(settings={"max_notify_queue_pages": "64"}) as server,
-        migrated_database(server.conninfo) as made,
+        migrated_database(server.dsn) as made,
     ):
         yield made
 
 
-def fill(conninfo: str) -> psycopg.Connection:
+def fill(dsn: str) -> psycopg.Connection:
     """Fill the queue, of which the session that is returned has read nothing."""
-    stuck = psycopg.connect(conninfo)
+    stuck = psycopg.connect(dsn)
     stuck.execute("listen stuck")
     stuck.commit()
     stuck.execute("select")  # it does not read while it is in a transaction
     with (
-        psycopg.connect(conninfo, autocommit=True) as filler,
+        psycopg.connect(dsn, autocommit=True) as filler,
         pytest.raises(psycopg.OperationalError, match=FULL),
     ):
         fill_up(filler)

@@ -40,8 +40,8 @@ WRONG = {
 @pytest.fixture(params=list(CONFIGURATIONS))
 def pooled(own_database, request):
     """The way to the test's database through PgBouncer."""
-    with pooler(own_database, CONFIGURATIONS[request.param]) as conninfo:
-        yield conninfo
+    with pooler(own_database, CONFIGURATIONS[request.param]) as dsn:
+        yield dsn
 
 
 async def note(_):
@@ -131,16 +131,16 @@ async def test_a_setting_that_it_does_not_take_ends_the_start(own_database, monk
         await ends(pooled)
 
 
-async def ends(conninfo: str) -> None:
+async def ends(dsn: str) -> None:
     """A worker, a client and a listener give up, and say why."""
     with trio.fail_after(20):
         with pytest.raises(psycopg.OperationalError):
-            await Worker([pages(note)], conninfo).run()
+            await Worker([pages(note)], dsn).run()
         with pytest.raises(psycopg.OperationalError):
-            async with connect(conninfo) as client:
+            async with connect(dsn) as client:
                 await client.find(uuid4())
         with pytest.raises(psycopg.OperationalError):
-            await Listener(conninfo, [], print, print).run()
+            await Listener(dsn, [], print, print).run()
 
 
 async def set_for(own_database: str, name: str, value: str) -> None:

@@ -61,13 +61,13 @@ async def test_sessions_that_end_at_random_under_load_lose_nothing(database, nur
 def narrow_database():
     """Of a server that lets few in."""
     limits = {"max_connections": str(MOST), "superuser_reserved_connections": "0"}
-    with own_server(settings=limits) as server, migrated_database(server.conninfo) as made:
+    with own_server(settings=limits) as server, migrated_database(server.dsn) as made:
         yield made
 
 
-def take_all(conninfo: str) -> list[psycopg.Connection]:
+def take_all(dsn: str) -> list[psycopg.Connection]:
     """Take the connections that others have, and those that are left."""
-    ours = make_conninfo(conninfo, application_name="ours")
+    ours = make_conninfo(dsn, application_name="ours")
     taken = [psycopg.connect(ours, autocommit=True)]
     while len(taken) < MOST:  # others may be sooner
         taken[0].execute(TERMINATE_OTHERS)
@@ -129,10 +129,10 @@ async def test_a_database_that_lets_nobody_in_for_a_while_gets_its_answers_after
 
     async def trouble() -> None:
         await load.reach(20)
-        await execute(server_of_ours.conninfo, ALLOW.format(name, "false"))
-        await rows(server_of_ours.conninfo, TERMINATE_ALL, name)
+        await execute(server_of_ours.dsn, ALLOW.format(name, "false"))
+        await rows(server_of_ours.dsn, TERMINATE_ALL, name)
         await until(has_tried_often)
-        await execute(server_of_ours.conninfo, ALLOW.format(name, "true"))
+        await execute(server_of_ours.dsn, ALLOW.format(name, "true"))
 
     async with connect(own_database) as client:
         await load.complete(client, own_database, trouble)
@@ -144,7 +144,7 @@ async def test_where_the_answer_to_a_claim_is_lost_it_costs_an_attempt_and_its_t
 ):
     point = Breakpoint(database, "pgflow.claim_tasks", "committed")
     await nursery.start(point.run)
-    worker = Rescuer(point.conninfo, timeout=1)
+    worker = Rescuer(point.dsn, timeout=1)
     await worker.define()
     run = await client.start("pages", None)
     await nursery.start(worker.run)
@@ -168,7 +168,7 @@ async def test_a_commit_that_is_swallowed_is_made_again_in_time_or_the_attempt_i
     flow = Flow("flow", timeout=1, max_attempts=1)
     flow.step(slug="step")(lambda: "done")
     settings = Settings(call_timeout=call_timeout)
-    await nursery.start(Worker([flow], point.conninfo, settings=settings).run)
+    await nursery.start(Worker([flow], point.dsn, settings=settings).run)
     run = await client.start(flow, None)
     await point.reached.wait()  # and never goes on
     with trio.fail_after(20):

@@ -21,15 +21,15 @@ class Breakpoint(Proxy):
     """Stops the first session that sends this statement.
 
     Args:
-        conninfo: The server.
+        dsn: The server.
         statement: A part of its text.
         moment: ``asked``: the server has not got it. ``done``: it has done it, and not committed.
             ``committed``: it has committed, and the answer is on its way.
         skip: How many times the statement may pass before.
     """
 
-    def __init__(self, conninfo: str, statement: str, moment: Moment, *, skip: int = 0) -> None:
-        super().__init__(conninfo)
+    def __init__(self, dsn: str, statement: str, moment: Moment, *, skip: int = 0) -> None:
+        super().__init__(dsn)
         self.statement, self.moment, self._skip = statement.encode(), moment, skip
         self.reached = trio.Event()
         self._passed = trio.Event()

@@ -38,7 +38,7 @@ async def write(dsn: str, name: str) -> None:
 
 def visit(folder: Path, name: str, way: str) -> None:
     with EmbeddedServer(folder) as server:
-        trio.run(write, server.conninfo, name)
+        trio.run(write, server.dsn, name)
         there = servers(folder)
         assert len(there) <= 1, there
         if way == "fork" and not os.fork():

@@ -130,9 +130,9 @@ FOR_DATABASES = frozenset({"user", "superuser"})
 BY_USERS = frozenset({"user", "backend"})
 
 
-def settable(conninfo: str, contexts: frozenset[str] = FOR_DATABASES) -> list[Settable]:
+def settable(dsn: str, contexts: frozenset[str] = FOR_DATABASES) -> list[Settable]:
     """What can be set on this server, of these contexts."""
-    with psycopg.connect(conninfo, client_encoding="utf8") as connection:
+    with psycopg.connect(dsn, client_encoding="utf8") as connection:
         connection.execute("load 'plpgsql'")
         found = [Settable(*row) for row in connection.execute(SETTABLE)]
     return [s for s in found if s.context in contexts and s.name not in LEFT_OUT]
@@ -189,23 +189,23 @@ def escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def culprits(conninfo: str, values: Values, way: Way = by_database) -> dict[str, str]:
+def culprits(dsn: str, values: Values, way: Way = by_database) -> dict[str, str]:
     """Those of these values with which something fails, each by itself, and how."""
     try:
-        try_out(conninfo, values, way)
+        try_out(dsn, values, way)
     except Exception as error:  # noqa: BLE001  whatever it is, the setting is to blame
         if len(values) == 1:
             return {f"{name} = {value}": repr(error) for name, value in values.items()}
         items, half = list(values.items()), len(values) // 2
         parts = dict(items[:half]), dict(items[half:])
-        found = culprits(conninfo, parts[0], way) | culprits(conninfo, parts[1], way)
+        found = culprits(dsn, parts[0], way) | culprits(dsn, parts[1], way)
         return found or {f"together {values}": repr(error)}
     return {}
 
 
-def try_out(conninfo: str, values: Values, way: Way) -> None:
+def try_out(dsn: str, values: Values, way: Way) -> None:
     """Do all there is to do in a new database whose sessions begin with these values."""
-    with new_database(conninfo) as database:
+    with new_database(dsn) as database:
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(HOSTILE)
         with way(database, values):

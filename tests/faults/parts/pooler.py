@@ -39,17 +39,15 @@ logfile = {folder}/log
 
 
 @contextmanager
-def pooler(
-    conninfo: str, settings: str = TRANSACTIONS, *, password: str | None = None
-) -> Iterator[str]:
-    """Run PgBouncer for the block; yields the conninfo of the same database behind it.
+def pooler(dsn: str, settings: str = TRANSACTIONS, *, password: str | None = None) -> Iterator[str]:
+    """Run PgBouncer for the block; yields the dsn of the same database behind it.
 
     With a *password* it knows this one database only, and one user.
     """
     if not Path(PROGRAM).exists():
         missing("pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix="pgflow_pooler_"))
-    given, own = conninfo_to_dict(conninfo), free_port()
+    given, own = conninfo_to_dict(dsn), free_port()
     ini = folder / "ini"
     ini.write_text(
         SETTINGS.format(
@@ -87,11 +85,11 @@ def pooler(
         shutil.rmtree(folder)
 
 
-def until_it_answers(conninfo: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def until_it_answers(dsn: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Return when it lets clients in."""
     deadline = time.monotonic() + START_TIMEOUT
-    while pq.PGconn.ping(conninfo.encode()) != pq.Ping.OK:
+    while pq.PGconn.ping(dsn.encode()) != pq.Ping.OK:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(log.read_text())
         time.sleep(0.01)
-    psycopg.connect(conninfo).close()
+    psycopg.connect(dsn).close()

@@ -42,10 +42,10 @@ select (select count(*) from pgflow.runs), (select count(*) from pgflow.step_tas
 """
 
 
-def do_all(conninfo: str) -> list[Any]:
+def do_all(dsn: str) -> list[Any]:
     """What each call answers; it is the same whenever and wherever it is called."""
     answers: list[Any] = []
-    with psycopg.connect(conninfo, autocommit=True, client_encoding="utf8") as connection:
+    with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
 
         def call(statement: str, *parameters: object) -> list[Any]:
             rows = connection.execute(statement, parameters or None).fetchall()

@@ -58,7 +58,7 @@ def jump(fooled_server) -> Jump:
 @pytest.fixture
 def database(fooled_server):
     server, jump = fooled_server
-    with migrated_database(server.conninfo) as made:
+    with migrated_database(server.dsn) as made:
         yield made
     jump("+0")
 
@@ -113,7 +113,7 @@ async def test_the_clock_of_a_worker_does_not_matter(
     point = Breakpoint(database, "pgflow.complete_tasks", "asked")
     await nursery.start(point.run)
     run = await client.start("pages", None)
-    victim(point.conninfo, environment=faking(offset))
+    victim(point.dsn, environment=faking(offset))
     await point.reached.wait()
     offset.write_text(by)
     point.go_on()

@@ -27,7 +27,7 @@ def server() -> Iterator[OwnServer]:
 
 @pytest.fixture
 def database(server: OwnServer) -> Iterator[str]:
-    with migrated_database(server.conninfo) as made:
+    with migrated_database(server.dsn) as made:
         yield made
 
 

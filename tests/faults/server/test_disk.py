@@ -41,7 +41,7 @@ def server():
 
 @pytest.fixture
 def database(server):
-    with migrated_database(server.conninfo) as made:
+    with migrated_database(server.dsn) as made:
         yield made
 
 
@@ -87,7 +87,7 @@ def slow_database():
         subprocess.run(command, check=True)
         server = OwnServer(folder, settings={"fsync": "on"})
         server.create()
-        with running(server), migrated_database(server.conninfo) as made:
+        with running(server), migrated_database(server.dsn) as made:
             server.stop()
             server.environment |= {"LD_PRELOAD": str(library), "BENCH_FSYNC_US": "50000"}
             server.start()

@@ -75,11 +75,11 @@ async def test_a_worker_and_a_client_start_the_server_again_that_was_killed(
     folder, nursery, target
 ):
     with EmbeddedServer(folder) as server:
-        async with await Connection.connect(server.conninfo) as connection:
+        async with await Connection.connect(server.dsn) as connection:
             await migrate(connection)
-        rescuer = Rescuer(server.conninfo, hold=True)
+        rescuer = Rescuer(server.dsn, hold=True)
         await rescuer.define()
-        async with connect(server.conninfo) as client:
+        async with connect(server.dsn) as client:
             await nursery.start(rescuer.run)
             runs = await client.start_many("pages", [None] * 3)
             await rescuer.has_begun.wait()
@@ -90,5 +90,5 @@ async def test_a_worker_and_a_client_start_the_server_again_that_was_killed(
             for run in runs:
                 assert await run.result() == {"length": len(PAGE)}
         assert server.pid != pid
-        await assert_sound(server.conninfo)
+        await assert_sound(server.dsn)
         nursery.cancel_scope.cancel()

@@ -34,9 +34,9 @@ REPLAYED = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
 def primary():
     """A server that sends its log to a standby; nobody waits for that one."""
     with own_server(settings={"wal_level": "replica"}) as server:
-        with psycopg.connect(server.conninfo, autocommit=True) as admin:
+        with psycopg.connect(server.dsn, autocommit=True) as admin:
             admin.execute("create database flows encoding 'UTF8' template template0")
-        migrate_now(make_conninfo(server.conninfo, dbname="flows"))
+        migrate_now(make_conninfo(server.dsn, dbname="flows"))
         yield server
 
 
@@ -85,7 +85,7 @@ async def test_workers_and_clients_go_on_where_the_standby_stood(primary, standb
 
 
 def test_commands_say_that_a_standby_takes_no_writes(primary, standby):
-    there, here = (make_conninfo(server.conninfo, dbname="flows") for server in (primary, standby))
+    there, here = (make_conninfo(server.dsn, dbname="flows") for server in (primary, standby))
     trio.run(execute, there, DEFINE)
     trio.run(replayed, there, here)
     for command in (["migrate"], ["start", "flow"], ["prune", "--older-than", "1d"]):
@@ -113,7 +113,7 @@ async def completed(dsn: str) -> set[tuple[object, ...]]:
 async def test_runs_are_awaited_on_a_standby_and_by_notifications_once_it_is_promoted(
     primary, standby, nursery
 ):
-    there, here = (make_conninfo(server.conninfo, dbname="flows") for server in (primary, standby))
+    there, here = (make_conninfo(server.dsn, dbname="flows") for server in (primary, standby))
     await execute(there, DEFINE)
     step = Flow("flow").step(slug="step")(str)
     async with connect(there) as starting, connect(here) as client:

@@ -119,7 +119,7 @@ async def test_told_twice_while_a_call_is_under_way_it_goes_in_order(
     if point.flow:
         await define(database)
         run = await client.start(point.flow, point.given)
-    told = leaver(way.conninfo)
+    told = leaver(way.dsn)
     await way.reached.wait()
     if stuck and point.holds:
         rescuer = Worker(FLOWS, database, settings=ONLY_WHEN_TOLD)
@@ -222,7 +222,7 @@ async def test_a_client_that_it_has_not_told_yet_is_told_when_it_leaves(
     await nursery.start(way.run)
     async with trio.open_nursery() as waiting:
         waiting.start_soon(run.wait)
-        told = leaver(way.conninfo)
+        told = leaver(way.dsn)
         await way.reached.wait()
         await told.tell(*TWICE)
         assert await told.end() == 0, told.log
@@ -245,7 +245,7 @@ async def test_told_again_while_it_leaves_it_goes_on_leaving(
     run = await client.start("page", None)
     way = Breakpoint(database, statement, moment)
     await nursery.start(way.run)
-    told = leaver(way.conninfo, "page", *SOON)
+    told = leaver(way.dsn, "page", *SOON)
     await told.until("holding")
     await told.tell(*TWICE)
     await way.reached.wait()

@@ -156,7 +156,7 @@ async def test_over_a_slow_way_it_gives_back_all_the_same(client, database, leav
     run = await client.start("page", None)
     way = Proxy(database)
     await nursery.start(way.run)
-    told = leaver(way.conninfo, "page")
+    told = leaver(way.dsn, "page")
     await told.until("holding")
     way.delay = 0.2
     await told.tell(*TWICE)
@@ -167,8 +167,8 @@ async def test_over_a_slow_way_it_gives_back_all_the_same(client, database, leav
 class Away(Proxy):
     """A way that can be closed altogether."""
 
-    def __init__(self, conninfo: str) -> None:
-        super().__init__(conninfo)
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
         self._scope = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -194,7 +194,7 @@ async def test_where_the_database_is_gone_it_leaves_all_the_same(
     await define(database)
     way = Away(database)
     await nursery.start(way.run)
-    told = leaver(way.conninfo, hold)
+    told = leaver(way.dsn, hold)
     await told.until("ready")
     run = await client.start("page", None) if hold else None
     if hold:

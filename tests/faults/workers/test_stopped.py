@@ -39,7 +39,7 @@ async def test_what_it_completes_late_is_refused_and_the_others_result_stands(
     point = Breakpoint(database, COMPLETE, "asked")
     await nursery.start(point.run)
     run = await client.start("pages", None)
-    process = victim(point.conninfo, "", "1")
+    process = victim(point.dsn, "", "1")
     await point.reached.wait()
     process.send_signal(signal.SIGSTOP)
     await take_over(rescuer, database, nursery)
@@ -77,7 +77,7 @@ async def test_a_commit_that_the_server_gave_up_meanwhile_is_made_again(
     point = Breakpoint(make_conninfo(database, options=SHORT), "COMMIT", "asked")
     await nursery.start(point.run)
     run = await client.start("pages", LONG)
-    process = victim(point.conninfo)
+    process = victim(point.dsn)
     await point.reached.wait()
     process.send_signal(signal.SIGSTOP)
 

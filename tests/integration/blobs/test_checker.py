@@ -28,7 +28,7 @@ KEYS = KeyRing({"one": bytes(range(32))})
 @pytest.fixture
 def database(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
     """A database of the test's own on each server."""
-    with new_database(any_server.conninfo, any_template) as made:
+    with new_database(any_server.dsn, any_template) as made:
         yield made
 
 
@@ -63,7 +63,7 @@ async def fill_with_all(dsn: str) -> None:
 @pytest.fixture(scope="module")
 def filled_template(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
     """The name of a database with blobs of every kind, on each server."""
-    with new_database(any_server.conninfo, any_template) as made:
+    with new_database(any_server.dsn, any_template) as made:
         trio.run(fill_with_all, made)
         yield conninfo_to_dict(made)["dbname"]
 
@@ -71,7 +71,7 @@ def filled_template(any_server: EmbeddedServer, any_template: str) -> Iterator[s
 @pytest.fixture
 def filled(any_server: EmbeddedServer, filled_template: str) -> Iterator[str]:
     """A copy of it, of the test's own."""
-    with new_database(any_server.conninfo, filled_template) as made:
+    with new_database(any_server.dsn, filled_template) as made:
         yield made
 
 

@@ -48,8 +48,8 @@ where t.output_blob_id is not null and (
 def four(any_server: Any, any_template: str) -> Iterator[list[Core]]:
     """Four sessions of a database of the test's own."""
     with (
-        new_database(any_server.conninfo, any_template) as conninfo,
-        sessions(conninfo, 4) as opened,
+        new_database(any_server.dsn, any_template) as dsn,
+        sessions(dsn, 4) as opened,
     ):
         yield opened
 

@@ -29,7 +29,7 @@ OFTEN = Settings(check_interval=0.03)
 @pytest.fixture
 def database(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
     """A database of the test's own on each server."""
-    with new_database(any_server.conninfo, any_template) as made:
+    with new_database(any_server.dsn, any_template) as made:
         yield made
 
 

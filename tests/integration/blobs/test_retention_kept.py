@@ -17,7 +17,7 @@ from ...parts.past import NOW, caller, id_at, scalar
 @pytest.fixture
 def database(any_server: EmbeddedServer, any_template: str) -> Iterator[str]:
     """A database of the test's own on each server."""
-    with new_database(any_server.conninfo, any_template) as made:
+    with new_database(any_server.dsn, any_template) as made:
         yield made
 
 

@@ -117,18 +117,18 @@ def migrated() -> Iterator[tuple[str, str]]:
     with (
         tempfile.TemporaryDirectory(prefix="pgflow-costs-") as folder,
         EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
-        migrated_database(server.conninfo) as conninfo,
+        migrated_database(server.dsn) as dsn,
     ):
-        with psycopg.connect(conninfo) as connection:
+        with psycopg.connect(dsn) as connection:
             connection.execute("create extension pg_stat_statements")
-        yield server.conninfo, conninfo_to_dict(conninfo)["dbname"]
+        yield server.dsn, conninfo_to_dict(dsn)["dbname"]
 
 
 @pytest.fixture
 def database(migrated: tuple[str, str]) -> Iterator[str]:
-    """The conninfo of a migrated database of the test's own."""
-    with new_database(*migrated) as conninfo:
-        yield conninfo
+    """The dsn of a migrated database of the test's own."""
+    with new_database(*migrated) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ SCENARIOS = {
 async def test_it_costs_what_is_written_down(client, work, wire, meter, scenario):
     it = SCENARIOS[scenario]
     starter = Starter(client, wire, it.flow)
-    await work(it.flow, dsn=wire.conninfo, settings=HOUR, hooks=[starter.hook])
+    await work(it.flow, dsn=wire.dsn, settings=HOUR, hooks=[starter.hook])
     await it.start(starter, it.inputs)
     spent = await meter.measure(lambda: it.start(starter, it.inputs))
     hold(scenario, spent, it.counted)
@@ -283,7 +283,7 @@ async def test_an_idle_worker_says_nothing_but_for_checks_that_cost_what_is_writ
     work, wire, meter, clock
 ):
     # One connection prepares and plans each statement once, and that within the first checks.
-    await work(one_step(), dsn=wire.conninfo, settings=Settings(check_interval=60, connections=1))
+    await work(one_step(), dsn=wire.dsn, settings=Settings(check_interval=60, connections=1))
     await pass_time(clock, wire, [60] * 6)
     assert await meter.measure(lambda: pass_time(clock, wire, [50])) == {}
     spent = await meter.measure(lambda: pass_time(clock, wire, [60] * 10))

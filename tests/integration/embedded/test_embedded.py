@@ -39,17 +39,18 @@ from ...parts.servers.embedding import (
 RUN_IN_THE_DEFAULT_FOLDER = """
 import psycopg
 from pgflow_events.embedded.server import EmbeddedServer
-with EmbeddedServer() as server, psycopg.connect(server.conninfo) as connection:
+with EmbeddedServer() as server, psycopg.connect(server.dsn) as connection:
     print(connection.info.user, server.folder)
 """
 CONNECT = "import psycopg, sys; psycopg.connect(sys.argv[1])"
 
 
 def test_a_first_start_makes_a_cluster_with_a_database_for_its_user_only(fresh):
-    with EmbeddedServer(fresh) as server, psycopg.connect(server.conninfo) as connection:
+    with EmbeddedServer(fresh) as server, psycopg.connect(server.dsn) as connection:
         assert connection.info.dbname == "pgflow"
         assert connection.info.user == pwd.getpwuid(os.geteuid()).pw_name
         assert connection.info.server_version // 10000 == server.version
+        assert server.conninfo == server.dsn  # its old name
         assert not server.attached
     assert {path.name for path in fresh.iterdir()} == {"data", "server.log", "users"}
     assert stat.S_IMODE((fresh / "data").stat().st_mode) == 0o700
@@ -83,7 +84,7 @@ def test_settings_reach_the_server_but_cannot_open_it(made):
 
 def test_a_missing_database_is_created_again(made):
     with EmbeddedServer(made) as server:
-        with psycopg.connect(server.conninfo, dbname="postgres", autocommit=True) as admin:
+        with psycopg.connect(server.dsn, dbname="postgres", autocommit=True) as admin:
             admin.execute("drop database pgflow")
         server.stop()
         server.start()
@@ -246,11 +247,11 @@ def test_a_path_that_no_socket_can_have_is_met_by_a_short_folder_that_goes_away(
     try:
         with EmbeddedServer(folder) as server:
             assert query(server, "select 1") == 1
-            sockets = Path(psycopg.conninfo.conninfo_to_dict(server.conninfo)["host"])
+            sockets = Path(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"])
             assert folder not in sockets.parents
             assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
             with EmbeddedServer(folder) as attached:
-                assert attached.conninfo == server.conninfo
+                assert attached.dsn == server.dsn
         assert not sockets.exists()
     finally:
         folder.rename(made)
@@ -388,7 +389,7 @@ def test_no_other_account_is_let_in(made, user, refusal):
         EmbeddedServer(made) as server,
         pytest.raises(subprocess.CalledProcessError) as refused,
     ):
-        run_as(pwd.getpwnam(user).pw_uid, CONNECT, server.conninfo)
+        run_as(pwd.getpwnam(user).pw_uid, CONNECT, server.dsn)
     assert refusal in refused.value.stderr
 
 

@@ -86,7 +86,7 @@ async def echo(text: str) -> str:
 def running(made):
     """A server that is there while the environment changes."""
     with EmbeddedServer(made) as server:
-        migrate_now(server.conninfo)
+        migrate_now(server.dsn)
         yield server
 
 
@@ -130,8 +130,8 @@ def test_a_variable_that_is_meant_for_another_server_changes_nothing(
     environment.setenv(variable, VARIABLES[variable])
     with EmbeddedServer(timeout=TIMEOUT) as server:
         assert server.pid == running.pid
-        psycopg.connect(server.conninfo).close()
-        trio.run(a_run_is_completed, server.conninfo)
+        psycopg.connect(server.dsn).close()
+        trio.run(a_run_is_completed, server.dsn)
     assert "environment" in call("runs")
 
 
@@ -146,7 +146,7 @@ def test_a_variable_that_names_another_server_is_heeded_by_commands_alone(
     assert dsn_from_environment() == ""
     with EmbeddedServer(made, timeout=TIMEOUT) as server:
         assert server.pid == running.pid
-        trio.run(a_run_is_completed, server.conninfo)
+        trio.run(a_run_is_completed, server.dsn)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_all_of_them_together_change_nothing(fresh, environment):
     environment.setenv("PGFLOW_PG_FOLDER", str(fresh))
     assert "the database is at this release" in call("migrate")
     with EmbeddedServer() as server:
-        trio.run(a_run_is_completed, server.conninfo)
+        trio.run(a_run_is_completed, server.dsn)
 
 
 def test_a_file_of_passwords_is_not_read(running, made, environment, tmp_path, capfd):
@@ -180,7 +180,7 @@ def test_a_file_of_passwords_is_not_read(running, made, environment, tmp_path, c
     passwords.chmod(stat.S_IRUSR | stat.S_IROTH)  # libpq would complain of it
     environment.setenv("HOME", str(tmp_path))
     environment.setenv("PGPASSFILE", str(passwords))
-    with EmbeddedServer(made) as server, psycopg.connect(server.conninfo) as connection:
+    with EmbeddedServer(made) as server, psycopg.connect(server.dsn) as connection:
         assert connection.info.password == ""
     assert capfd.readouterr().err == ""
 

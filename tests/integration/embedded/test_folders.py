@@ -66,10 +66,10 @@ def moved(base, made, request):
 @pytest.mark.parametrize("moved", NAMES.values(), ids=NAMES, indirect=True)
 async def test_a_server_is_reached_whatever_its_folder_is_called(moved):
     with EmbeddedServer(moved) as server:
-        assert await connected(server.conninfo) == "pgflow"
+        assert await connected(server.dsn) == "pgflow"
         with EmbeddedServer(moved) as second:
             assert (second.attached, second.pid) == (True, server.pid)
-            assert await connected(second.conninfo) == "pgflow"
+            assert await connected(second.dsn) == "pgflow"
 
 
 def test_a_cluster_is_made_in_a_folder_of_any_name(base):
@@ -81,14 +81,14 @@ async def test_a_folder_may_be_given_as_text_and_from_where_one_stands(base, mad
     monkeypatch.chdir(base)
     with EmbeddedServer(made.name) as server:
         assert server.folder == made
-        assert await connected(server.conninfo) == "pgflow"
+        assert await connected(server.dsn) == "pgflow"
 
 
 async def test_a_link_leads_to_the_server_of_its_target(base, made, fresh):
     fresh.symlink_to(made)
     with EmbeddedServer(made) as server, EmbeddedServer(fresh) as by_link:
         assert by_link.pid == server.pid
-        assert await connected(by_link.conninfo) == "pgflow"
+        assert await connected(by_link.dsn) == "pgflow"
     other = fresh.with_name("elsewhere")
     (base / "deep/deeper").mkdir(parents=True)
     other.symlink_to(base / "deep/deeper")
@@ -162,11 +162,11 @@ def test_for_root_no_socket_lies_where_the_account_cannot_go(moved, fresh, monke
 @pytest.mark.parametrize("moved", ["a,b"], indirect=True)
 async def test_a_server_with_its_socket_elsewhere_is_found_again_after_its_end(moved):
     with EmbeddedServer(moved) as server:
-        dsn, pid = server.conninfo, server.pid
+        dsn, pid = server.dsn, server.pid
         os.kill(pid, 9)
         await_end(pid)
         assert await connected(dsn) == "pgflow"
-        assert server.conninfo != dsn
+        assert server.dsn != dsn
         assert await connected(dsn) == "pgflow"
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(dsn)

@@ -25,7 +25,7 @@ pytestmark = needs_linux  # it is /proc that tells of them
 USE_A_SERVER = """
 import sys, psycopg
 from pgflow_events import EmbeddedServer
-with EmbeddedServer(sys.argv[1]) as server, psycopg.connect(server.conninfo):
+with EmbeddedServer(sys.argv[1]) as server, psycopg.connect(server.dsn):
     pass
 """
 

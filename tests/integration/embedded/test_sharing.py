@@ -35,7 +35,7 @@ async def answer(dsn: str) -> object:
 def test_when_the_first_user_ends_the_others_keep_their_connections(made, way):
     with owner_of(made) as first:
         pid = server_pid(first)
-        with EmbeddedServer(made) as server, psycopg.connect(server.conninfo) as connection:
+        with EmbeddedServer(made) as server, psycopg.connect(server.dsn) as connection:
             backend = connection.info.backend_pid
             if way == "it leaves":
                 first.stdin.close()
@@ -86,7 +86,7 @@ async def test_a_server_that_was_ended_is_started_again_by_the_next_connection(
     made, victim, caplog
 ):
     with EmbeddedServer(made) as server:
-        dsn, pid = server.conninfo, server.pid
+        dsn, pid = server.dsn, server.pid
         keeper = keeper_of(pid)
         for name, number in (("keeper", keeper), ("postmaster", pid)):
             if victim in (name, "both"):
@@ -105,13 +105,13 @@ async def test_a_server_that_was_ended_is_started_again_by_the_next_connection(
 
 
 async def test_a_server_that_is_being_stopped_is_waited_for_and_started_again(made):
-    with EmbeddedServer(made) as server, psycopg.connect(server.conninfo) as lingering:
+    with EmbeddedServer(made) as server, psycopg.connect(server.dsn) as lingering:
         os.kill(server.pid, signal.SIGTERM)  # smart: it waits for its sessions to end
         pid = server.pid
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(answer, server.conninfo)
-                await trio.to_thread.run_sync(refused, server.conninfo)
+                nursery.start_soon(answer, server.dsn)
+                await trio.to_thread.run_sync(refused, server.dsn)
                 lingering.close()
         assert server.pid != pid
 
@@ -127,7 +127,7 @@ async def test_many_connections_at_once_start_one_server(made):
         os.kill(server.pid, signal.SIGKILL)
         await_end(server.pid)
         async with trio.open_nursery() as nursery:
-            for dsn in [server.conninfo, other.conninfo] * 5:
+            for dsn in [server.dsn, other.dsn] * 5:
                 nursery.start_soon(answer, dsn)
         assert query(server, "select 1") == 1
 
@@ -138,12 +138,12 @@ async def test_while_one_context_is_left_the_server_is_started_again(made):
             pass
         os.kill(server.pid, signal.SIGKILL)
         await_end(server.pid)
-        assert await answer(other.conninfo) == 1
+        assert await answer(other.dsn) == 1
 
 
 async def test_after_the_context_nothing_is_started_again(made):
     with EmbeddedServer(made) as server:
-        dsn = server.conninfo
+        dsn = server.dsn
     with pytest.raises(psycopg.OperationalError):
         await answer(dsn)
 
@@ -156,9 +156,9 @@ async def test_what_cannot_be_started_again_is_an_error_of_the_connection(made):
         mark = made / "data/global/pg_control"
         hidden = mark.rename(made / "hidden")
         with pytest.raises(psycopg.OperationalError, match="PostgreSQL did not start"):
-            await answer(server.conninfo)
+            await answer(server.dsn)
         hidden.rename(mark)
-        assert await answer(server.conninfo) == 1
+        assert await answer(server.dsn) == 1
 
 
 async def test_a_connection_that_is_given_up_leaves_the_start_to_end_by_itself(made):
@@ -167,8 +167,8 @@ async def test_a_connection_that_is_given_up_leaves_the_start_to_end_by_itself(m
         await_end(server.pid)
         with trio.CancelScope() as scope:
             scope.cancel()
-            await answer(server.conninfo)
-        assert await answer(server.conninfo) == 1
+            await answer(server.dsn)
+        assert await answer(server.dsn) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

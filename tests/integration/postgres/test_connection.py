@@ -367,7 +367,7 @@ async def test_a_server_that_refuses_our_settings_is_used_without_them(empty_dat
     async with trio.open_nursery() as nursery:
         proxy = Proxy(empty_database, refuse=b"client_connection_check_interval")
         await nursery.start(proxy.run)
-        assert await settings(proxy.conninfo, "client_connection_check_interval") == ["0"]
+        assert await settings(proxy.dsn, "client_connection_check_interval") == ["0"]
         nursery.cancel_scope.cancel()
 
 

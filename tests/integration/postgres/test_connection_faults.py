@@ -108,7 +108,7 @@ async def test_two_hundred_cancelled_queries_leave_none_running_and_nothing_open
 async def test_a_cancel_request_that_overtakes_its_query_is_repeated(empty_database, nursery):
     proxy = Proxy(empty_database)
     await nursery.start(proxy.run)
-    async with await Connection.connect(proxy.conninfo) as conn:
+    async with await Connection.connect(proxy.dsn) as conn:
         proxy.delay = 0.15
         with trio.move_on_after(0.01):
             await conn.execute("select pg_sleep(30)")
@@ -364,7 +364,7 @@ async def test_a_query_on_a_frozen_backend_can_be_cancelled(conn):
 
 
 async def test_with_the_whole_server_frozen_cancelling_takes_no_longer_than_the_grace(own):
-    async with await Connection.connect(own.conninfo) as conn:
+    async with await Connection.connect(own.dsn) as conn:
         conn.cancel_limit = 0.3
         with frozen(own.pid, conn.info.backend_pid):
             started = trio.current_time()

@@ -170,7 +170,7 @@ async def test_a_link_that_swallows_everything_is_noticed_by_a_check_and_replace
 ):
     proxy = Proxy(empty_database)
     await nursery.start(proxy.run)
-    ear = Ear(proxy.conninfo)
+    ear = Ear(proxy.dsn)
     await ear.start(nursery)
     assert await ear.listener.check(partial(notify, empty_database))
     proxy.silent = True
@@ -217,7 +217,7 @@ async def test_a_restart_of_the_server_is_survived(own, mode):
 
 async def test_it_waits_for_a_server_that_is_not_there_yet_and_logs_few_lines(own, caplog):
     caplog.set_level(logging.WARNING, "pgflow_events.listener")
-    ear = Ear(own.conninfo)
+    ear = Ear(own.dsn)
 
     async def four_lines() -> bool:
         return len(caplog.messages) == 4

@@ -87,7 +87,7 @@ async def test_a_dsn_that_can_never_connect_ends_the_start(dsn, given):
 
 @asynccontextmanager
 async def refusing(code: str, words: str) -> AsyncIterator[str]:
-    """A server that says this to everybody; yields its conninfo."""
+    """A server that says this to everybody; yields its dsn."""
     fields = f"SFATAL\0VFATAL\0C{code}\0M{words}\0\0".encode()
     answer = b"E" + (len(fields) + 4).to_bytes(4) + fields
 
@@ -102,8 +102,8 @@ async def refusing(code: str, words: str) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-async def ask(conninfo: str) -> None:
-    async with Pool(conninfo) as pool:
+async def ask(dsn: str) -> None:
+    async with Pool(dsn) as pool:
         await Calls(pool, 5).make(lambda connection: connection.execute("select 1"))
 
 
@@ -112,9 +112,9 @@ GERMAN = "Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen"
 
 async def test_a_refusal_in_another_language_is_final_after_a_while(monkeypatch, caplog):
     monkeypatch.setattr(refusals, "UNKNOWN_LIMIT", 0.2)
-    async with refusing("28P01", GERMAN) as conninfo:
+    async with refusing("28P01", GERMAN) as dsn:
         with trio.fail_after(10), pytest.raises(psycopg.OperationalError, match=GERMAN):
-            await ask(conninfo)
+            await ask(dsn)
     assert GERMAN in caplog.text  # it was tried again before
 
 
@@ -128,8 +128,8 @@ async def test_a_refusal_in_another_language_is_final_after_a_while(monkeypatch,
 )
 async def test_what_may_pass_is_waited_for(monkeypatch, caplog, code, words):
     monkeypatch.setattr(refusals, "UNKNOWN_LIMIT", 60 if words == GERMAN else 0)
-    async with refusing(code, words) as conninfo, trio.open_nursery() as nursery:
-        nursery.start_soon(ask, conninfo)
+    async with refusing(code, words) as dsn, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, dsn)
         await logged(caplog, words)
         caplog.clear()
         await logged(caplog, words)

@@ -67,7 +67,7 @@ def tls_server() -> Iterator[OwnServer]:
                 "ssl_key_file": str(server.folder / "server.key"),
                 "ssl": "on",
             }.items():
-                execute(server.conninfo, f"alter system set {name} = '{value}'")
+                execute(server.dsn, f"alter system set {name} = '{value}'")
             server.restart("fast")
             yield server
 

@@ -21,9 +21,9 @@ LIST = re.compile(r"^- (?:A|An) (\w+) may (not )?execute: (.*?)\.$", re.MULTILIN
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def owned(request: pytest.FixtureRequest) -> Iterator[str]:
-    with server_with_logins(request.param) as server, guarded_database(server) as conninfo:
-        execute(conninfo, "select pgflow.create_flow('f')")
-        yield conninfo
+    with server_with_logins(request.param) as server, guarded_database(server) as dsn:
+        execute(dsn, "select pgflow.create_flow('f')")
+        yield dsn
 
 
 def cells(rows: list[Any]) -> dict[str, tuple[str, ...]]:

@@ -55,9 +55,9 @@ AHEAD = 5  # days: that one has no partition yet
 class Scene:
     """A database of olga's, with flows, and a session of each user."""
 
-    def __init__(self, conninfo: str, stack: ExitStack) -> None:
+    def __init__(self, dsn: str, stack: ExitStack) -> None:
         self._sessions = {
-            user: stack.enter_context(psycopg.connect(login(conninfo, user), autocommit=True))
+            user: stack.enter_context(psycopg.connect(login(dsn, user), autocommit=True))
             for user in ("olga", "clio", "wanda", "otto")
         }
 
@@ -109,11 +109,11 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A scene on each server."""
     with (
         server_with_logins(request.param) as server,
-        guarded_database(server) as conninfo,
+        guarded_database(server) as dsn,
         ExitStack() as stack,
     ):
-        execute(conninfo, FLOWS)
-        yield Scene(conninfo, stack)
+        execute(dsn, FLOWS)
+        yield Scene(dsn, stack)
 
 
 def harm(scene: Scene, user: str, statements: str) -> list[str]:

@@ -125,17 +125,17 @@ def run_id(number: int) -> UUID:
 @pytest.fixture
 def odd(server: OwnServer) -> Iterator[str]:
     """A database of olga's in which wanda has written all of it."""
-    with guarded_database(server) as conninfo:
+    with guarded_database(server) as dsn:
         runs = [run_id(number) for number in range(len(ODD) + len(SEATS))]
-        execute(conninfo, FLOW + ";" + "".join(RUN.format(run=run) for run in runs))
+        execute(dsn, FLOW + ";" + "".join(RUN.format(run=run) for run in runs))
         quoted = "'" + ALL.replace("\0", "").replace("'", "''") + "'"
         seats = [SEAT.replace("{change}", change) for change in SEATS]
         statements = [
             statement.format(run=run, blob=new_blob_id(run), all=quoted)
             for run, statement in zip(runs, [*ODD, *seats], strict=True)
         ]
-        execute(login(conninfo, "wanda"), ";".join(statements))
-        yield conninfo
+        execute(login(dsn, "wanda"), ";".join(statements))
+        yield dsn
 
 
 def fault(command: list[str], dsn: str) -> str | None:
@@ -166,15 +166,15 @@ def test_all_commands_bear_what_a_worker_may_write(odd):
 @pytest.fixture
 def seated(server: OwnServer) -> Iterator[str]:
     """A database of olga's with a flow, and with odd seats of workers that are dead."""
-    with guarded_database(server) as conninfo:
-        execute(conninfo, FLOW)
+    with guarded_database(server) as dsn:
+        execute(dsn, FLOW)
         quoted = "'" + ALL.replace("\0", "").replace("'", "''") + "'"
         seats = [
             SEAT.replace("{change}", change).format(run=run_id(number), all=quoted)
             for number, change in enumerate(SEATS)
         ]
-        execute(login(conninfo, "wanda"), ";".join(seats))
-        yield conninfo
+        execute(login(dsn, "wanda"), ";".join(seats))
+        yield dsn
 
 
 async def test_a_peer_buries_whoever_wrote_odd_things_into_its_seat_and_works_on(seated, nursery):

@@ -23,12 +23,12 @@ from ...parts.servers.logins import (
 @pytest.fixture(scope="module", params=VERSIONS)
 def owned(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database of olga's with a run that was completed. Whoever changes it rolls back."""
-    with server_with_logins(request.param) as server, guarded_database(server) as conninfo:
-        execute(server.conninfo, "create role rhea login in role pgflow_worker, pgflow_client")
-        run_once(conninfo)
-        execute(login(conninfo, "postgres"), "create schema hers authorization rhea")
-        execute(conninfo, "select pgmq.create('payments')")
-        yield conninfo
+    with server_with_logins(request.param) as server, guarded_database(server) as dsn:
+        execute(server.dsn, "create role rhea login in role pgflow_worker, pgflow_client")
+        run_once(dsn)
+        execute(login(dsn, "postgres"), "create schema hers authorization rhea")
+        execute(dsn, "select pgmq.create('payments')")
+        yield dsn
 
 
 @pytest.fixture(scope="module")

@@ -41,15 +41,15 @@ def guarded_server() -> Iterator[OwnServer]:
 @pytest.fixture
 def owned(guarded_server: OwnServer) -> Iterator[str]:
     """A database of olga's that was migrated with roles."""
-    with guarded_database(guarded_server) as conninfo:
-        yield conninfo
+    with guarded_database(guarded_server) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def bare(guarded_server: OwnServer) -> Iterator[str]:
     """A database of olga's with nothing in it."""
-    with owned_database(guarded_server) as conninfo:
-        yield conninfo
+    with owned_database(guarded_server) as dsn:
+        yield dsn
 
 
 async def pieces(count: int) -> AsyncIterator[bytes]:
@@ -133,7 +133,7 @@ def test_sql_callers_need_no_more_rights_than_programs(owned):
 async def test_a_worker_makes_good_for_one_with_another_login_that_died(
     guarded_server, owned, sleeper
 ):
-    execute(guarded_server.conninfo, "create role wilhelm login in role pgflow_worker")
+    execute(guarded_server.dsn, "create role wilhelm login in role pgflow_worker")
     first = sleeper(login(owned, "wanda"))
     sleeper(login(owned, "wilhelm"))
 
@@ -152,7 +152,7 @@ async def test_a_worker_makes_good_for_one_with_another_login_that_died(
 async def test_workers_with_different_logins_share_the_flows_that_one_of_them_defined(
     guarded_server, owned, nursery
 ):
-    execute(guarded_server.conninfo, "create role wilma login in role pgflow_worker")
+    execute(guarded_server.dsn, "create role wilma login in role pgflow_worker")
     slow, done = Flow("shared", base_delay=0), trio.Event()
 
     @slow.step(slow.input)
@@ -278,7 +278,7 @@ def test_the_queue_of_another_application_is_granted_to_nobody(owned):
 
 
 def test_without_being_asked_for_no_role_is_made(guarded_server, bare):
-    execute(guarded_server.conninfo, "alter role pgflow_observer rename to elsewhere")
+    execute(guarded_server.dsn, "alter role pgflow_observer rename to elsewhere")
     try:
         migrate_now(bare)
         assert not execute(bare, "select 1 as one from pg_roles where rolname = 'pgflow_observer'")
@@ -286,11 +286,11 @@ def test_without_being_asked_for_no_role_is_made(guarded_server, bare):
             bare, "select 1 as one from pgflow.schema_files where path like 'roles%'"
         )
     finally:
-        execute(guarded_server.conninfo, "alter role elsewhere rename to pgflow_observer")
+        execute(guarded_server.dsn, "alter role elsewhere rename to pgflow_observer")
 
 
 def test_who_may_not_make_roles_is_told_what_to_ask_for(guarded_server, bare):
-    admin = guarded_server.conninfo
+    admin = guarded_server.dsn
     execute(admin, "alter role pgflow_client rename to elsewhere; alter role olga nocreaterole")
     try:
         with pytest.raises(MigrationError, match="permission denied to create role") as refused:

@@ -142,8 +142,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     name = getattr(request, "param", "server")
     server = request.getfixturevalue(name)
     template = request.getfixturevalue(name.replace("server", "template"))
-    with new_database(server.conninfo, template) as conninfo:
-        yield conninfo
+    with new_database(server.dsn, template) as dsn:
+        yield dsn
 
 
 def all_kinds() -> Flow[Any]:
@@ -195,14 +195,14 @@ async def complete_two(dsn: str) -> list[UUID]:
 @pytest.fixture(scope="module")
 def completed(any_server: EmbeddedServer, any_template: str) -> Iterator[tuple[str, list[UUID]]]:
     """The name of a database with two completed runs, to be copied, and their ids."""
-    with new_database(any_server.conninfo, any_template) as made:
+    with new_database(any_server.dsn, any_template) as made:
         yield conninfo_to_dict(made)["dbname"], trio.run(complete_two, made)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_a_sealed_value_that_was_changed_or_moved_is_refused(any_server, completed, attack):
     flow, (name, (run_id, other_id)) = all_kinds(), completed
-    with new_database(any_server.conninfo, name) as database:
+    with new_database(any_server.dsn, name) as database:
         await execute(database, *ATTACKS[attack].format(run=run_id, other=other_id).split(";"))
         async with connect(database, keys=KEYS) as client:
             run = await client.find(run_id)

@@ -65,31 +65,31 @@ COMMANDS = [
 @pytest.fixture(scope="module", params=VERSIONS)
 def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
     with server_with_logins(request.param) as server:
-        execute(server.conninfo, "create role mallory login")
+        execute(server.dsn, "create role mallory login")
         yield server
 
 
-def may_create(conninfo: str) -> str:
+def may_create(dsn: str) -> str:
     """Let mallory make schemas; where she logs in."""
-    name = conninfo_to_dict(conninfo)["dbname"]
-    execute(login(conninfo, "postgres"), f"grant create on database {name} to mallory")
-    return login(conninfo, "mallory")
+    name = conninfo_to_dict(dsn)["dbname"]
+    execute(login(dsn, "postgres"), f"grant create on database {name} to mallory")
+    return login(dsn, "mallory")
 
 
 @pytest.fixture(scope="module")
 def planted(server: OwnServer) -> Iterator[str]:
     """A database of olga's that mallory has migrated, and whose tables are views by now."""
-    with owned_database(server) as conninfo:
-        mallory = may_create(conninfo)
+    with owned_database(server) as dsn:
+        mallory = may_create(dsn)
         migrate_now(mallory)
         execute(mallory, RISE.format(schema="pgflow") + VIEWS)
-        yield conninfo
+        yield dsn
 
 
-def caught(conninfo: str, schema: str) -> set[str]:
+def caught(dsn: str, schema: str) -> set[str]:
     """As whom mallory's code ran."""
-    rows = execute(login(conninfo, "mallory"), f"select by from {schema}.caught")
-    execute(login(conninfo, "mallory"), f"truncate {schema}.caught")
+    rows = execute(login(dsn, "mallory"), f"select by from {schema}.caught")
+    execute(login(dsn, "mallory"), f"truncate {schema}.caught")
     return {by for (by,) in rows} - {"mallory"}
 
 
@@ -130,8 +130,8 @@ def test_the_traps_would_catch_who_does_not_look(planted):
 
 
 async def test_a_schema_that_is_made_while_the_doctor_looks_runs_nothing(server, monkeypatch):
-    with owned_database(server) as conninfo:
-        mallory, admin = may_create(conninfo), login(conninfo, "postgres")
+    with owned_database(server) as dsn:
+        mallory, admin = may_create(dsn), login(dsn, "postgres")
 
         async def plant(_: Connection) -> list[tuple[str, str]]:
             await trio.to_thread.run_sync(migrate_now, mallory)
@@ -140,23 +140,23 @@ async def test_a_schema_that_is_made_while_the_doctor_looks_runs_nothing(server,
 
         monkeypatch.setattr(checks, "server", plant)
         found = await checks.examine(admin, admin)
-        assert caught(conninfo, "pgflow") == set()
+        assert caught(dsn, "pgflow") == set()
     assert sum("belongs to the role mallory" in finding.found for finding in found) > 3
 
 
 @pytest.mark.parametrize("user", ["postgres", "olga"])
 def test_a_schema_that_is_called_as_the_user_comes_before_nothing(server, user):
-    with owned_database(server) as conninfo:
-        owner = login(conninfo, user)
+    with owned_database(server) as dsn:
+        owner = login(dsn, user)
         migrate_now(owner)
         execute(owner, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
         seat = "insert into pgflow.worker_seats values (gen_random_uuid(), 0, '{f}', '', 1)"
         execute(owner, seat)
-        mallory = may_create(conninfo)
+        mallory = may_create(dsn)
         execute(mallory, f"create schema {user};" + (RISE + FITTING).format(schema=user))
         for command in COMMANDS:
             CliRunner().invoke(commands, [*command, "--dsn", owner])
-            assert caught(conninfo, user) == set(), command
+            assert caught(dsn, user) == set(), command
         # They would run where the search path is PostgreSQL's own.
         execute(owner, "select format('%I', relname) from pg_class limit 1")
-        assert caught(conninfo, user) == {user}
+        assert caught(dsn, user) == {user}

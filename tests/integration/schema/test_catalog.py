@@ -167,7 +167,7 @@ def test_a_partition_that_is_detached_comes_back_by_the_statement_that_is_told(d
 @pytest.fixture
 def any_shaped(any_server):
     """A migrated database on each server, of its own."""
-    with migrated_database(any_server.conninfo) as made:
+    with migrated_database(any_server.dsn) as made:
         yield made
 
 

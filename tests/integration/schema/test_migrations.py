@@ -354,19 +354,19 @@ def old_database(any_server, monkeypatch, tmp_path):
     for path in old.rglob("functions/**/*.sql"):
         if path.stem not in {"new_id", "is_valid_slug"}:
             path.unlink()
-    with new_database(any_server.conninfo) as conninfo:
+    with new_database(any_server.dsn) as dsn:
         with monkeypatch.context() as patched:
             patched.setattr(files, "sql_folder", lambda: old)
             patched.setattr(migrations, "WRITE_QUEUE_FUNCTIONS", "select")
             patched.setattr(record, "RECORD_RELEASE", "select")
             patched.setattr(migrations, "requeue_lost_tasks", nothing_lost)
-            migrate_now(conninfo)
-        with psycopg.connect(conninfo, row_factory=namedtuple_row) as connection:
+            migrate_now(dsn)
+        with psycopg.connect(dsn, row_factory=namedtuple_row) as connection:
             connection.execute(OLD_FLOW)
             today = connection.execute("select pgflow.new_id() as id").fetchone().id
             for run_id in (today, uuid4(), UUID(int=5)):
                 old_run(connection, run_id)
-        yield conninfo
+        yield dsn
 
 
 NAMED = """
@@ -461,9 +461,9 @@ async def test_a_database_of_a_newer_release_does_not_pass_the_check(database):
 @pytest.fixture
 def encoded_database(server, request):
     name = f"test_{uuid4().hex}"
-    query(server.conninfo, SQL(ENCODED).format(Identifier(name), request.param))
-    yield make_conninfo(server.conninfo, dbname=name)
-    query(server.conninfo, SQL("drop database {} with (force)").format(Identifier(name)))
+    query(server.dsn, SQL(ENCODED).format(Identifier(name), request.param))
+    yield make_conninfo(server.dsn, dbname=name)
+    query(server.dsn, SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 @pytest.mark.parametrize("encoded_database", ["LATIN1"], indirect=True)

@@ -51,17 +51,17 @@ TRAPS = {
 @pytest.fixture(scope="module", params=VERSIONS)
 def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
     with server_with_logins(request.param) as server:
-        execute(server.conninfo, "create role mallory login")
+        execute(server.dsn, "create role mallory login")
         yield server
 
 
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_superuser_runs_nothing_that_another_role_has_put_into_our_schemas(server, trap):
-    with owned_database(server) as conninfo:
-        admin = login(conninfo, "postgres")
-        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+    with owned_database(server) as dsn:
+        admin = login(dsn, "postgres")
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
         execute(admin, f"grant create on database {name} to mallory")
-        execute(login(conninfo, "mallory"), TRAPS[trap])
+        execute(login(dsn, "mallory"), TRAPS[trap])
         with pytest.raises(MigrationError):
             migrate_now(admin)
         assert execute(admin, "select from pg_roles where rolname = 'mallory' and rolsuper") == []
@@ -69,65 +69,65 @@ def test_a_superuser_runs_nothing_that_another_role_has_put_into_our_schemas(ser
 
 def test_an_owner_uses_no_pgmq_that_a_neighbour_has_made(server):
     (package,) = find_spec("pgmq").submodule_search_locations
-    with owned_database(server) as conninfo:
-        admin, mallory = login(conninfo, "postgres"), login(conninfo, "mallory")
-        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+    with owned_database(server) as dsn:
+        admin, mallory = login(dsn, "postgres"), login(dsn, "mallory")
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
         execute(admin, f"grant create on database {name} to mallory")
         execute(mallory, "create schema pgmq")
         execute(mallory, (Path(package) / "sql/pgmq.sql").read_text())
         execute(mallory, "grant all on schema pgmq to olga; grant all on pgmq.meta to olga")
         with pytest.raises(MigrationError, match="the schema pgmq belongs to the role mallory"):
-            migrate_now(conninfo)
+            migrate_now(dsn)
         execute(admin, "grant olga to mallory")  # who may do all that olga may
         try:
-            assert migrate_now(conninfo) != []
+            assert migrate_now(dsn) != []
         finally:
             execute(admin, "revoke olga from mallory")
 
 
 @pytest.mark.parametrize("user", ["postgres", "olga"])
 def test_a_thing_of_another_role_among_ours_is_named_with_its_owner(server, user):
-    with guarded_database(server) as conninfo:
+    with guarded_database(server) as dsn:
         if user == "postgres":
-            execute(login(conninfo, user), "reassign owned by olga to postgres")
+            execute(login(dsn, user), "reassign owned by olga to postgres")
         execute(
-            login(conninfo, "postgres"),
+            login(dsn, "postgres"),
             "create function pgflow.mine() returns void language sql as ''",
         )
-        execute(login(conninfo, "postgres"), "alter function pgflow.mine owner to mallory")
+        execute(login(dsn, "postgres"), "alter function pgflow.mine owner to mallory")
         with pytest.raises(
             MigrationError, match=r"function pgflow\.mine\(\) belongs to the role mallory"
         ):
-            migrate_now(login(conninfo, user))
+            migrate_now(login(dsn, user))
 
 
 def test_a_superuser_migrates_what_belongs_to_another_role_as_that_role(server):
-    with guarded_database(server) as conninfo:
-        admin = login(conninfo, "postgres")
+    with guarded_database(server) as dsn:
+        admin = login(dsn, "postgres")
         with pytest.raises(MigrationError, match="connect as olga"):
             migrate_now(admin)
         migrate_now(psycopg.conninfo.make_conninfo(admin, options="-c role=olga"))
 
 
 def test_a_member_of_the_owner_migrates(server):
-    with guarded_database(server) as conninfo:
-        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
-        admin = login(conninfo, "postgres")
+    with guarded_database(server) as dsn:
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        admin = login(dsn, "postgres")
         execute(admin, "create role olivia login in role olga")
         try:
             execute(admin, f"grant create on database {name} to olivia")
-            migrate_now(login(conninfo, "olivia"))
+            migrate_now(login(dsn, "olivia"))
         finally:
             execute(admin, "drop owned by olivia; drop role olivia")
 
 
 def test_one_superuser_migrates_what_another_one_made(server):
-    with owned_database(server) as conninfo:
-        admin = login(conninfo, "postgres")
+    with owned_database(server) as dsn:
+        admin = login(dsn, "postgres")
         migrate_now(admin)
         execute(admin, "create role second login superuser")
         try:
-            migrate_now(login(conninfo, "second"))
+            migrate_now(login(dsn, "second"))
         finally:
             execute(
                 admin,

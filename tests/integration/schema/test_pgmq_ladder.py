@@ -119,8 +119,8 @@ def offering() -> Iterator[EmbeddedServer]:
 @pytest.fixture
 def offered(offering: EmbeddedServer) -> Iterator[str]:
     """A database on that server."""
-    with new_database(offering.conninfo) as conninfo:
-        yield conninfo
+    with new_database(offering.dsn) as dsn:
+        yield dsn
 
 
 def test_an_extension_that_is_offered_is_created(offered):

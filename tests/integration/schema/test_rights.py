@@ -43,8 +43,8 @@ def logins() -> Iterator[OwnServer]:
 @pytest.fixture
 def owned(logins: OwnServer) -> Iterator[str]:
     """An empty database of olga's."""
-    with owned_database(logins) as conninfo:
-        yield conninfo
+    with owned_database(logins) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -58,35 +58,35 @@ def foreign(logins: OwnServer, owned: str) -> str:
     return owned
 
 
-async def complete_one(conninfo: str, worker: str) -> None:
+async def complete_one(dsn: str, worker: str) -> None:
     flow = Flow("flow")
 
     @flow.step(flow.input)
     async def same(value: int) -> int:
         return value
 
-    async with trio.open_nursery() as nursery, connect(conninfo) as client:
-        await nursery.start(Worker([flow], login(conninfo, worker)).run)
+    async with trio.open_nursery() as nursery, connect(dsn) as client:
+        await nursery.start(Worker([flow], login(dsn, worker)).run)
         with trio.fail_after(20):
             assert await (await client.start(flow, 7)).result() == {"same": 7}
         nursery.cancel_scope.cancel()
 
 
-def found(conninfo: str) -> Finding:
-    findings = trio.run(examine, conninfo, conninfo)
+def found(dsn: str) -> Finding:
+    findings = trio.run(examine, dsn, dsn)
     return next(finding for finding in findings if finding.check == "pgmq")
 
 
-def refusal(conninfo: str, *, roles: bool = False) -> str:
+def refusal(dsn: str, *, roles: bool = False) -> str:
     with pytest.raises(MigrationError) as caught:
-        migrate_now(conninfo, roles=roles)
+        migrate_now(dsn, roles=roles)
     return str(caught.value)
 
 
-def revoke_create(conninfo: str) -> str:
+def revoke_create(dsn: str) -> str:
     """Take the right to make schemas from olga, who owns no database then; yields its name."""
-    database = conninfo_to_dict(conninfo)["dbname"]
-    admin, name = login(conninfo, "postgres"), Identifier(database)
+    database = conninfo_to_dict(dsn)["dbname"]
+    admin, name = login(dsn, "postgres"), Identifier(database)
     execute(admin, SQL("alter database {} owner to postgres").format(name))
     execute(admin, SQL("revoke create on database {} from olga, public").format(name))
     return database

@@ -152,36 +152,36 @@ def cluster():
 )
 @pytest.mark.parametrize("role", ["pgflow_worker", "pgflow_client", "pgflow_observer"])
 def test_a_role_that_may_more_than_a_group_is_not_taken_for_ours(cluster, role, attribute):
-    with owned_database(cluster) as conninfo:
-        execute(cluster.conninfo, f"alter role {role} {attribute}")
+    with owned_database(cluster) as dsn:
+        execute(cluster.dsn, f"alter role {role} {attribute}")
         try:
             with pytest.raises(MigrationError) as refused:
-                migrate_now(conninfo, roles=True)
+                migrate_now(dsn, roles=True)
         finally:
-            execute(cluster.conninfo, f"alter role {role} no{attribute}")
+            execute(cluster.dsn, f"alter role {role} no{attribute}")
         assert f"the role {role} exists already, and has more than it needs ({attribute})" in str(
             refused.value
         )
         assert f"`alter role {role} no{attribute}`" in str(refused.value)
-        assert execute(conninfo, "select to_regnamespace('pgflow') as schema") == [(None,)]
+        assert execute(dsn, "select to_regnamespace('pgflow') as schema") == [(None,)]
 
 
 def test_who_lets_a_role_of_ours_log_in_later_can_go_on_migrating(cluster):
-    with owned_database(cluster) as conninfo:
-        migrate_now(conninfo, roles=True)
-        execute(cluster.conninfo, "alter role pgflow_worker login")
+    with owned_database(cluster) as dsn:
+        migrate_now(dsn, roles=True)
+        execute(cluster.dsn, "alter role pgflow_worker login")
         try:
-            assert migrate_now(conninfo) == []
-            assert execute(login(conninfo, "pgflow_worker"), "select 1 as one") == [(1,)]
+            assert migrate_now(dsn) == []
+            assert execute(login(dsn, "pgflow_worker"), "select 1 as one") == [(1,)]
         finally:
-            execute(cluster.conninfo, "alter role pgflow_worker nologin")
+            execute(cluster.dsn, "alter role pgflow_worker nologin")
 
 
 def test_nothing_is_missing_where_the_roles_are(cluster):
-    with owned_database(cluster) as conninfo:
-        migrate_now(conninfo, roles=True)
-        assert found(conninfo) == []
-        execute(conninfo, "drop trigger make_queue on pgflow.flows")
-        assert found(conninfo) == [
+    with owned_database(cluster) as dsn:
+        migrate_now(dsn, roles=True)
+        assert found(dsn) == []
+        execute(dsn, "drop trigger make_queue on pgflow.flows")
+        assert found(dsn) == [
             "the trigger make_queue on flows is lost or disabled: run `pgflow-events migrate`"
         ]

@@ -39,16 +39,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
 @pytest.fixture
 def before(server: OwnServer) -> Iterator[str]:
     """A database of olga's as the release before left it."""
-    with owned_database(server) as conninfo:
-        release_before.install(conninfo)
-        yield conninfo
+    with owned_database(server) as dsn:
+        release_before.install(dsn)
+        yield dsn
 
 
 class OldClient:
     """A client of that release, in one session."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._session = psycopg.connect(conninfo, autocommit=True)
+    def __init__(self, dsn: str) -> None:
+        self._session = psycopg.connect(dsn, autocommit=True)
         self._session.execute("select pg_advisory_lock_shared(pgflow.waiting_key('f'))")
         ((channel,),) = self._session.execute("select pgflow.channel('runs', 'f')").fetchall()
         self._session.execute(f"listen {channel}".encode())

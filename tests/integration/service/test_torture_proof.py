@@ -62,9 +62,9 @@ async def work(dsn, folder):
 
 @pytest.fixture(scope="module")
 def world(server, tmp_path_factory) -> Iterator[str]:
-    """A database in which all went well, with what was noted of it; its conninfo."""
+    """A database in which all went well, with what was noted of it; its dsn."""
     folder = tmp_path_factory.mktemp("journals")
-    with migrated_database(server.conninfo) as dsn:
+    with migrated_database(server.dsn) as dsn:
         with psycopg.connect(dsn) as connection:
             connection.execute((HERE / "schema.sql").read_text().encode())
         started = trio.run(work, dsn, folder)
@@ -180,7 +180,7 @@ def test_each_invariant_was_violated_once():
 
 
 async def test_a_blob_that_is_missing_is_named(server, world):
-    with new_database(server.conninfo, conninfo_to_dict(world)["dbname"]) as dsn:
+    with new_database(server.dsn, conninfo_to_dict(world)["dbname"]) as dsn:
         async with await Connection.connect(dsn) as connection:
             assert await prove_blobs(connection) == []
             await connection.execute("delete from pgflow.output_blobs where step_slug = 'page'")

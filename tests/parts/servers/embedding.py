@@ -32,7 +32,7 @@ with EmbeddedServer(Path(sys.argv[1])) as server:
 
 
 def query(server: EmbeddedServer, text: str) -> object:
-    with psycopg.connect(server.conninfo, autocommit=True) as connection:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
         cursor = connection.execute(text)
         return cursor.fetchone()[0] if cursor.description else None
 

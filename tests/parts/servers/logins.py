@@ -39,7 +39,7 @@ def server_with_logins(version: str = "18") -> Iterator[OwnServer]:
     if version == "15" and not POSTGRES_15.exists():
         absent("15")
     with own_server(binaries=POSTGRES_15 if version == "15" else None) as server:
-        execute(server.conninfo, LOGINS)
+        execute(server.dsn, LOGINS)
         yield server
 
 
@@ -61,36 +61,36 @@ values ('{RUN_ID}', 0, array['f'], 'localhost', 1);
 
 @contextmanager
 def owned_database(server: OwnServer) -> Iterator[str]:
-    """The conninfo of an empty database of olga's, dropped afterwards."""
+    """The dsn of an empty database of olga's, dropped afterwards."""
     name = Identifier(f"test_{uuid.uuid4().hex}")
     create = SQL("create database {} owner olga template template0 encoding 'UTF8'")
-    execute(server.conninfo, create.format(name))
+    execute(server.dsn, create.format(name))
     try:
-        yield make_conninfo(server.conninfo, dbname=name.as_string()[1:-1], user="olga")
+        yield make_conninfo(server.dsn, dbname=name.as_string()[1:-1], user="olga")
     finally:
-        execute(server.conninfo, SQL("drop database {} with (force)").format(name))
+        execute(server.dsn, SQL("drop database {} with (force)").format(name))
 
 
 @contextmanager
 def guarded_database(server: OwnServer) -> Iterator[str]:
     """The same, migrated with roles."""
-    with owned_database(server) as conninfo:
-        migrate_now(conninfo, roles=True)
-        yield conninfo
+    with owned_database(server) as dsn:
+        migrate_now(dsn, roles=True)
+        yield dsn
 
 
-def run_once(conninfo: str) -> None:
+def run_once(dsn: str) -> None:
     """Complete a run of a flow `f` whose input and output are secret; its output is a blob."""
-    execute(conninfo, ONE_RUN)
+    execute(dsn, ONE_RUN)
 
 
-def login(conninfo: str, user: str) -> str:
+def login(dsn: str, user: str) -> str:
     """The same database, as somebody else."""
-    return make_conninfo(conninfo, user=user)
+    return make_conninfo(dsn, user=user)
 
 
-def execute(conninfo: str, statement: Any, *parameters: object) -> list[Any]:
+def execute(dsn: str, statement: Any, *parameters: object) -> list[Any]:
     """Execute a statement on a connection of its own; the rows, if there are any."""
-    with psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection:
+    with psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row) as connection:
         cursor = connection.execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description else []

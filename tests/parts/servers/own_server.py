@@ -84,7 +84,7 @@ class OwnServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def conninfo(self) -> str:
+    def dsn(self) -> str:
         """By the unix socket."""
         return f"host={self.folder} port={self.port} user=postgres dbname=postgres"
 
@@ -106,7 +106,7 @@ class OwnServer:
 
     def follow(self, primary: "OwnServer") -> None:
         """Become a standby of this server, in place of :meth:`create`."""
-        data, source = self.folder / "data", primary.conninfo
+        data, source = self.folder / "data", primary.dsn
         options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
         self._spawn("pg_basebackup", f"--pgdata={data}", f"--dbname={source}", *options).wait()
 
@@ -116,7 +116,7 @@ class OwnServer:
             "postgres", "-D", "data", "-k", str(self.folder), "-p", str(self.port), *settings
         )
         deadline = time.monotonic() + START_TIMEOUT
-        while pq.PGconn.ping(self.conninfo.encode()) != pq.Ping.OK:
+        while pq.PGconn.ping(self.dsn.encode()) != pq.Ping.OK:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)

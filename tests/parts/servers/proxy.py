@@ -9,20 +9,20 @@ REFUSAL = b"SERROR\0VERROR\0C08P01\0Munsupported startup parameter: options\0\0"
 
 
 class Proxy:
-    """Listens on 127.0.0.1 and passes everything on to the server of *conninfo*.
+    """Listens on 127.0.0.1 and passes everything on to the server of *dsn*.
 
     Args:
-        conninfo: The server, on a unix socket or by TCP.
+        dsn: The server, on a unix socket or by TCP.
         refuse: What in a client's first packet gets it the refusal of PgBouncer.
     """
 
-    def __init__(self, conninfo: str, *, refuse: bytes = b"") -> None:
-        self._target = conninfo_to_dict(conninfo)
+    def __init__(self, dsn: str, *, refuse: bytes = b"") -> None:
+        self._target = conninfo_to_dict(dsn)
         self._refuse = refuse
         self.silent = False  # swallow everything, in both directions
         self.delay = 0.0  # seconds that what clients send takes, but for their first words
         self.truncate = False  # pass half of what comes next in each session, then close it
-        self.conninfo = ""
+        self.dsn = ""
         self._sessions: set[trio.CancelScope] = set()
         self._silenced: set[trio.CancelScope] = set()
 
@@ -30,7 +30,7 @@ class Proxy:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         here = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "gssencmode": "disable"}
-        self.conninfo = make_conninfo("", **(self._target | here))
+        self.dsn = make_conninfo("", **(self._target | here))
         task_status.started()
         await trio.serve_listeners(self._serve, [listener])
 

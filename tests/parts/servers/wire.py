@@ -35,9 +35,9 @@ class Messages:
 class Wire:
     """The way of a worker to the server, where it is counted what they say."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._target = conninfo_to_dict(conninfo)
-        self.conninfo = ""
+    def __init__(self, dsn: str) -> None:
+        self._target = conninfo_to_dict(dsn)
+        self.dsn = ""
         self.counts: Counter[str] = Counter()
         self._asked = self._answered = 0
 
@@ -45,7 +45,7 @@ class Wire:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         here = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "gssencmode": "disable"}
-        self.conninfo = make_conninfo("", **(self._target | here))
+        self.dsn = make_conninfo("", **(self._target | here))
         task_status.started()
         await trio.serve_listeners(self._serve, [listener])
 

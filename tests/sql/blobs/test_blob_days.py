@@ -225,8 +225,8 @@ def locked(core: Core) -> set[str]:
 def crowded(any_server: Any, any_template: str) -> Iterator[Core]:
     """A session on a database with partitions of many days, where two steps are under way."""
     with (
-        new_database(any_server.conninfo, any_template) as conninfo,
-        psycopg.connect(conninfo, autocommit=True, row_factory=namedtuple_row) as connection,
+        new_database(any_server.dsn, any_template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row) as connection,
     ):
         made = Core(connection)
         made.rows("select pgflow.ensure_blob_days(%s)", MANY_DAYS)
