@@ -18,7 +18,6 @@ from pgflow_events.postgres.pool import Pool
 from tests.torture.commands import command, log_to
 from tests.torture.flows import FLOWS
 from tests.torture.journal import Journal
-from tests.torture.plan import WORKERS
 
 # A stop too short for some handlers: they are given back. And a grace too short for some peers
 # after a crash: they are buried alive.
@@ -60,6 +59,7 @@ class Crew:
 
     Args:
         folder: Where their logs and journals are.
+        workers: How many of the first places are those of workers.
 
     Attributes:
         targets: What is done in each place: a function that is called with its own number.
@@ -68,8 +68,9 @@ class Crew:
         left: The exit codes of workers that were told to leave, by their pids.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int) -> None:
         self.folder = folder
+        self.workers = workers
         self.targets: Sequence[Callable[[int], None]] = ()
         self._places: dict[int, ForkServerProcess] = {}
         self._started = count()
@@ -102,7 +103,7 @@ class Crew:
             assert process.pid
             if process.pid not in self._ending:
                 self.unexpected.append(process.exitcode)
-            if process.pid in self._told and place < WORKERS:
+            if process.pid in self._told and place < self.workers:
                 self.left[process.pid] = process.exitcode
             self._stopped.discard(process.pid)
             self._ending.discard(process.pid)

@@ -1,6 +1,7 @@
 """Flows of all shapes, whose handlers note each attempt before they do anything."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, TypedDict
@@ -16,6 +17,7 @@ TEXT = (10_000, 120_000)  # bytes of a page
 FILE = (MIB, 6 * MIB)  # of a file; a chunk is 4 MiB
 
 FAN = 7
+SMALL = "torture_small_"
 make = partial(Flow[Given], max_attempts=MANY, base_delay=0)
 
 # Fan-out and join.
@@ -183,8 +185,30 @@ select pgflow.add_step('{PLAIN}', 'add');
 select pgflow.add_step('{PLAIN}', 'double', array['add']);
 """
 
-FLOWS = (fan, chain, pages, files, doomed, mortal)
-WEIGHTS = (50, 20, 12, 4, 5, 9)  # how often each is started
+
+def doubled(slug: str) -> Flow[Given]:
+    """One of many small flows: two steps."""
+    flow = make(slug, timeout=2)
+
+    @flow.step(flow.context, flow.input)
+    async def double(context: Context, given: Given) -> int:
+        await attend(context, given)
+        return 2 * given["n"]
+
+    @flow.step(flow.context, flow.input, double)
+    async def add(context: Context, given: Given, number: int) -> int:
+        await attend(context, given)
+        return number + 1
+
+    return flow
+
+
+SHAPES = (fan, chain, pages, files, doomed, mortal)
+MORE = int(os.environ.get("TORTURE_FLOWS", len(SHAPES))) - len(SHAPES)
+FLOWS = (*SHAPES, *(doubled(f"{SMALL}{n}") for n in range(MORE)))
+globals().update({flow.slug: flow for flow in FLOWS})  # where the command `worker` looks for them
+# How often each is started. The small ones together are started as often as the others together.
+WEIGHTS = (50, 20, 12, 4, 5, 9, *(100 / MORE for _ in range(MORE)))
 
 
 def flow_of(given: Given) -> Flow[Given]:

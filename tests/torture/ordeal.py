@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import trio
@@ -21,7 +22,7 @@ from tests.torture.disturbing import Disturbances, Way
 from tests.torture.flows import FLOWS, MAKE_PLAIN
 from tests.torture.injecting import ME, Injector
 from tests.torture.load import Load
-from tests.torture.plan import WORKERS, faults
+from tests.torture.plan import faults
 
 PROGRESS = 10.0  # seconds
 DRAIN = 90.0  # seconds for all to end, once nothing goes wrong any more; a client's net is 60
@@ -46,6 +47,7 @@ class Ordeal:
         server: OwnServer,
         dsn: str,
         *,
+        workers: int,
         folder: Path,
         say: Callable[[str], object],
     ) -> None:
@@ -53,7 +55,7 @@ class Ordeal:
         self.folder, self.server, self.dsn = folder, server, dsn
         self._say = say
         self.way = Way(dsn)
-        self.crew = Crew(folder)
+        self.crew = Crew(folder, workers)
         self.drained: float | None = None
         self.left = False
 
@@ -80,15 +82,17 @@ class Ordeal:
             self.crew.kill()
 
     def _gather(self) -> None:
-        """Workers of two kinds, one of each on a way that fails, a client, and one in plain SQL."""
-        ways = self.dsn, self.way.dsn
-        workers = [partial(work, ways[n == 2], self.folder) for n in range(3)]
+        """Workers of two kinds, some of each on a way that fails, a client, and one in SQL."""
+        ways, number = (self.dsn, self.way.conninfo), self.crew.workers
         commands = [
-            partial(work_as_command, ways[slots < 5], self.folder, slots) for slots in (40, 3)
+            partial(work_as_command, ways[slots < 5], self.folder, slots)
+            for slots in islice(cycle((40, 3)), number * 2 // 5)
+        ]
+        workers = [
+            partial(work, ways[n % 3 == 2], self.folder) for n in range(number - len(commands))
         ]
         others = [partial(each, self.dsn, self.folder, self.seed) for each in (call, work_in_sql)]
         self.crew.targets = [*workers, *commands, *others]
-        assert len(workers) + len(commands) == WORKERS
         tables = self.server.folder / "data"
         disturbances = Disturbances(
             ME, self.dsn, self.crew, self._control, self.way, tables, trio.Lock()
@@ -109,7 +113,7 @@ class Ordeal:
 
     async def _assemble(self) -> None:
         """Return when all workers are there."""
-        while await self._count(SEATS) < WORKERS:  # noqa: ASYNC110 - no event
+        while await self._count(SEATS) < self.crew.workers:  # noqa: ASYNC110 - no event
             await trio.sleep(LOOK)
 
     async def _suffer(self, clients: trio.Nursery) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-WORKERS = 5
 CYCLE = 12.0  # seconds: a backlog for the first of them, then a trickle alone, which shows zombies
 BACKLOG = 7.0
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.torture import plan
 from tests.torture.behaviour import behaviour
-from tests.torture.expected import ending
-from tests.torture.flows import FLOWS, file_of, flow_of, page_of
+from tests.torture.expected import ending, ending_of
+from tests.torture.flows import FLOWS, SMALL, file_of, flow_of, page_of
 
 
 def test_a_seed_has_the_same_faults_each_time_and_another_one_has_others():
@@ -48,3 +48,7 @@ def test_runs_of_all_flows_are_started_and_some_attempts_fail():
     failures = [behaviour(given, "step").failures for given in inputs]
     assert 0 < sum(map(bool, failures)) < 200
     assert any(len(file_of(given)) > 4 * 1024 * 1024 for given in inputs[:20])
+
+
+def test_a_run_of_a_small_flow_ends_with_the_double_and_one():
+    assert ending_of(f"{SMALL}7", {"seed": 1, "n": 3}).output == {"add": 7}
