@@ -5,7 +5,6 @@ environment there. What disturbs the machine disturbs both alike. Linux only: CP
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from pgflow_events.bench.measured import percentile
 from pgflow_events.bench.report import number
+from tests.bench.cpu import cpu_of, postmaster_of, server_cpu
 
 SIDE = Path(__file__).with_name("side.py")
 PATIENCE = 30.0  # seconds for any answer
@@ -39,7 +39,6 @@ START = "select from pgflow.start_flow(%s, '1')"
 START_MANY = "select pgflow.start_flow('many', to_jsonb(n)) from generate_series(1, %s) n"
 GOING_ON = "select exists (select from pgflow.runs where status = 'started')"
 CONTROL = "create table control as select 0 as n"
-POSTMASTER = "select split_part(pg_read_file('postmaster.pid'), e'\\n', 1)::int"
 
 Times = dict[str, list[float]]
 
@@ -117,21 +116,7 @@ class Side:
         return sum(map(cpu_of, self.workers))
 
     def _server_cpu(self) -> float:
-        """Seconds of all processes of the server, with those that have ended."""
-        own = Path(f"/proc/{self.postmaster}")
-        fields = (own / "stat").read_text().rpartition(")")[2].split()
-        ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-        children = (own / f"task/{self.postmaster}/children").read_text().split()
-        return ended + sum(cpu_of(int(pid)) for pid in children)
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU of a process; none if it has ended."""
-    try:
-        threads = [*Path(f"/proc/{pid}/task").iterdir()]
-        return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
-    except OSError:
-        return 0.0
+        return server_cpu(self.postmaster)
 
 
 @click.command()
@@ -249,7 +234,8 @@ def side(checkout: Path, settings: Mapping[str, str], options: Mapping[str, int]
         client, _ = started("start", dsn=dsn)
         connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         connection.execute(CONTROL)
-        ((postmaster,),) = connection.execute(POSTMASTER).fetchall()
+        if not (postmaster := postmaster_of(connection)):
+            raise click.ClickException("the CPU of the server is not in /proc: use Linux")
         yield Side(connection, heard, client, [each.pid for each in workers], postmaster)
 
 
