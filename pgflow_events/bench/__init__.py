@@ -18,12 +18,13 @@ from pgflow_events.bench.scenarios.drain import drain
 from pgflow_events.bench.scenarios.fan import fan
 from pgflow_events.bench.scenarios.idle import idle
 from pgflow_events.bench.scenarios.payload import payload
+from pgflow_events.bench.scenarios.rest import rest
 from pgflow_events.bench.scenarios.wake import wake
 
 Scenario = Callable[[str], Awaitable[list[Measured]]]
 
 SCENARIOS: Mapping[str, Scenario] = {
-    scenario.__name__: scenario for scenario in (wake, chain, drain, payload, fan, idle)
+    scenario.__name__: scenario for scenario in (wake, rest, chain, drain, payload, fan, idle)
 }
 
 

@@ -16,6 +16,7 @@ import trio
 
 from pgflow_events.bench import tables as queries
 from pgflow_events.bench.flows import FLOWS
+from pgflow_events.client.client import Client, connect
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.service.child import receive, send
 from pgflow_events.settings import Settings
@@ -31,6 +32,7 @@ def main() -> None:
         "work": work,
         "work_by_hand": work_by_hand,
         "start_runs": start_runs,
+        "call": call,
     }
     roles[order.pop("role")](**order)
 
@@ -84,18 +86,65 @@ def commit_all(
     query: str,
     parameters: list[tuple[Any, ...]],
     gap: float,
+    *,
+    returned: bool,
 ) -> list[float]:
     """Commit the query with each of the parameters, with random gaps of `gap` seconds on average.
 
-    Return the time right before each COMMIT, by a clock that all processes share.
+    Return the time right before each COMMIT was sent, or right after it returned, by a clock that
+    all processes share.
     """
-    sent = []
+    times = []
     for each in parameters:
         time.sleep(random.uniform(gap / 2, gap * 3 / 2))  # noqa: S311 - no secret
         connection.execute(query.encode(), each)
-        sent.append(time.monotonic())
+        before = time.monotonic()
         connection.commit()
-    return sent
+        times.append(time.monotonic() if returned else before)
+    return times
+
+
+def call(dsn: str) -> None:
+    """Start runs as a client, and add jobs by hand, in turns. Answer each message with the times.
+
+    The times of a run are those of the call, of its return, and of the run's end as the client
+    knows it; null if the message says not to wait. Those of a job are the call and its return.
+    """
+
+    async def main() -> None:
+        async with connect(dsn) as client, await Connection.connect(dsn) as connection:
+            send("ready")
+            while line := await trio.to_thread.run_sync(sys.stdin.readline):
+                send(await call_all(client, connection, **orjson.loads(line)))
+
+    trio.run(main)
+
+
+async def call_all(
+    client: Client,
+    connection: Connection,
+    slugs: list[str],
+    gap: float,
+    *,
+    channel: str | None,
+    wait: bool,
+) -> tuple[list[tuple[float, float, float | None]], list[tuple[float, float]]]:
+    """Start a run of each flow after a random rest; with a channel, add a job after each."""
+    runs, jobs = [], []
+    for number, slug in enumerate(slugs):
+        await trio.sleep(random.uniform(gap / 2, gap * 3 / 2))  # noqa: S311 - no secret
+        began = time.monotonic()
+        run = await client.start(slug, number)
+        returned = time.monotonic()
+        if wait:
+            await run.wait()
+        runs.append((began, returned, time.monotonic() if wait else None))
+        if channel:
+            await trio.sleep(random.uniform(gap / 2, gap * 3 / 2))  # noqa: S311 - no secret
+            began = time.monotonic()
+            await queries.run(connection, queries.ADD_JOB, number, channel)
+            jobs.append((began, time.monotonic()))
+    return runs, jobs
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def bench(
 ) -> None:
     """Measure speed on your own database.
 
-    The scenarios are wake, chain, drain, payload, fan and idle. Without arguments, all of them
-    run, which takes a minute or two. Each scenario is compared with a floor: the least that
+    The scenarios are wake, rest, chain, drain, payload, fan and idle. Without arguments, all of
+    them run, which takes a minute or two. Each scenario is compared with a floor: the least that
     PostgreSQL must do for the same result, written by hand.
 
     The command creates flows whose names begin with bench_, and a schema pgflow_bench, and removes

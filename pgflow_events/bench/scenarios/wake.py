@@ -58,12 +58,21 @@ class Starter:
         self._other = other
 
     async def __call__(
-        self, query: str, parameters: list[tuple[Any, ...]], gap: float = GAP
+        self,
+        query: str,
+        parameters: list[tuple[Any, ...]],
+        gap: float = GAP,
+        *,
+        returned: bool = False,
     ) -> list[float]:
-        """Commit a query with each of the parameters. Return when each COMMIT was sent."""
-        await self._other.send({"query": query, "parameters": parameters, "gap": gap})
-        sent: list[float] = await self._other.receive()
-        return sent
+        """Commit a query with each of the parameters.
+
+        Return when each COMMIT was sent, or when it had returned.
+        """
+        order = {"query": query, "parameters": parameters, "gap": gap, "returned": returned}
+        await self._other.send(order)
+        times: list[float] = await self._other.receive()
+        return times
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def test_figures_of_a_scenario_stand_beside_its_floor_and_nothing_is_left(cli, d
     assert left(database) == NOTHING
 
 
-@pytest.mark.parametrize("scenario", ["chain", "payload", "fan"])
+@pytest.mark.parametrize("scenario", ["rest", "chain", "payload", "fan"])
 def test_each_scenario_can_be_measured_and_leaves_nothing(cli, database, scenario):
     answer = cli("bench", scenario, "--json", *TINY)
     assert (answer.returncode, answer.stderr) == (0, "")
