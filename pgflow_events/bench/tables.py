@@ -55,6 +55,7 @@ select pgmq.drop_queue(flow_slug), pgflow.drop_queue_functions(flow_slug)
 from pgflow.flows where flow_slug = any(%(slugs)s);
 delete from pgflow.flows where flow_slug = any(%(slugs)s)
 """
+FLOWS_AT_ONCE = 20  # each takes locks on a dozen tables and indexes
 CLEAR_SCHEMA = "drop schema pgflow_bench cascade"
 
 SETTINGS = """
@@ -156,10 +157,11 @@ def clear(connection: Plain) -> None:
     parameters = {"slugs": flows(connection), "after": UUID(int=0)}
     while last := connection.execute(DELETE_RUNS, parameters).fetchall():
         parameters["after"] = last[0][0]
-    with connection.transaction():
-        for statement in CLEAR_FLOWS.split(";"):
-            connection.execute(statement.encode(), parameters)
-        connection.execute(CLEAR_SCHEMA)
+    while some := flows(connection)[:FLOWS_AT_ONCE]:
+        with connection.transaction():
+            for statement in CLEAR_FLOWS.split(";"):
+                connection.execute(statement.encode(), {"slugs": some})
+    connection.execute(CLEAR_SCHEMA)
 
 
 def settings(connection: Plain) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Run the benchmarks on a PostgreSQL of their own (fsync on) and print what they measured."""
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,7 @@ from pgflow_events.schema.migrations import migrate_now
 from tests.bench.budget import budget
 from tests.bench.due import due
 from tests.bench.elements import elements
+from tests.bench.flows import flows
 from tests.bench.growth import growth
 from tests.bench.memory import memory
 from tests.bench.pages import pages
@@ -29,10 +31,16 @@ from tests.bench.recovery import recovery
 from tests.bench.sizes import sizes
 from tests.bench.slow_disk import slow_disk
 from tests.bench.stream import stream
+from tests.bench.workers import workers
 
-QUICK = {each.__name__: each for each in (growth, slow_disk, pruning, due, elements, pages)}
+QUICK = {
+    each.__name__: each
+    for each in (flows, workers, growth, slow_disk, pruning, due, elements, pages)
+}
 LONG = {each.__name__: each for each in (stream, budget, memory, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
+
+WIDTH = 120
 
 
 @click.command()
@@ -51,7 +59,7 @@ def main(
     picture: Path | None,
     peers: Path | None,
 ) -> None:
-    """Measure SCENARIOS, or all that take no more than a minute."""
+    """Measure SCENARIOS, or all that take no more than three minutes."""
     names = scenarios or [name for name in SCENARIOS if everything or name not in LONG]
     if picture:
         check_plot(picture)
@@ -72,7 +80,9 @@ def show(measured: Sequence[Result], *, as_json: bool) -> None:
     if as_json:
         click.echo(b"\n".join(map(orjson.dumps, measured)))
     else:
-        Console(highlight=False).print(table(measured))
+        # Without a terminal, rich would cut the figures off at 80 columns.
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(highlight=False, width=width).print(table(measured))
 
 
 def prepare(dsn: str) -> None:
@@ -85,7 +95,7 @@ def prepare(dsn: str) -> None:
 @contextmanager
 def own_server() -> Iterator[str]:
     """A server, with fsync on."""
-    settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "200"}
+    settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "500"}
     with (
         tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder,
         EmbeddedServer(Path(folder), settings=settings) as server,

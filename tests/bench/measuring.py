@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
+import click
 import psycopg
 import trio
 
@@ -12,13 +13,18 @@ from pgflow_events import Flow, Worker
 from pgflow_events.bench.measured import percentile
 from pgflow_events.bench.pages import html
 
-__all__ = ["define", "growth", "html", "in_process", "percentile"]
+__all__ = ["define", "growth", "html", "in_process", "percentile", "progress"]
 
 T = TypeVar("T")
 
 GROWTH = """
 select pg_database_size(current_database()), pg_current_wal_lsn() - '0/0'::pg_lsn
 """
+
+
+def progress(what: str) -> None:
+    """Say on stderr what a scenario of many seconds is about."""
+    click.echo(what, err=True)
 
 
 async def in_process(function: Callable[..., T], *arguments: object) -> T:
