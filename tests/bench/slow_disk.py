@@ -3,6 +3,9 @@
 Each fsync and fdatasync of the server is made longer by a library that is preloaded. One commit
 after the other could then do no more than 1,000 or 200 a second; those that wait together share a
 wait. A NOTIFY takes this away: it holds a lock of the whole server until its commit is on the disk.
+
+Commits that share their waits do not depend on the disk any more. What is left is the cost of
+calls that settle no more than 5 tasks each; as many slots in fewer workers show it.
 """
 
 import subprocess
@@ -10,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +38,7 @@ from tests.bench.growth import claim_and_complete
 
 FLOW = "bench_slow_disk"
 CLIENTS, BATCH, RUNS, STARTS = 16, 5, 4_000, 1_000
+FEW, LARGE = 4, 20  # workers with as many slots in all
 DELAYS = (1, 5)  # ms
 SOURCE = Path(__file__).with_name("slow_fsync.c")
 
@@ -43,40 +49,57 @@ create trigger bench_notify after update on pgflow.step_tasks
 for each statement execute function pgflow_bench.notify();
 """
 
+FSYNCS = "select sum(fsyncs)::float8 from pg_stat_io where object = 'wal'"
+
 Work = Callable[[str], Awaitable[None]]
 Start = Callable[[Connection, str, Sequence[Inline], Sequence[UUID]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What some clients do at once."""
+
+    clients: int
+    batch: int
+    """Tasks that a client settles at once, at most."""
+    work: Work
 
 
 async def slow_disk(_: str) -> list[Measured]:
     """Completions and starts a second of 16 clients, where each wait for the disk is longer.
 
     By 1 ms and by 5 ms. The clients call `complete_tasks` and `claim_tasks` for 5 tasks at once, or
-    are workers with 5 slots, or start runs one by one. Beside it is the same with a trigger that
-    notifies in the commit; the floor are as many clients by hand on a plain table.
+    are workers with 5 slots, or 4 workers with 20, or start runs one by one. Beside it is the same
+    with a trigger that notifies in the commit. The floor are as many clients by hand on a plain
+    table, with as many tasks at once.
     """
     return [measured for delay in DELAYS for measured in await on_slow_disk(delay)]
 
 
 async def on_slow_disk(delay: int) -> list[Measured]:
     """All ways, on a server of their own."""
-    ways: dict[str, Work] = {"calls": calls, "workers": workers}
+    ways = {
+        f"{CLIENTS} calls": Way(CLIENTS, BATCH, calls),
+        f"{CLIENTS} workers": Way(CLIENTS, BATCH, partial(work, slots=BATCH)),
+        f"{FEW} workers of {LARGE} slots": Way(FEW, LARGE, partial(work, slots=LARGE)),
+    }
     with slow_server(delay) as server:
         dsn = server.dsn
         async with await Connection.connect(dsn) as connection:
             await migrate(connection)
         with psycopg.connect(dsn, autocommit=True) as plain:
             queries.prepare(plain)
-            floor = await by_hand(dsn)
-            quiet = {name: await completed(dsn, work) for name, work in ways.items()}
+            floor = {name: await by_hand(dsn, way) for name, way in ways.items()}
+            quiet = {name: await completed(dsn, way) for name, way in ways.items()}
             plain.execute(NOTIFYING)
-            loud = {name: await completed(dsn, work) for name, work in ways.items()}
+            loud = {name: await completed(dsn, way) for name, way in ways.items()}
         starts = await starting(dsn, f"{delay} ms, {CLIENTS} that start")
     completions = [
         Measured(
-            setting=f"{delay} ms, {CLIENTS} {name}",
+            setting=f"{delay} ms, {name}",
             unit="tasks/s",
             ours=quiet[name],
-            floor=floor,
+            floor=floor[name],
             beside={"NOTIFY in the commit": loud[name]},
         )
         for name in ways
@@ -144,15 +167,26 @@ def slow_binaries(folder: Path, delay: int) -> Path:
     return folder
 
 
-async def completed(dsn: str, work: Work) -> dict[str, float]:
-    """Tasks a second that get done this way."""
-    async with waiting(dsn, FLOW, scaled(RUNS)) as queue:
+async def completed(dsn: str, way: Way) -> dict[str, float]:
+    """Tasks a second that get done this way, and how often the server waited for the disk."""
+    async with waiting(dsn, FLOW, scaled(RUNS)) as queue, await Connection.connect(dsn) as ear:
+        before = await fsyncs(ear)
         async with trio.open_nursery() as nursery:
-            for _ in range(CLIENTS):
-                nursery.start_soon(work, dsn)
+            for _ in range(way.clients):
+                nursery.start_soon(way.work, dsn)
             await queue.done()
             nursery.cancel_scope.cancel()
-        return rate(scaled(RUNS), await queue.seconds())
+        seconds = await queue.seconds()
+        waits = {"fsyncs/s": (await fsyncs(ear) - before) / seconds} if before else {}
+        return {**rate(scaled(RUNS), seconds), **waits}
+
+
+async def fsyncs(connection: Connection) -> float:
+    """How often the log was written to the disk, as PostgreSQL 18 tells; 0 before that."""
+    if connection.info.server_version < 180000:
+        return 0
+    found: float = await queries.find(connection, FSYNCS)
+    return found
 
 
 async def calls(dsn: str) -> None:
@@ -167,24 +201,25 @@ async def notify(connection: Connection, tasks: list[str], runs: list[str]) -> N
         await notify_owed(connection, tasks, runs)
 
 
-async def workers(dsn: str) -> None:
-    """A worker with few slots."""
-    await Worker([FLOWS[FLOW](FLOW)], dsn, settings=Settings(slots=BATCH, connections=2)).run()
+async def work(dsn: str, slots: int) -> None:
+    """A worker."""
+    await Worker([FLOWS[FLOW](FLOW)], dsn, settings=Settings(slots=slots, connections=2)).run()
 
 
-async def by_hand(dsn: str) -> dict[str, float]:
-    """Jobs a second, of a plain table."""
+async def by_hand(dsn: str, way: Way) -> dict[str, float]:
+    """Jobs a second of a plain table, which as many clients do, as many at once."""
     async with await Connection.connect(dsn) as connection:
+        await connection.execute(queries.CLEAR_JOBS)
         await queries.run(connection, queries.ADD_JOBS, scaled(RUNS))
         async with trio.open_nursery() as nursery:
-            for _ in range(CLIENTS):
-                nursery.start_soon(jobs, dsn)
+            for _ in range(way.clients):
+                nursery.start_soon(jobs, dsn, way.batch)
         return rate(scaled(RUNS), await queries.find(connection, queries.JOBS_TIME))
 
 
-async def jobs(dsn: str) -> None:
+async def jobs(dsn: str, batch: int) -> None:
     """Do jobs until none are left."""
     async with await Connection.connect(dsn) as connection:
-        taken = await queries.work_jobs(connection, [], BATCH)
+        taken = await queries.work_jobs(connection, [], batch)
         while taken:
-            taken = await queries.work_jobs(connection, [n for n, _ in taken], BATCH)
+            taken = await queries.work_jobs(connection, [n for n, _ in taken], batch)
