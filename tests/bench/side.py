@@ -43,9 +43,9 @@ def serve(settings: dict[str, str]) -> None:
         EmbeddedServer(Path(folder), settings=settings) as server,
     ):
         command = [Path(sys.executable).with_name("pgflow-events"), "migrate"]
-        environment = {**os.environ, "PGFLOW_DSN": server.conninfo}
+        environment = {**os.environ, "PGFLOW_DSN": server.dsn}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        say(server.conninfo)
+        say(server.dsn)
         sys.stdin.read()
 
 

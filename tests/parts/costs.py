@@ -53,11 +53,11 @@ def costed_server() -> Iterator[tuple[str, str]]:
     with (
         tempfile.TemporaryDirectory(prefix="pgflow-costs-") as folder,
         EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
-        migrated_database(server.conninfo) as conninfo,
+        migrated_database(server.dsn) as dsn,
     ):
-        with psycopg.connect(conninfo) as connection:
+        with psycopg.connect(dsn) as connection:
             connection.execute("create extension pg_stat_statements")
-        yield server.conninfo, conninfo_to_dict(conninfo)["dbname"]
+        yield server.dsn, conninfo_to_dict(dsn)["dbname"]
 
 
 def hold(scenario: str, spent: Figures, count: int) -> None:

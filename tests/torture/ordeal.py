@@ -83,7 +83,7 @@ class Ordeal:
 
     def _gather(self) -> None:
         """Workers of two kinds, some of each on a way that fails, a client, and one in SQL."""
-        ways, number = (self.dsn, self.way.conninfo), self.crew.workers
+        ways, number = (self.dsn, self.way.dsn), self.crew.workers
         commands = [
             partial(work_as_command, ways[slots < 5], self.folder, slots)
             for slots in islice(cycle((40, 3)), number * 2 // 5)

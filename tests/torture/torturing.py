@@ -69,9 +69,9 @@ def server_on_own_disk(workers: int) -> Iterator[OwnServer]:
 
 def prepare(server: OwnServer) -> str:
     """Make the database; its DSN."""
-    with psycopg.connect(server.conninfo, autocommit=True) as admin:
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute("create database torture encoding 'UTF8' template template0")
-    dsn = make_conninfo(server.conninfo, dbname="torture")
+    dsn = make_conninfo(server.dsn, dbname="torture")
     migrate_now(dsn)
     with psycopg.connect(dsn) as connection:
         connection.execute((HERE / "schema.sql").read_text().encode())

@@ -117,8 +117,8 @@ def steps(slug: str, number: int) -> Flow[Any]:
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """A migrated database on a server that counts."""
-    with costed_server() as (conninfo, name):
-        yield make_conninfo(conninfo, dbname=name)
+    with costed_server() as (dsn, name):
+        yield make_conninfo(dsn, dbname=name)
 
 
 @pytest.fixture(scope="module")
