@@ -62,12 +62,14 @@ def work(dsn: str, address: str, workers: int, flows: int, slots: int) -> None:
         made = [chain("one", 1, tell), chain("four", 4, tell), chain("many", 1, lambda _: None)]
         made += [chain(f"other_{n}", 1, lambda _: None) for n in range(flows - len(made))]
         async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                settings = Settings(slots=slots, connections=2)
-                await nursery.start(Worker(made, dsn, settings=settings, hooks=[]).run)
+            settings = Settings(slots=slots, connections=2)
+            team = [Worker(made, dsn, settings=settings, hooks=[]) for _ in range(workers)]
+            for worker in team:
+                await nursery.start(worker.run)
             say("ready")
             await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
-            nursery.cancel_scope.cancel()
+            for worker in team:
+                worker.stop()
 
     trio.run(main)
 
