@@ -1,11 +1,9 @@
-"""Claims tasks of several flows, so that one that cannot be claimed does not delay the others."""
+"""Claims tasks flow by flow, so that one that cannot be claimed does not delay the others."""
 
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from uuid import UUID
 
 import trio
@@ -16,96 +14,75 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import blames_data, is_silence, passes, reason, report
 from pgflow_events.telemetry import about
+from pgflow_events.worker.turns import Turns
 
 # Seconds until a flow that could not be claimed is tried again. The last one limits the pause
 # after an error that may pass by itself.
 FIRST_PAUSE, LONGEST_PAUSE, BRIEF_PAUSE = 1.0, 60.0, 3.0
 
-# The answer while no flow can be claimed.
+# The answer of a flow that cannot be claimed.
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 
 log = logging.getLogger("pgflow_events.worker")
 
 
 class Claims:
-    """Owns the order of the flows, and the set of flows that are left out for now.
+    """Makes the claims, and knows which flows are left out for now.
 
     Args:
         calls: Makes the calls.
-        flow_slugs: The flows.
+        turns: Is told which flows are left out, and when they can be claimed again.
         worker_id: The worker that claims.
         slots: How many tasks a claim takes at most.
         notify: Sends the notifications that the failure of a task leaves owed.
-        wake: Called when a flow can be claimed again.
     """
 
     def __init__(
         self,
         calls: Calls,
-        flow_slugs: Sequence[str],
+        turns: Turns,
         worker_id: UUID,
         slots: int,
         *,
         notify: Callable[[list[str], list[str]], Awaitable[None]],
-        wake: Callable[[], None],
     ) -> None:
         self._calls = calls
-        self._slugs = deque(flow_slugs)
+        self._turns = turns
         self._worker_id = worker_id
         self._slots = slots
         self._notify = notify
-        self._wake = wake
         self._left_out = set[str]()
         self.answered = trio.Event()
         """Whether a claim was ever answered."""
         self._pauses: dict[str, float] = {}
         """The next pause of each flow whose last claim failed, by slug."""
-        self._report, self._reports = trio.open_memory_channel[tuple[str, Exception]](
-            len(flow_slugs) or 1
-        )
+        self._report, self._reports = trio.open_memory_channel[tuple[str, Exception]](inf)
 
-    def slugs_in_turn(self) -> list[str]:
-        """The flows to claim from; each time another one comes first."""
-        self._slugs.rotate()
-        return [slug for slug in self._slugs if slug not in self._left_out]
+    async def claim(self, slug: str, qty: int, max_bytes: int) -> Claim:
+        """Claim up to `qty` tasks of a flow that load up to `max_bytes`.
 
-    async def claim(self, qty: int, max_bytes: int) -> Claim:
-        """Claim up to `qty` tasks that load up to `max_bytes`, from all flows not left out."""
-        slugs = self.slugs_in_turn()
-        if not slugs:
-            return NOTHING
+        If that fails twice, the flow is left out for now.
+        """
+        claiming = self._claiming(slug, qty, max_bytes)
         try:
-            claim = await self._calls.make(self._claiming(slugs, qty, max_bytes), is_silence)
+            try:
+                claim = await self._calls.make(claiming, is_silence)
+            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
+                log.warning("cannot claim, trying again: %s", reason(error))
+                claim = await self._calls.make_once(claiming)
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-            log.warning("cannot claim, trying flow by flow: %s", reason(error))
-            return await self._claim_apart(slugs, qty, max_bytes)
+            self._leave_out(slug, error)
+            return NOTHING
         self.answered.set()
-        for slug in slugs if self._pauses else ():
-            self._pauses.pop(slug, None)
+        self._pauses.pop(slug, None)
         return claim
 
-    async def _claim_apart(self, slugs: Sequence[str], qty: int, max_bytes: int) -> Claim:
-        """Claim flow by flow, and leave out the flows that cannot be claimed."""
-        whole = NOTHING
-        for slug in slugs:
-            try:
-                claim = await self._calls.make_once(self._claiming([slug], qty, max_bytes))
-            except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
-                self._leave_out(slug, error)
-            else:
-                self.answered.set()
-                self._pauses.pop(slug, None)
-                qty -= len(claim.tasks)
-                max_bytes -= sum(task.input_bytes for task in claim.tasks)
-                whole = _merged(whole, claim)
-        return whole
-
     def _claiming(
-        self, slugs: Sequence[str], qty: int, max_bytes: int
+        self, slug: str, qty: int, max_bytes: int
     ) -> Callable[[Connection], Awaitable[Claim]]:
         return partial(
             queries.claim_tasks,
-            flow_slugs=slugs,
+            flow_slugs=[slug],
             qty=qty,
             worker_id=self._worker_id,
             max_bytes=max_bytes,
@@ -114,6 +91,7 @@ class Claims:
     def _leave_out(self, slug: str, error: Exception) -> None:
         if slug not in self._left_out:
             self._left_out.add(slug)
+            self._turns.leave_out(slug)
             self._report.send_nowait((slug, error))
 
     async def run(self) -> None:
@@ -127,7 +105,7 @@ class Claims:
         if passes(error) or not await self._fail_unreadable(slug):
             await self._wait(slug, error)
         self._left_out.discard(slug)
-        self._wake()
+        self._turns.take_back(slug)
 
     async def _wait(self, slug: str, error: Exception | None) -> None:
         """Return when a claim of zero tasks is answered; the next claim may still fail."""
@@ -137,7 +115,7 @@ class Claims:
             report(log, f"cannot claim tasks of flow {slug!r}, trying again in {pause:g} s", error)
             await trio.sleep(pause)
             try:
-                await self._calls.make_once(self._claiming([slug], 0, 0))
+                await self._calls.make_once(self._claiming(slug, 0, 0))
             except Exception as again:  # noqa: BLE001 - whatever it is, see passing.py
                 error = again
             else:
@@ -165,34 +143,15 @@ class Claims:
         claim = await self._calls.make(failing, is_silence)
         await self._notify(claim.owed_tasks, claim.owed_runs)
 
-    async def fail_lapsed(self) -> int:
+    async def fail_lapsed(self, slugs: Iterable[str]) -> int:
         """Fail the tasks whose last attempt has lapsed. Return how many runs they belong to."""
-        slugs = list(self._slugs)
-        if len(slugs) > 1:
-            with suppress(Exception):  # one flow is to blame: its own call below reports it
-                return await self._fail_lapsed(slugs)
         return sum([await self._fail_lapsed_of(slug) for slug in slugs])
 
     async def _fail_lapsed_of(self, slug: str) -> int:
         try:
-            return await self._fail_lapsed([slug])
+            return await self._calls.make(
+                partial(queries.fail_lapsed_tasks, flow_slugs=[slug]), is_silence
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             report(log, f"cannot fail the lapsed tasks of flow {slug!r}", error)
             return 0
-
-    async def _fail_lapsed(self, slugs: Sequence[str]) -> int:
-        return await self._calls.make(
-            partial(queries.fail_lapsed_tasks, flow_slugs=slugs), is_silence
-        )
-
-
-def _merged(one: Claim, other: Claim) -> Claim:
-    """Two answers, combined into one."""
-    dues = [claim.next_due for claim in (one, other) if claim.next_due is not None]
-    return replace(
-        one,
-        tasks=one.tasks + other.tasks,
-        next_due=min(dues, default=None),
-        next_bytes=one.next_bytes or other.next_bytes,
-        lapsed=one.lapsed or other.lapsed,
-    )

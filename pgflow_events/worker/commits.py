@@ -1,7 +1,7 @@
 """Settles outcomes in the database, and wakes other workers and clients afterwards."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import trio
@@ -29,7 +29,6 @@ class Commits:
         blobs: Saves the outputs that are blobs.
         ledger: Records what was settled.
         worker_id: The worker that settles and claims.
-        slugs_in_turn: Returns the flows to claim from.
     """
 
     def __init__(
@@ -38,18 +37,27 @@ class Commits:
         blobs: Blobs,
         ledger: Ledger,
         worker_id: UUID,
-        slugs_in_turn: Callable[[], list[str]],
     ) -> None:
         self._calls, self._blobs, self._ledger = calls, blobs, ledger
         self._worker_id = worker_id
-        self._slugs_in_turn = slugs_in_turn
 
     async def complete(
-        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, time_factor: float
+        self,
+        outcomes: Sequence[Outcome],
+        slug: str | None,
+        qty: int,
+        max_bytes: int,
+        time_factor: float,
     ) -> Claim:
         """Settle outcomes, and claim up to `qty` tasks that load up to `max_bytes`.
 
-        The call may take `time_factor` times its usual timeout.
+        Args:
+            outcomes: What is settled.
+            slug: The flow to claim from. Without one, only tasks that become ready by these
+                outcomes are claimed.
+            qty: How many tasks are claimed at most.
+            max_bytes: How many bytes of blobs these may load together.
+            time_factor: Multiplies the timeout of the call.
 
         Raises:
             psycopg.Error: No outcome is settled. `passing.passes` says whether to try again.
@@ -57,7 +65,6 @@ class Commits:
         """
         blobs = [outcome.output for outcome in outcomes if isinstance(outcome.output, Stored)]
         run_ids = [outcome.task.run_id for outcome in outcomes]
-        slugs = self._slugs_in_turn() if qty else []
 
         async def complete(connection: Connection) -> Claim:
             # Blobs come first: writing them takes longest, and no run is locked yet.
@@ -65,7 +72,7 @@ class Commits:
                 answer = await queries.complete_tasks(
                     connection,
                     outcomes,
-                    slugs,
+                    [slug] if slug else [],
                     qty=qty,
                     worker_id=self._worker_id,
                     max_bytes=max_bytes,

@@ -21,7 +21,7 @@ MOST_OUTCOMES = 500
 MOST_BYTES = 64 * 1024 * 1024
 GATHER = 1.0  # seconds that a small commit delays the next one, so that outcomes gather
 
-Complete = Callable[[Sequence[Outcome], int, int, float], Awaitable[Claim]]
+Complete = Callable[[Sequence[Outcome], str | None, int, int, float], Awaitable[Claim]]
 
 TOO_LATE = (
     ": the run has ended meanwhile, as it does when another step fails, or another attempt has"
@@ -36,8 +36,8 @@ class Completer:
         dispatcher: Gets the slots back, and the tasks that a commit claimed.
         slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
             go on while the server works.
-        complete: Settles outcomes, and claims tasks up to a number and a size, in one commit that
-            is tried once; the last argument multiplies the time that it may take.
+        complete: Settles outcomes, and claims tasks of a flow up to a number and a size, in one
+            commit that is tried once; the last argument multiplies the time that it may take.
         rehearse: Finds out whether the server would settle these outcomes now.
         notify: Sends the notifications that a commit left owed (flows with queued tasks, flows
             with ended runs).
@@ -104,7 +104,9 @@ class Completer:
     async def _commit(self, batch: Sequence[Outcome], done: trio.Event) -> None:
         try:
             with self._dispatcher.reserve(len(batch)) as reserved:
-                reserved.claim = await self._complete(batch, reserved.qty, reserved.max_bytes, 1.0)
+                reserved.claim = await self._complete(
+                    batch, reserved.slug, reserved.qty, reserved.max_bytes, 1.0
+                )
         except Exception as error:  # noqa: BLE001 - whatever it is, see passing.py
             await self._commit_again(batch, error)
         else:
@@ -144,7 +146,7 @@ class Completer:
         return not passes(error) or await self._rehearse([])
 
     async def _settle(self, batch: Sequence[Outcome], time_factor: float) -> None:
-        await self._committed(batch, await self._complete(batch, 0, 0, time_factor))
+        await self._committed(batch, await self._complete(batch, None, 0, 0, time_factor))
 
     async def _committed(self, batch: Sequence[Outcome], claim: Claim) -> None:
         for place in claim.refused:

@@ -58,10 +58,14 @@ class Entering:
         """The listener at this DSN, which is still to be run."""
         slugs = [flow.slug for flow in self._flows]
         channels = await self._calls.make(lambda connection: task_channels(connection, slugs))
+        flows = dict(zip(channels, slugs, strict=True))
         peers = await self._calls.make(seats.workers_channel)
 
         def hear(channel: str) -> None:
-            (self._liveness.look if channel == peers else self._dispatcher.wake)()
+            if channel == peers:
+                self._liveness.look()
+            else:
+                self._dispatcher.wake(flows[channel])
 
         def hear_all() -> None:
             self._liveness.look()

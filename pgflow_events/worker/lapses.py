@@ -23,6 +23,8 @@ class Lapses:
         """Fail lapsed tasks, until cancelled."""
         async for _ in self._dispatcher.lapses:
             await self._dispatcher.until_free_to_claim()
-            if not await self._claims.fail_lapsed():
+            slugs = self._dispatcher.take_lapsed()
+            if not await self._claims.fail_lapsed(slugs):
                 await trio.sleep(HELD)
-            self._dispatcher.wake()
+            for slug in slugs:
+                self._dispatcher.wake(slug)

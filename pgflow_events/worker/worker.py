@@ -40,6 +40,7 @@ from pgflow_events.worker.leaving import Leaving
 from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 from pgflow_events.worker.persisting import persist, persist_once_started
+from pgflow_events.worker.turns import Turns
 
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 HURRY = 1.0  # seconds that a call which is cancelled then may take
@@ -122,21 +123,13 @@ class Worker:
         """Make the roles, and tell each of the others whom it needs."""
         settings, calls = self._settings, self._calls
         wake = partial(wake_others, self._pool, settings.call_timeout)
-        self._claims = Claims(
-            calls,
-            self._slugs,
-            self.id,
-            settings.slots,
-            notify=wake,
-            wake=lambda: self._dispatcher.wake(),  # noqa: PLW0108 - it is made next
-        )
+        turns = Turns(self._slugs)
+        self._claims = Claims(calls, turns, self.id, settings.slots, notify=wake)
         self._dispatcher = Dispatcher(
-            self._claims.claim, self._start, settings.slots, settings.input_budget
+            turns, self._claims.claim, self._start, settings.slots, settings.input_budget
         )
         self._lapses = Lapses(self._claims, self._dispatcher)
-        self._commits = Commits(
-            calls, self._blobs, self._ledger, self.id, self._claims.slugs_in_turn
-        )
+        self._commits = Commits(calls, self._blobs, self._ledger, self.id)
         self._completer = Completer(
             self._dispatcher, settings.slots, self._commits.complete, self._commits.rehearse, wake
         )

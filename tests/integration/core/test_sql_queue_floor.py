@@ -22,11 +22,11 @@ def two(database: str) -> Iterator[tuple[Core, Core]]:
     with sessions(database, 2) as (one, other):
         one.flow("a")
         move_on(one)
-        assert floor(one) > 10
+        assert floor(one) > 50
         yield one, other
 
 
-def move_on(core: Core, runs: int = 15) -> list[UUID]:
+def move_on(core: Core, runs: int = 150) -> list[UUID]:
     """Start runs and complete all that can be claimed, two at a time; of which runs these were."""
     core.start_many(runs)
     done = []

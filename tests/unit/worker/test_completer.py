@@ -17,6 +17,7 @@ from pgflow_events.core.tasks import Claim, ClaimedTask, Outcome
 from pgflow_events.worker import completer as module
 from pgflow_events.worker.completer import Completer
 from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.turns import Turns
 
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 MIB = 1024 * 1024
@@ -70,7 +71,12 @@ class Database:
         self.poisonous_claims = False
 
     async def complete(
-        self, outcomes: Sequence[Outcome], qty: int, max_bytes: int, time_factor: float
+        self,
+        outcomes: Sequence[Outcome],
+        slug: str | None,
+        qty: int,
+        max_bytes: int,
+        time_factor: float,
     ) -> Claim:
         self.committing.set()
         self.under_way.append(len(outcomes))
@@ -97,7 +103,7 @@ class Database:
     async def notify(self, owed_tasks: list[str], owed_runs: list[str]) -> None:
         self.notified.append((owed_tasks, owed_runs))
 
-    async def claim(self, qty: int, max_bytes: int) -> Claim:
+    async def claim(self, slug: str, qty: int, max_bytes: int) -> Claim:
         self.claims.append(qty)
         return NOTHING
 
@@ -107,7 +113,9 @@ class Rig:
 
     def __init__(self, slots: int = 50) -> None:
         self.database, self.started = Database(), []
-        self.dispatcher = Dispatcher(self.database.claim, self.started.extend, 0, budget=100)
+        self.dispatcher = Dispatcher(
+            Turns(["flow"]), self.database.claim, self.started.extend, 0, budget=100
+        )
         self.completer = Completer(
             self.dispatcher,
             slots,

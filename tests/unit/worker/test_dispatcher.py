@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_events.core.tasks import Claim, ClaimedTask
-from pgflow_events.worker.dispatcher import REST, Dispatcher
+from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.turns import REST, Turns
 
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 LONG = 1e6  # seconds: whoever still sleeps then would sleep for ever
@@ -38,7 +39,7 @@ class Database:
         self.open = trio.Event()
         self.open.set()
 
-    async def claim(self, qty: int, max_bytes: int) -> Claim:
+    async def claim(self, slug: str, qty: int, max_bytes: int) -> Claim:
         self.asked.append((round(trio.current_time(), 6), qty))
         await self.open.wait()
         await trio.lowlevel.checkpoint()
@@ -53,6 +54,10 @@ class Database:
         return [at for at, _ in self.asked]
 
 
+def dispatcher_on(claim: Any, start: Any, slots: int = 4) -> Dispatcher:
+    return Dispatcher(Turns(["flow"]), claim, start, slots, BUDGET)
+
+
 Run = Callable[..., Any]
 
 
@@ -62,7 +67,7 @@ def run(nursery) -> Run:
 
     async def run(*answers: Claim | Exception, slots: int = 4) -> tuple[Dispatcher, Database, list]:
         database, started = Database(*answers), []
-        dispatcher = Dispatcher(database.claim, started.extend, slots, BUDGET)
+        dispatcher = dispatcher_on(database.claim, started.extend, slots)
         nursery.start_soon(dispatcher.run)
         await trio.testing.wait_all_tasks_blocked()
         return dispatcher, database, started
@@ -143,8 +148,8 @@ async def test_the_older_of_two_answers_does_not_put_off_what_the_newer_has_seen
     run, autojump_clock
 ):
     dispatcher, database, _ = await run()
-    with dispatcher.reserve() as slow:
-        with dispatcher.reserve() as quick:
+    with dispatcher.reserve(slug="flow") as slow:
+        with dispatcher.reserve(slug="flow") as quick:
             quick.claim = some(0, next_due=30)
         slow.claim = NOTHING
     await trio.sleep(LONG)
@@ -165,7 +170,7 @@ async def test_slots_of_ended_tasks_are_claimed_for_by_the_call_that_settles_the
 
 
 async def test_a_call_that_claimed_less_than_there_was_is_followed_by_a_claim(run, autojump_clock):
-    dispatcher, database, started = await run(some(4), some(1))
+    dispatcher, database, started = await run(some(4, next_due=0), some(1))
     dispatcher.free(started[:2])
     with dispatcher.reserve() as reserved:
         reserved.claim = some(1, next_due=0)
@@ -176,7 +181,7 @@ async def test_a_call_that_claimed_less_than_there_was_is_followed_by_a_claim(ru
 
 async def test_a_wake_up_during_a_call_that_holds_all_slots_is_not_lost(run, autojump_clock):
     dispatcher, database, started = await run(NOTHING, some(1))
-    with dispatcher.reserve() as reserved:  # a commit, say, that has looked at the queue already
+    with dispatcher.reserve(4, "flow") as reserved:  # a commit that has looked at the queue already
         await trio.sleep(1)
         dispatcher.wake()
         await trio.sleep(1)
@@ -187,7 +192,7 @@ async def test_a_wake_up_during_a_call_that_holds_all_slots_is_not_lost(run, aut
 
 
 async def test_after_a_call_that_failed_it_claims_for_the_slots_it_had(run, autojump_clock):
-    dispatcher, database, started = await run(some(4), some(1))
+    dispatcher, database, started = await run(some(4, next_due=0), some(1))
     dispatcher.free(started[:1])
     with pytest.raises(ZeroDivisionError), dispatcher.reserve():
         raise ZeroDivisionError
@@ -206,7 +211,7 @@ async def test_while_notifications_do_not_arrive_it_polls(run, autojump_clock):
 
 
 async def test_closed_while_idle_it_returns(autojump_clock):
-    dispatcher = Dispatcher(Database().claim, lambda tasks: None, 4, BUDGET)
+    dispatcher = dispatcher_on(Database().claim, lambda tasks: None)
     async with trio.open_nursery() as inner:
         inner.start_soon(dispatcher.run)
         await trio.sleep(1)
@@ -215,7 +220,7 @@ async def test_closed_while_idle_it_returns(autojump_clock):
 
 async def test_closed_before_it_runs_it_claims_nothing(autojump_clock):
     database = Database()
-    dispatcher = Dispatcher(database.claim, lambda tasks: None, 4, BUDGET)
+    dispatcher = dispatcher_on(database.claim, lambda tasks: None, 4)
     dispatcher.close()
     await dispatcher.run()
     assert database.asked == []
@@ -223,7 +228,7 @@ async def test_closed_before_it_runs_it_claims_nothing(autojump_clock):
 
 async def test_closed_during_a_call_it_starts_what_that_claimed_and_then_returns(autojump_clock):
     started = []
-    dispatcher = Dispatcher(Database().claim, started.extend, 4, BUDGET)
+    dispatcher = dispatcher_on(Database().claim, started.extend, 4)
     ended = []
 
     async def run():
@@ -254,7 +259,7 @@ async def test_closed_while_a_claim_is_not_answered_it_gives_it_up_after_five_se
 ):
     database = Database()
     database.open = trio.Event()
-    dispatcher = Dispatcher(database.claim, lambda tasks: None, 4, BUDGET)
+    dispatcher = dispatcher_on(database.claim, lambda tasks: None)
     async with trio.open_nursery() as inner:
         inner.start_soon(dispatcher.run)
         await trio.sleep(60)
@@ -263,7 +268,7 @@ async def test_closed_while_a_claim_is_not_answered_it_gives_it_up_after_five_se
 
 
 async def test_an_error_of_a_claim_comes_out(autojump_clock):
-    dispatcher = Dispatcher(Database(ZeroDivisionError()).claim, lambda tasks: None, 4, BUDGET)
+    dispatcher = dispatcher_on(Database(ZeroDivisionError()).claim, lambda tasks: None, 4)
     with pytest.raises(ZeroDivisionError):
         await dispatcher.run()
 
@@ -286,11 +291,14 @@ class Queue:
             if not each.input_bytes or total <= max_bytes:
                 claimed.append(each)
         self.visible = [each for each in self.visible if all(each is not took for took in claimed)]
+        if claimed and len(claimed) == qty:
+            return replace(NOTHING, tasks=claimed, next_due=0)  # it does not look at what is left
         if not self.visible:
             return replace(NOTHING, tasks=claimed)
-        return replace(NOTHING, tasks=claimed, next_due=0, next_bytes=self.visible[0].input_bytes)
+        left = self.visible[0].input_bytes
+        return replace(NOTHING, tasks=claimed, next_due=None if left else 0, next_bytes=left)
 
-    async def claim(self, qty: int, max_bytes: int) -> Claim:
+    async def claim(self, slug: str, qty: int, max_bytes: int) -> Claim:
         await trio.lowlevel.checkpoint()
         return self.answer(qty, max_bytes)
 
@@ -301,7 +309,7 @@ class Engine:
     def __init__(self, nursery: trio.Nursery, *sizes: int, slots: int = 4) -> None:
         self.queue = Queue(*sizes)
         self.running: list[ClaimedTask] = []
-        self.dispatcher = Dispatcher(self.queue.claim, self.running.extend, slots, BUDGET)
+        self.dispatcher = dispatcher_on(self.queue.claim, self.running.extend, slots)
         nursery.start_soon(self.dispatcher.run)
 
     @property
@@ -362,7 +370,7 @@ async def test_small_tasks_cannot_use_what_is_meant_for_a_large_one(nursery, aut
 
 
 async def test_two_calls_at_once_are_never_promised_more_than_is_free(autojump_clock):
-    dispatcher = Dispatcher(Database().claim, lambda tasks: None, 4, BUDGET)
+    dispatcher = dispatcher_on(Database().claim, lambda tasks: None, 4)
     with dispatcher.reserve() as first, dispatcher.reserve() as second:
         assert (first.max_bytes, second.max_bytes) == (BUDGET, 0)
         dispatcher.free([task(0)])
@@ -372,11 +380,11 @@ async def test_two_calls_at_once_are_never_promised_more_than_is_free(autojump_c
         assert after.max_bytes == BUDGET
 
 
-BESIDE_A_LARGE_ONE = replace(NOTHING, tasks=[task(50)], next_due=0, next_bytes=300)
+BESIDE_A_LARGE_ONE = replace(NOTHING, tasks=[task(50)], next_bytes=300)
 
 
 def bytes_left(size: int) -> Claim:
-    return replace(NOTHING, next_due=0, next_bytes=size)
+    return replace(NOTHING, next_due=None if size else 0, next_bytes=size)
 
 
 async def test_an_answer_that_is_older_does_not_keep_what_loads_nothing_waiting(
@@ -384,8 +392,8 @@ async def test_an_answer_that_is_older_does_not_keep_what_loads_nothing_waiting(
 ):
     dispatcher, database, _ = await run(BESIDE_A_LARGE_ONE)
     asked = len(database.asked)
-    with dispatcher.reserve() as slow:
-        with dispatcher.reserve() as quick:
+    with dispatcher.reserve(slug="flow") as slow:
+        with dispatcher.reserve(slug="flow") as quick:
             quick.claim = bytes_left(0)
         slow.claim = NOTHING
     await trio.sleep(1)
@@ -397,8 +405,8 @@ async def test_an_answer_that_is_older_does_not_hide_what_fits_once_both_are_in(
 ):
     dispatcher, database, _ = await run(BESIDE_A_LARGE_ONE)
     asked = len(database.asked)
-    with dispatcher.reserve() as slow:
-        with dispatcher.reserve() as quick:
+    with dispatcher.reserve(slug="flow") as slow:
+        with dispatcher.reserve(slug="flow") as quick:
             quick.claim = bytes_left(40)
         slow.claim = bytes_left(300)
     await trio.sleep(1)
@@ -426,7 +434,7 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
     durations: dict[int, int] = {}
     before, after = itertools.cycle(looks), itertools.cycle(answers)
 
-    async def claim(qty: int, max_bytes: int) -> Claim:
+    async def claim(slug: str | None, qty: int, max_bytes: int) -> Claim:
         await trio.sleep(next(before))
         claim = queue.answer(qty, max_bytes)
         await trio.sleep(next(after))
@@ -437,7 +445,7 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
         running.remove(each)
         dispatcher.free([each])
         with dispatcher.reserve() as reserved:
-            reserved.claim = await claim(reserved.qty, reserved.max_bytes)
+            reserved.claim = await claim(reserved.slug, reserved.qty, reserved.max_bytes)
 
     def start(tasks: list[ClaimedTask]) -> None:
         running.extend(tasks)
@@ -457,7 +465,7 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
         if is_stolen and arrived in queue.visible:
             queue.visible.remove(arrived)
 
-    dispatcher = Dispatcher(claim, start, slots, BUDGET)
+    dispatcher = dispatcher_on(claim, start, slots)
 
     async def main() -> None:
         nonlocal nursery
