@@ -74,6 +74,18 @@ async def next_workers(connection: Connection, worker_id: UUID) -> list[Seat]:
     return await cursor.fetchall()
 
 
+async def crowds(connection: Connection, flow_slugs: Sequence[str]) -> dict[str, int]:
+    """How many workers have a seat for each of these flows."""
+    cursor = await connection.execute(
+        """
+        select f.slug, count(*) from pgflow.worker_seats s, unnest(s.flow_slugs) as f (slug)
+        where f.slug = any(%s::text[]) group by 1
+        """,
+        [list(flow_slugs)],
+    )
+    return dict(await cursor.fetchall())
+
+
 async def await_seat(connection: Connection, seat: int, wait: float) -> tuple[str, int]:
     """Wait for up to `wait` seconds until a seat is free.
 

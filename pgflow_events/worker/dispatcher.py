@@ -103,6 +103,10 @@ class Dispatcher:
         """Let the dispatcher claim from this flow, or from all, now or as soon as it can."""
         self._turns.wake(slug)
 
+    def notify(self, slug: str) -> None:
+        """Take a notification: this flow has tasks, for some worker."""
+        self._turns.notify(slug)
+
     def poll_every(self, seconds: float) -> None:
         """Claim from all flows at least every `seconds`, while notifications do not arrive.
 
@@ -210,7 +214,7 @@ class Dispatcher:
             self._report(slug)
             # The role that fails lapsed tasks wakes the flow afterwards.
             due = due if claim.next_due else inf
-        in_vain = not claim.tasks and not reserved.is_commit
+        in_vain = None if reserved.is_commit else not claim.tasks
         is_last_word = self._turns.answer(question, due, in_vain=in_vain)
         self._note_left(slug, claim.next_bytes or 0, is_last_word=is_last_word)
         # A call for a task over the budget takes one task, and leaves those that load nothing.

@@ -65,7 +65,7 @@ class Entering:
             if channel == peers:
                 self._liveness.look()
             else:
-                self._dispatcher.wake(flows[channel])
+                self._dispatcher.notify(flows[channel])
 
         def hear_all() -> None:
             self._liveness.look()

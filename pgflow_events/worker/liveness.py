@@ -76,6 +76,7 @@ class Liveness:
         self._cutting = trio.Lock()
         self._seen = set[Seat]()
         """The peers that held their seats at some time during this connection."""
+        self._crowds: dict[str, int] = {}
         self._absent: dict[Seat, float] = {}
         """Peers that may be about to come back, each with the time at which to look again."""
 
@@ -106,6 +107,10 @@ class Liveness:
     def _is_in_doubt(self, connection: Connection[TupleRow]) -> bool:
         """Whether this session may lose its locks. With a `listen_dsn` it is sure to keep them."""
         return connection.is_pooled and not self._is_pooled
+
+    def crowd(self, flow_slug: str) -> int:
+        """How many workers run a flow, as far as is known."""
+        return self._crowds.get(flow_slug, 1)
 
     def look(self) -> None:
         """Look at the ring again: a peer may have come or gone."""
@@ -155,6 +160,7 @@ class Liveness:
 
     async def _next(self, connection: Connection[TupleRow]) -> Seat | None:
         peers = await seats.next_workers(connection, self._id)
+        self._crowds = await seats.crowds(connection, self._flow_slugs) if peers else {}
         now = trio.current_time()
         self._seen.intersection_update(peers)
         self._absent = {

@@ -6,9 +6,14 @@ Otherwise the answer may only bring forward the time at which the flow is asked 
 
 A claim that took all it saw says to ask again half a second later. What becomes visible until then
 is notified, or was hidden for longer; only a claim that another session rolls back is seen so late.
+
+A notification wakes all workers of a flow, and one of them gets the task. A worker that claimed in
+vain is shy: it lets the others go first for a random time. So the worker that got the last task
+gets the next one at once, unless it is busy; and notifications that come meanwhile cost one claim.
 """
 
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -17,6 +22,7 @@ from math import inf
 import trio
 
 REST = 0.005  # seconds after a claim in vain: limits the cost of forged notifications
+SHY = 0.01  # seconds for each other worker of the flow: the longest time that a shy one waits
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +39,11 @@ class Turn:
     is_woken: bool = True
     """Whether there was a wake-up since the last call that asks it began."""
     rests_until: float = -inf
+    is_notified: bool = False
+    """Whether `is_woken` is due to a notification."""
+    is_shy: bool = False
+    """Whether the last claim after a notification was in vain."""
+    shy_until: float = -inf
     is_left_out: bool = False
 
 
@@ -43,6 +54,8 @@ class Question:
     slug: str
     said: int
     """`Turn.said` when the call began."""
+    is_notified: bool
+    """Whether it follows a notification."""
 
 
 class Turns:
@@ -50,9 +63,11 @@ class Turns:
 
     Args:
         slugs: The flows. At first all of them are ready.
+        crowd: Tells how many workers a flow has.
     """
 
-    def __init__(self, slugs: Iterable[str]) -> None:
+    def __init__(self, slugs: Iterable[str], crowd: Callable[[str], int] = lambda _: 1) -> None:
+        self._crowd = crowd
         self._turns = {slug: Turn(slug) for slug in slugs}
         self._ready = dict.fromkeys(self._turns)
         """The flows that may have tasks now; the first one has waited longest."""
@@ -72,6 +87,21 @@ class Turns:
             turn.said += 1
             turn.is_woken = True
             self.make_ready(turn.slug)
+        self.ring()
+
+    def notify(self, slug: str) -> None:
+        """Note that workers were notified of tasks of this flow."""
+        turn = self._turns[slug]
+        turn.said += 1
+        turn.is_woken = turn.is_notified = True
+        others = self._crowd(slug) - 1
+        if not turn.is_shy or not others:
+            self.make_ready(slug)
+        elif slug not in self._ready:
+            now = trio.current_time()
+            if turn.shy_until <= now:
+                turn.shy_until = now + random.uniform(0, SHY * others)  # noqa: S311 - no secret
+            self._set(turn, max(min(turn.due, turn.shy_until), turn.rests_until))
         self.ring()
 
     def make_ready(self, slug: str) -> None:
@@ -110,29 +140,33 @@ class Turns:
         """Begin a call that asks this flow for tasks. The others come first after it."""
         turn = self._turns[slug]
         turn.asked += 1
-        turn.is_woken = False
+        question = Question(slug, turn.said, turn.is_notified)
+        turn.is_woken = turn.is_notified = False
         if slug in self._ready:
             del self._ready[slug]
             self._ready[slug] = None
-        return Question(slug, turn.said)
+        return question
 
     def end(self, question: Question) -> None:
         """End a call; without an answer, its flow is as ready as it was."""
         self._turns[question.slug].asked -= 1
 
-    def answer(self, question: Question, due: float, *, in_vain: bool) -> bool:
+    def answer(self, question: Question, due: float, *, in_vain: bool | None) -> bool:
         """Take the answer of a call. Return whether nothing else was said meanwhile.
 
         Args:
             question: The call.
             due: When the flow is to be asked again. A time that is over: it may have tasks now.
-            in_vain: Whether the call was made to claim, and claimed nothing.
+            in_vain: Whether the call claimed nothing; None if it was made to settle.
         """
         turn = self._turns[question.slug]
         is_last_word = turn.said == question.said
         turn.said += 1
         if in_vain:
             turn.rests_until = trio.current_time() + REST
+            turn.is_shy = turn.is_shy or question.is_notified
+        elif in_vain is False:
+            turn.is_shy = False
         if not is_last_word:
             due = min(due, -inf if turn.slug in self._ready else turn.due)
         self._set(turn, max(due, turn.rests_until))

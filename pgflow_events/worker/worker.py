@@ -123,7 +123,7 @@ class Worker:
         """Make the roles, and tell each of the others whom it needs."""
         settings, calls = self._settings, self._calls
         wake = partial(wake_others, self._pool, settings.call_timeout)
-        turns = Turns(self._slugs)
+        turns = Turns(self._slugs, self._liveness.crowd)
         self._claims = Claims(calls, turns, self.id, settings.slots, notify=wake)
         self._dispatcher = Dispatcher(
             turns, self._claims.claim, self._start, settings.slots, settings.input_budget

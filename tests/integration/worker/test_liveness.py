@@ -305,3 +305,15 @@ def test_whoever_joins_leaves_or_dies_in_any_order_the_ring_is_whole(database, e
         await execute(database, "delete from pgflow.worker_seats")
 
     trio.run(main)
+
+
+async def test_workers_know_how_many_run_a_flow(work, database):
+    flow, other = Gate().flow, Flow("other")
+    other.step(slug="step")(lambda: None)
+    workers = [await work(flow, settings=HOUR), await work(flow, other, settings=HOUR)]
+
+    async def both_know():
+        return [worker._liveness.crowd("rescue") for worker in workers] == [2, 2]
+
+    await until(both_know)
+    assert workers[1]._liveness.crowd("other") == 1

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 import trio
 
-from pgflow_events.worker.turns import REST, Question, Turns
+from pgflow_events.worker.turns import REST, SHY, Question, Turns
 
 NOW = -inf
 
@@ -125,3 +125,65 @@ async def test_times_that_do_not_count_any_more_are_forgotten(turns, autojump_cl
         answered(turns, turns.ask("f"), trio.current_time() + 1000 + seconds)
     assert len(turns._dues) < 200
     assert turns.next_due() == trio.current_time() + 2999
+
+
+CROWD = 50
+
+
+@pytest.fixture
+async def shy(autojump_clock) -> Turns:
+    """A flow of many workers, after a claim in vain."""
+    turns = Turns(["f"], lambda _: CROWD)
+    answered(turns, turns.ask("f"), inf)
+    turns.notify("f")
+    assert turns.first() == "f"
+    answered(turns, turns.ask("f"), inf, in_vain=True)
+    await trio.sleep(1)
+    return turns
+
+
+async def test_after_a_claim_in_vain_others_go_first_for_a_while(shy, autojump_clock):
+    shy.notify("f")
+    assert shy.first() is None
+    assert trio.current_time() < shy.next_due() < trio.current_time() + SHY * CROWD
+    await trio.sleep(SHY * CROWD)
+    assert shy.first() == "f"
+
+
+async def test_notifications_meanwhile_neither_shorten_nor_lengthen_it(shy, autojump_clock):
+    shy.notify("f")
+    due = shy.next_due()
+    for _ in range(100):
+        shy.notify("f")
+    assert shy.next_due() == due
+
+
+async def test_a_claim_that_found_something_ends_it(shy, autojump_clock):
+    answered(shy, shy.ask("f"), inf, in_vain=False)
+    shy.notify("f")
+    assert shy.first() == "f"
+
+
+async def test_what_falls_due_or_is_checked_is_claimed_at_once(shy, autojump_clock):
+    answered(shy, shy.ask("f"), trio.current_time(), in_vain=None)
+    assert shy.first() == "f"
+    answered(shy, shy.ask("f"), inf, in_vain=None)
+    shy.wake()
+    assert shy.first() == "f"
+
+
+async def test_a_claim_in_vain_that_no_notification_caused_makes_nobody_shy(autojump_clock):
+    turns = Turns(["f"], lambda _: CROWD)
+    answered(turns, turns.ask("f"), inf, in_vain=True)
+    await trio.sleep(1)
+    turns.notify("f")
+    assert turns.first() == "f"
+
+
+async def test_a_lone_worker_is_never_shy(autojump_clock):
+    turns = Turns(["f"])
+    turns.notify("f")
+    answered(turns, turns.ask("f"), inf, in_vain=True)
+    await trio.sleep(1)
+    turns.notify("f")
+    assert turns.first() == "f"
