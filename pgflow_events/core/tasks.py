@@ -92,7 +92,7 @@ CLAIM_COLUMNS = """
   c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_bytes, c.lapsed
 """
 
-CLAIM_TASKS = f"select {CLAIM_COLUMNS} from pgflow.claim_tasks(%b, %b, %b, %b) c"
+CLAIM = f"select {CLAIM_COLUMNS} from {{}}(%b, %b, %b, true) c order by (c.task).msg_id"
 
 COMPLETE_TASKS = f"""
 select {CLAIM_COLUMNS}
@@ -101,12 +101,20 @@ from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
 
 
 async def claim_tasks(
-    connection: Connection, flow_slugs: Sequence[str], qty: int, worker_id: UUID, max_bytes: int
+    connection: Connection, function: str, qty: int, worker_id: UUID, max_bytes: int
 ) -> Claim:
-    """Claim up to `qty` visible tasks of these flows that load no more than `max_bytes`."""
+    """Claim up to `qty` visible tasks of a flow that load no more than `max_bytes`.
+
+    Args:
+        connection: Where no transaction is open: the commit does not wait for the disk.
+        function: The function that claims from the flow's queue, as `task_channels` names it.
+        qty: How many tasks to claim at most; 0 only looks when the next one is due.
+        worker_id: The worker that claims.
+        max_bytes: How many bytes of blobs the tasks may load together.
+    """
     cursor = await connection.execute(
-        CLAIM_TASKS,
-        [list(flow_slugs), Int4(qty), worker_id, Int8(max_bytes)],
+        CLAIM.format(function).encode(),
+        [Int4(qty), worker_id, Int8(max_bytes)],
         prepare=True,
         binary=True,
     )
@@ -122,7 +130,7 @@ async def complete_tasks(
     worker_id: UUID,
     max_bytes: int,
 ) -> AsyncCursor[TupleRow]:
-    """Settle these outcomes, and claim as :func:`claim_tasks` does in the same commit.
+    """Settle these outcomes, and claim tasks of these flows in the same commit.
 
     The answer is for :func:`read_claim`, when the transaction is over.
     """

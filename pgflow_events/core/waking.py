@@ -1,18 +1,36 @@
 """Wake-ups in the SQL core: find their channels, send notifications, and listen to them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg.rows import scalar_row
+from psycopg.rows import class_row
 
 from pgflow_events.postgres.connection import Connection
 
 
-async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[str]:
-    """The channels on which the workers of these flows are woken."""
-    cursor = connection.cursor(row_factory=scalar_row)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the tasks of a flow come from."""
+
+    slug: str
+    channel: str
+    """On which the workers of the flow are woken."""
+    function: str
+    """Claims from the queue of the flow; quoted, as in SQL."""
+
+
+async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> list[Source]:
+    """Where the tasks of these flows come from."""
+    cursor = connection.cursor(row_factory=class_row(Source))
     await cursor.execute(
-        "select pgflow.channel('tasks', slug) from unnest(%s::text[]) slug", [list(flow_slugs)]
+        """
+        select
+          slug, pgflow.channel('tasks', slug) as channel,
+          format('pgflow_queues.%%I', 'claim_' || pgmq.format_table_name(slug, 'q')) as function
+        from unnest(%s::text[]) as f (slug)
+        """,
+        [list(flow_slugs)],
     )
     return await cursor.fetchall()
 

@@ -23,6 +23,9 @@ SETTINGS_REFUSED = re.compile(r"startup parameter|client_connection_check_interv
 ENDED = re.compile(r"transaction timeout|server closed the connection")
 
 
+PREPARED = 1000  # statements of a session: a worker has one for the queue of each flow
+
+
 class Connecting(psycopg.AsyncConnection[Row]):
     """The base of :class:`connection.Connection`: all that happens until it can be used.
 
@@ -81,6 +84,7 @@ class Connecting(psycopg.AsyncConnection[Row]):
         self = await cls._begin(params)
         self._autocommit = autocommit
         self.prepare_threshold = None if self.is_pooled else prepare_threshold
+        self.prepared_max = PREPARED
         if context:
             self._adapters = AdaptersMap(context.adapters)
         self.row_factory = row_factory or self.row_factory

@@ -10,6 +10,7 @@ import trio
 
 from pgflow_events.core import tasks as queries
 from pgflow_events.core.tasks import Claim, Unreadable
+from pgflow_events.core.waking import Source
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import blames_data, is_silence, passes, reason, report
@@ -51,12 +52,18 @@ class Claims:
         self._worker_id = worker_id
         self._slots = slots
         self._notify = notify
+        self._functions: dict[str, str] = {}
+        """The function that claims from the queue of each flow."""
         self._left_out = set[str]()
         self.answered = trio.Event()
         """Whether a claim was ever answered."""
         self._pauses: dict[str, float] = {}
         """The next pause of each flow whose last claim failed, by slug."""
         self._report, self._reports = trio.open_memory_channel[tuple[str, Exception]](inf)
+
+    def know(self, sources: Iterable[Source]) -> None:
+        """Learn from which queues to claim."""
+        self._functions = {source.slug: source.function for source in sources}
 
     async def claim(self, slug: str, qty: int, max_bytes: int) -> Claim:
         """Claim up to `qty` tasks of a flow that load up to `max_bytes`.
@@ -82,7 +89,7 @@ class Claims:
     ) -> Callable[[Connection], Awaitable[Claim]]:
         return partial(
             queries.claim_tasks,
-            flow_slugs=[slug],
+            function=self._functions[slug],
             qty=qty,
             worker_id=self._worker_id,
             max_bytes=max_bytes,

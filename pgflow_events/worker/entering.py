@@ -12,6 +12,7 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
 from pgflow_events.schema.migrations import check_schema
+from pgflow_events.worker.claims import Claims
 from pgflow_events.worker.dispatcher import Dispatcher
 from pgflow_events.worker.liveness import Liveness
 
@@ -22,6 +23,7 @@ class Entering:
     Args:
         calls: Makes the calls.
         flows: The flows of the worker.
+        claims: Is told from which queues it claims.
         dispatcher: Is woken when tasks of these flows are queued.
         liveness: Looks when peers come or go, and takes the seat.
     """
@@ -30,10 +32,11 @@ class Entering:
         self,
         calls: Calls,
         flows: Sequence[Flow[Any]],
+        claims: Claims,
         dispatcher: Dispatcher,
         liveness: Liveness,
     ) -> None:
-        self._calls, self._flows = calls, flows
+        self._calls, self._flows, self._claims = calls, flows, claims
         self._dispatcher, self._liveness = dispatcher, liveness
 
     async def define(self) -> None:
@@ -57,8 +60,9 @@ class Entering:
     async def listener(self, dsn: str) -> Listener:
         """The listener at this DSN, which is still to be run."""
         slugs = [flow.slug for flow in self._flows]
-        channels = await self._calls.make(lambda connection: task_channels(connection, slugs))
-        flows = dict(zip(channels, slugs, strict=True))
+        sources = await self._calls.make(lambda connection: task_channels(connection, slugs))
+        self._claims.know(sources)
+        flows = {source.channel: source.slug for source in sources}
         peers = await self._calls.make(seats.workers_channel)
 
         def hear(channel: str) -> None:
@@ -71,4 +75,4 @@ class Entering:
             self._liveness.look()
             self._dispatcher.wake()
 
-        return Listener(dsn, [*channels, peers], hear, hear_all, on_listen=self._liveness.take_seat)
+        return Listener(dsn, [*flows, peers], hear, hear_all, on_listen=self._liveness.take_seat)

@@ -134,7 +134,9 @@ class Worker:
             self._dispatcher, settings.slots, self._commits.complete, self._commits.rehearse, wake
         )
         self._check = SelfCheck(calls, self._dispatcher, settings)
-        self._entering = Entering(calls, self._flows, self._dispatcher, self._liveness)
+        self._entering = Entering(
+            calls, self._flows, self._claims, self._dispatcher, self._liveness
+        )
         self._service = self._new_service()
         self._shutdown = self._new_shutdown()
 

@@ -18,6 +18,7 @@ from pgflow_events import Settings
 from pgflow_events.bench.measured import Measured, scaled
 from pgflow_events.bench.scenarios.drain import drained, waiting
 from pgflow_events.core.tasks import Outcome, claim_tasks, complete_tasks, read_claim
+from pgflow_events.core.waking import task_channels
 from pgflow_events.postgres.connection import Connection
 
 FLOW = "bench_growth"
@@ -76,7 +77,7 @@ vacuum (analyze)
 """
 BUFFERS = """
 select coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 from public.pg_stat_statements
-where query like any(array['%pgflow.claim_tasks(%', '%pgflow.complete_tasks(%'])
+where query like any(array['%pgflow_queues.claim_%', '%pgflow.complete_tasks(%'])
 and dbid = (select oid from pg_database where datname = current_database())
 """
 
@@ -151,7 +152,8 @@ async def claim_and_complete(
 ) -> None:
     """Do all tasks of a flow as a worker with that many slots does."""
     worker_id = uuid4()
-    claim = await claim_tasks(connection, [slug], batch, worker_id, NO_LIMIT)
+    (source,) = await task_channels(connection, [slug])
+    claim = await claim_tasks(connection, source.function, batch, worker_id, NO_LIMIT)
     while claim.tasks:
         outcomes = [Outcome(task, Inline(b"0")) for task in claim.tasks]
         answer = await complete_tasks(

@@ -21,8 +21,8 @@ where datname = current_database() and query not like '%pg_stat_statements%'
 """
 # What a statement is counted as: the first of these it holds, or its own text.
 KINDS = (
+    "pgflow_queues.claim_",
     "fail_lapsed_tasks",
-    "claim_tasks",
     "complete_tasks",
     "notify_owed",
     "pg_notification_queue_usage",

@@ -10,6 +10,7 @@ from blobstore import Blobs, Owner, Stored
 from pgflow_events.core import runs as run_queries
 from pgflow_events.core import tasks as queries
 from pgflow_events.core.tasks import Outcome
+from pgflow_events.core.waking import task_channels
 from pgflow_events.postgres.connection import Connection
 
 T = TypeVar("T")
@@ -38,7 +39,8 @@ async def complete(
     connection: Connection, blobs: Blobs, slug: str, value: object, **options: Any
 ) -> UUID | None:
     """Complete the next task of a flow with this output; the id of its blob."""
-    claim = await queries.claim_tasks(connection, [slug], 1, uuid4(), 1 << 60)
+    (source,) = await task_channels(connection, [slug])
+    claim = await queries.claim_tasks(connection, source.function, 1, uuid4(), 1 << 60)
     (task,) = claim.tasks
     owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, slug)
     output = await blobs.encode(value, owner, **options)

@@ -23,7 +23,7 @@ def calls(file: Path, function: Path) -> bool:
     written = function.stem.removeprefix("make_queue_")  # what it writes is called by another name
     return function.suffix == ".sql" and (
         f"pgflow.{function.stem}(" in said
-        or (written != function.stem and f"'{written}_' || queue" in said)
+        or (written != function.stem and f"'{written}_' || " in said)
     )
 
 

@@ -1,6 +1,7 @@
 -- Worker. Claims up to qty visible tasks, first those of the first flow, then those of the next. Their
 -- handlers load at most max_bytes of blobs together. Returns a row for each task, and a last row that
 -- sums up; see take_tasks(). Raises lock_not_available if a table of a flow is locked for 3 seconds.
+-- Workers of this release call the function of a queue instead; see make_queue_claim().
 --
 -- The commit does not wait for the disk: if a crash loses a claim, the tasks are claimed again.
 create or replace function pgflow.claim_tasks(

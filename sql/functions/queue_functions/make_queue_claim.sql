@@ -154,7 +154,7 @@ begin
         summary.next_due := 0.5::double precision;
       end if;
       -- Where claims always find something, they must raise the floor too.
-      if summary.next_due is null or visible[1] > first + 64 then
+      if summary.next_due is null or visible[1] > first + 100 then
         select l.next_due, l.reappeared into summary.next_due, reappeared
         from pgflow_queues.%7$I(false) l;
         if summary.next_due = 0 then

@@ -142,7 +142,7 @@ async def test_a_database_that_lets_nobody_in_for_a_while_gets_its_answers_after
 async def test_where_the_answer_to_a_claim_is_lost_it_costs_an_attempt_and_its_time(
     client, database, nursery
 ):
-    point = Breakpoint(database, "pgflow.claim_tasks", "committed")
+    point = Breakpoint(database, "pgflow_queues.claim_", "committed")
     await nursery.start(point.run)
     worker = Rescuer(point.dsn, timeout=1)
     await worker.define()

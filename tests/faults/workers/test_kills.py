@@ -14,7 +14,7 @@ from ..parts.victim import PAGE, Rescuer, printed
 READ = "then content end"
 RELEASE = "pgflow.release_tasks"
 OPEN, WRITE, FINISH = "pgflow.open_blob", "pgflow.write_chunk", "pgflow.finish_blob"
-CLAIM, COMPLETE, NOTIFY = "pgflow.claim_tasks", "pgflow.complete_tasks", "pgflow.notify_owed"
+CLAIM, COMPLETE, NOTIFY = "pgflow_queues.claim_", "pgflow.complete_tasks", "pgflow.notify_owed"
 
 # The point (statement, how often it passes before, moment), what the victim has begun by then, and
 # what begins in another worker: each step with its attempt.

@@ -38,7 +38,7 @@ select
   (
     select coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint from pg_stat_statements
     where dbid = (select oid from pg_database where datname = current_database())
-    and toplevel and query ~ 'pgflow.(claim|complete)_tasks'
+    and toplevel and query ~ 'pgflow.complete_tasks|pgflow_queues.claim_'
   ) as "buffers of claims and completions",
   (
     select coalesce(sum(pg_column_size(content)), 0)::bigint
@@ -62,7 +62,7 @@ class Meter:
 
     async def measure(self, do: Do) -> Figures:
         """What it cost to do this, and all that came of it."""
-        await self._wire.settle()
+        await self._bring_to_rest()
         self._heard()
         self._wire.counts.clear()
         before = self._spent()
@@ -71,6 +71,16 @@ class Meter:
         spent = {key: value - before[key] for key, value in self._spent().items()}
         figures = {**self._wire.counts, **self._heard(), **spent}
         return {key: value for key, value in figures.items() if value}
+
+    async def _bring_to_rest(self) -> None:
+        """Have the worker find nothing, so that it does not look again half a second later."""
+        await self._wire.settle()
+        self._wire.counts.clear()
+        self._ear.execute("select pg_notify(pgflow.channel('tasks', 'flow'), '')")
+        with trio.fail_after(10):
+            while not self._wire.counts["calls of claim_q_flow"]:  # noqa: ASYNC110 - no event
+                await trio.sleep(0.001)
+        await self._wire.settle()
 
     def _spent(self) -> dict[str, int]:
         with self._ear.cursor(row_factory=dict_row) as cursor:

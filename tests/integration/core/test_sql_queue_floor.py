@@ -124,8 +124,8 @@ def test_a_claim_reads_little_more_while_a_report_holds_its_snapshot(two):
         other.rows("select from pgflow.runs")
         move_on(core, 50)
         before = buffers(core)
-        move_on(core, 500)
-        assert buffers(core) < 2 * before
+        move_on(core, 1000)
+        assert buffers(core) < before + 250  # a claim begins up to 100 messages after the floor
 
 
 def test_of_starts_that_commit_in_any_order_none_is_left(database: str):

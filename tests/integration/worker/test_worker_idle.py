@@ -44,7 +44,7 @@ async def test_an_idle_worker_looks_once_more_and_then_sends_no_statement_at_all
         await statements.settle()
         await trio.sleep(seconds)
         counts = await statements.counts()
-        assert counts.pop("claim_tasks", 0) <= 1  # half a second after the last one
+        assert counts.pop("pgflow_queues.claim_", 0) <= 1  # half a second after the last one
         assert counts == {}
 
 
@@ -82,7 +82,7 @@ async def test_each_check_is_one_notification_and_one_claim_and_a_little_houseke
         await trio.sleep(4 * interval)
         counts = await statements.counts()
         intervals = (trio.current_time() - began) / interval
-    pings, claims = counts.pop("pg_notification_queue_usage"), counts.pop("claim_tasks")
+    pings, claims = counts.pop("pg_notification_queue_usage"), counts.pop("pgflow_queues.claim_")
     assert len(counts) == len(HOUSEKEEPING)
     for name in HOUSEKEEPING:
         assert any(name in statement and n <= intervals + 1 for statement, n in counts.items())
@@ -105,7 +105,7 @@ async def test_a_step_of_a_chain_costs_one_statement_and_no_notification(client,
         await listening.execute("select")  # to hear what has been sent
     assert len(heard) == 1  # of the start
     assert counts["complete_tasks"] == 5
-    assert counts["claim_tasks"] <= 2
+    assert counts["pgflow_queues.claim_"] <= 2
     assert counts["notify_owed"] == 1  # the end of the run
     assert worker.handed_over == 4
 
@@ -119,7 +119,7 @@ async def test_a_flood_of_forged_notifications_costs_a_claim_each_five_milliseco
             await forger.execute("select pg_notify(pgflow.channel('tasks', 'flow'), %s)", [str(i)])
         took = time.monotonic() - began
         counts = await statements.counts()
-    assert 5 < counts["claim_tasks"] <= took / REST + 2
+    assert 5 < counts["pgflow_queues.claim_"] <= took / REST + 2
 
 
 class Again:
@@ -147,7 +147,7 @@ async def test_a_retry_runs_when_it_is_due_and_nothing_is_asked_until_then(clien
         await again.failed.wait()
         await statements.settle()
         await again.running.wait()
-        assert await statements.counts() == {"claim_tasks": 1}
+        assert await statements.counts() == {"pgflow_queues.claim_": 1}
     again.go_on.set()
     assert await run.result() == {"step": 2}
     ((late,),) = await rows(
@@ -182,7 +182,7 @@ async def test_tasks_of_a_worker_that_died_are_run_or_failed_at_their_timeout_wi
         # failed before the other one runs.
         lapses = counts.pop("fail_lapsed_tasks", 0)
         assert lapses <= 1
-        assert 1 <= counts.pop("claim_tasks") <= 3 + lapses
+        assert 1 <= counts.pop("pgflow_queues.claim_") <= 3 + lapses
         assert counts == {}
     again.go_on.set()
     lost, run = [await client.find(run_id) for run_id in await run_ids(database)]

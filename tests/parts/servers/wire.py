@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from pgflow_events.worker.turns import REST
 
-CALLED = re.compile(r"pg(?:flow\.|_)(\w+)")
+CALLED = re.compile(r"pg(?:flow\.|flow_queues\.|_)(\w+)")
 
 
 class Messages:
