@@ -20,7 +20,7 @@ from blobstore.postgres.rows import Owner, Stored
 from blobstore.reading import Loaded, load
 from blobstore.trio_only import need_trio
 from blobstore.values.codec import Inline, serialize
-from blobstore.values.contract import is_wide
+from blobstore.values.contract import is_brief, is_wide
 from blobstore.writing import Encoder
 
 KIB = 1024
@@ -84,7 +84,8 @@ class Blobs:
     ) -> Inline | Stored:
         """Encode a value, so that it can be saved. Chunks of a large value are written at once.
 
-        A checkpoint. Large values are encoded in a thread. A cancellation waits for the thread
+        A checkpoint, except for a brief value, which takes microseconds: then only a cancellation
+        is heeded. Large values are encoded in a thread. A cancellation waits for the thread
         (milliseconds).
 
         Args:
@@ -105,11 +106,17 @@ class Blobs:
             BlobUnavailable: The attempt has lost its task meanwhile.
         """
         need_trio("Blobs.encode()")
+        limit = self._threshold if threshold is None else threshold
+        by_element = by_element and type(value) is list
+        if is_brief(value) and not by_element and not self._depot.keys:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            form = serialize(value, threshold=limit, cap=self._depot.cap)
+            if isinstance(form, Inline):
+                return form
         within = caller_of(connection) if connection else None
         encoder = Encoder(self._depot, owner, media_type, within)
-        limit = self._threshold if threshold is None else threshold
-        if by_element and type(value) is list:
-            return await encoder.encode_list(value, limit)
+        if by_element:
+            return await encoder.encode_list(value, limit)  # type: ignore[arg-type]
         return await encoder.encode(value, limit)
 
     async def inline(self, value: object, *, threshold: int | None = None) -> Inline | None:

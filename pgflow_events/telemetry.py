@@ -47,6 +47,11 @@ Hook = Callable[[TaskEvent], None]
 and must not raise."""
 
 
+def heeds(hook: Hook) -> bool:
+    """Whether a hook does anything with an attempt that completed: the default one rarely does."""
+    return hook is not log_task or log.isEnabledFor(logging.DEBUG)
+
+
 def about(task: Attempt) -> dict[str, Any]:
     """The `extra` of a log record that is about an attempt."""
     return {

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -45,8 +45,7 @@ select from pgflow.runs where run_id = any(%b) order by run_id for no key update
 FINISH = "select pgflow.finish_blob(%b, %b, %b, %b, %b, %b)"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """The run and the step that a value belongs to.
 
     Attributes:

@@ -15,6 +15,10 @@ from blobstore.errors import ValueTooLarge
 from blobstore.values.refusals import MAX_DEPTH, refusal
 from blobstore.values.weight import check_weight
 
+# What a brief value has at most: characters of text, and as many again for each place in a list or
+# dict. To write it takes less than the turn of the event loop that it would wait for.
+BRIEF, PER_PLACE = 1000, 16
+
 # Nodes. A node takes about 0.1 µs: a walk over more nodes belongs in a thread.
 WIDE = 4096
 
@@ -100,6 +104,25 @@ def holds_nul(encoded: bytes) -> bool:
     """Whether this JSON has U+0000 in a text or a key, which jsonb refuses."""
     # A doubled backslash stands for a backslash: the text "\u0000" is not a NUL.
     return b"\\u0000" in encoded.replace(b"\\\\", b"")
+
+
+def is_brief(value: object) -> bool:
+    """Whether a value is of types that JSON has, and takes only microseconds to walk and write."""
+    left = BRIEF
+    nodes: list[Any] = [value]
+    for node in nodes:
+        kind = type(node)
+        if kind is str:
+            left -= len(node)
+        elif kind is list or kind is dict:
+            left -= PER_PLACE * len(node)
+            if left >= 0:
+                nodes.extend(node if kind is list else node.values())
+        elif kind is not float and kind not in LEAVES:
+            return False
+        if left < 0:
+            return False
+    return True
 
 
 def is_wide(value: object) -> bool:

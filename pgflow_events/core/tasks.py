@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncCursor
@@ -14,8 +15,7 @@ from blobstore import Inline, Stored
 from pgflow_events.postgres.connection import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedTask:
+class ClaimedTask(NamedTuple):
     """A task that this worker may work on until its attempt's timeout."""
 
     flow_slug: str
@@ -61,8 +61,7 @@ class Claim:
     """Whether tasks wait for :func:`fail_lapsed_tasks`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of an attempt: an output, or an error."""
 
     task: ClaimedTask

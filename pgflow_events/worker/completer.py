@@ -64,7 +64,10 @@ class Completer:
 
     async def settle(self, outcome: Outcome) -> None:
         """Take an outcome, to be committed soon."""
-        await self._inlet.send(outcome)
+        try:  # without a turn of the event loop, as the task is about to end
+            self._inlet.send_nowait(outcome)
+        except trio.WouldBlock:
+            await self._inlet.send(outcome)
 
     def close(self) -> None:
         """Take no more outcomes; :meth:`run` returns when those at hand are committed."""

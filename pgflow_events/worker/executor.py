@@ -2,9 +2,7 @@
 
 import logging
 import math
-import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,8 +15,10 @@ from pgflow_events.flow.flow import Context, Flow, Step
 from pgflow_events.flow.inline import thresholds
 from pgflow_events.handlers.blocking import Standstills
 from pgflow_events.handlers.failures import look_at, refused
+from pgflow_events.handlers.loop_watch import LIMIT
 from pgflow_events.handlers.processes import Processes
-from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about
+from pgflow_events.handlers.running import Running
+from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about, heeds
 from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
 
@@ -68,15 +68,14 @@ class Executor:
         self._resources = resources
         self._hooks = hooks
         self._error_texts = error_texts
-        self._running: dict[object, ClaimedTask] = {}
+        self._running = Running()
         self._standstills = Standstills(ledger.open, hold)
         self._begun = trio.Event()
-        self._pid = os.getpid()
 
     @property
     def running(self) -> list[ClaimedTask]:
         """The tasks whose handlers run, including those given up whose threads go on."""
-        return list(self._running.values())
+        return self._running.tasks
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs.
@@ -146,13 +145,18 @@ class Executor:
             raise PgflowError(
                 f"this worker knows no step {task.step_slug!r} of flow {task.flow_slug!r}"
             )
-        context = self._context(task, scope)
-        arguments = await self._inputs.arguments(step, task, loaded, context)
+        arguments = await self._inputs.arguments(
+            step, task, loaded, lambda: self._context(task, scope)
+        )
         if loaded:
             loaded.release()
         owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
-        with self._note(task):  # the handler of a stream is called by encode()
+        brief_until = scope.deadline - task.timeout + LIMIT
+        with self._running.note(task):  # the handler of a stream is called by encode()
             value = await self._call(step, arguments, task)
+            if trio.current_time() > brief_until:
+                # It may have blocked the loop, which notices while the attempt is known.
+                await trio.lowlevel.checkpoint()
             try:
                 return await self._blobs.encode(
                     value,
@@ -199,22 +203,9 @@ class Executor:
     def _call_in_thread(
         self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask
     ) -> tuple[Any]:
-        with self._note(task):
+        with self._running.note(task):
             # In a tuple, because trio refuses a coroutine with an error that quotes all arguments.
             return (step.handler(*arguments),)
-
-    @contextmanager
-    def _note(self, task: ClaimedTask) -> Iterator[None]:
-        """Count the task as running, also in a thread that outlives the attempt."""
-        call = object()
-        self._running[call] = task
-        try:
-            yield
-        finally:
-            if os.getpid() != self._pid:
-                # A handler has forked, and its child came back here: it is not the worker.
-                os._exit(1)
-            del self._running[call]
 
     def _threshold(self, task: ClaimedTask) -> int:
         """The size in bytes above which the output becomes a blob."""
@@ -247,6 +238,18 @@ class Executor:
         claimed = self._ledger.close(task)
         if claimed is None:
             return None
+        if hooks := [hook for hook in self._hooks if error is not None or heeds(hook)]:
+            self._report(hooks, task, trio.current_time() - claimed, error, traceback)
+        return claimed
+
+    def _report(
+        self,
+        hooks: Sequence[Hook],
+        task: ClaimedTask,
+        seconds: float,
+        error: BaseException | None,
+        traceback: str,
+    ) -> None:
         event = TaskEvent(
             task.flow_slug,
             task.step_slug,
@@ -254,17 +257,16 @@ class Executor:
             task.task_index,
             task.attempt,
             "completed" if error is None else "failed",
-            trio.current_time() - claimed,
+            seconds,
             error,
             traceback,
             self._max_attempts(task),
         )
-        for hook in self._hooks:
+        for hook in hooks:
             try:
                 hook(event)
             except BaseException:  # hooks may raise anything, as handlers may
                 log.exception("a hook raised an error", extra=about(task))
-        return claimed
 
     async def give_up_late(self) -> None:
         """Fail the attempts whose handlers ignore their timeout, until cancelled.

@@ -1,7 +1,7 @@
 """Loads the arguments of handlers: from blobs, and from the tasks themselves."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -61,24 +61,33 @@ class Inputs:
         )
 
     async def arguments(
-        self, step: Step[Any], task: ClaimedTask, loaded: Loaded | None, context: Context
+        self,
+        step: Step[Any],
+        task: ClaimedTask,
+        loaded: Loaded | None,
+        context: Callable[[], Context],
     ) -> list[Any]:
         """The arguments for the handler of a step, in the order of its nodes."""
         inline = _inline_inputs(task)
-        return [
-            context if node is node.flow.context else await self._value(node, task, inline, loaded)
-            for node in step.nodes
-        ]
+        arguments: list[Any] = []
+        for node in step.nodes:
+            if node is node.flow.context:
+                arguments.append(context())
+            elif loaded is None or node.slug not in task.blobs_refs:
+                arguments.append(self._inline_value(node, task, inline))
+            else:
+                arguments.append(await _loaded_value(node, task, loaded))
+        return arguments
 
-    async def _value(
-        self, node: Node[Any], task: ClaimedTask, inline: Mapping[str, Any], loaded: Loaded | None
-    ) -> Any:
-        if loaded is None or node.slug not in task.blobs_refs:
-            value = inline[node.slug]
-            self._blobs.admit_inline(task.run_id)
-            return Blob.of(task.run_id, value) if node.takes_handle else value
-        ref, place = task.refs[node.slug], Place(task.run_id, node.slug)
-        return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
+    def _inline_value(self, node: Node[Any], task: ClaimedTask, inline: Mapping[str, Any]) -> Any:
+        value = inline[node.slug]
+        self._blobs.admit_inline(task.run_id)
+        return Blob.of(task.run_id, value) if node.takes_handle else value
+
+
+async def _loaded_value(node: Node[Any], task: ClaimedTask, loaded: Loaded) -> Any:
+    ref, place = task.refs[node.slug], Place(task.run_id, node.slug)
+    return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
 
 
 def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:

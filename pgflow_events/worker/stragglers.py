@@ -9,7 +9,7 @@ queue would not take the failure either, so it costs no attempt, however long th
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import trio
 
@@ -128,7 +128,7 @@ def _without_output(outcome: Outcome, error: Exception) -> Outcome:
         text = f"the output could not be stored within {outcome.task.timeout} s: {told}"
     # A crash of the server may have undone uploads, which commit separately: another try may help.
     permanent = verdict_of(error) is Verdict.NEVER and not _is_upload(outcome)
-    return replace(outcome, output=None, error=text, permanent=permanent)
+    return outcome._replace(output=None, error=text, permanent=permanent)
 
 
 def _is_upload(outcome: Outcome) -> bool:

@@ -1,5 +1,7 @@
 """A database that is down, goes down, drops connections, or changes under the worker."""
 
+import re
+
 import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict
@@ -114,7 +116,8 @@ async def test_a_commit_that_happened_though_its_answer_was_lost_counts_once(
         assert await run.result() == {"large": PAGE, "small": 1}
     assert sorted(attempts) == [("large", 1), ("small", 1)]
     assert "too late" not in caplog.text
-    assert "the database does not answer" in caplog.text
+    # The two outcomes are committed together or one by one, as it happens.
+    assert re.search("the database does not answer|trying one by one", caplog.text)
     assert len(await rows(dsn, "select from pgflow.output_blobs where run_id = %s", run.id)) == 1
 
 

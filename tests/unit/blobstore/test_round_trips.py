@@ -144,6 +144,29 @@ async def stream(*pieces: Any) -> AsyncIterator[Any]:
         yield piece
 
 
+async def test_a_brief_value_is_encoded_without_a_turn_of_the_loop_and_never_once_cancelled():
+    blobs = Blobs(Database().make, cap=10_000)
+    others = trio.Event()
+
+    async def run_another() -> None:
+        others.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_another)
+        assert await blobs.encode({"n": [1]}, OWNER) == Inline(b'{"n":[1]}')
+        assert not others.is_set()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await blobs.encode(1, OWNER)
+    assert scope.cancelled_caught
+
+
+async def test_a_brief_value_over_the_threshold_or_beyond_jsonb_is_a_blob_all_the_same(rig):
+    for value in ("a text of some length", "\0", -0.0, {"a": "ä" * 20}):
+        stored = await rig.encode(value)
+        assert repr(await rig.value(stored)) == repr(value)
+
+
 VALUES = ["a text of some length", "ä" * 300, SMALL, LARGE, [1] * 9, {"a": ["b"] * 99}]
 
 
@@ -263,7 +286,7 @@ async def test_the_handle_of_a_value_of_the_same_run_stores_nothing():
 
 
 async def test_with_keys_the_handle_of_a_value_of_the_same_run_stores_it_as_that_of_its_step():
-    rig, other = Rig(keys=KEYS), replace(OWNER, step_slug="other")
+    rig, other = Rig(keys=KEYS), OWNER._replace(step_slug="other")
     for value in (SMALL, LARGE, ["x" * 99]):
         stored = await rig.encode(value)
         again = await rig.encode(await rig.handle(stored), other)
@@ -392,7 +415,7 @@ async def test_the_dictionary_of_a_step_compresses_its_outputs_and_their_element
     assert [row.dictionary_id for row in stored.rows if row.kind == "text"] == [7, None]
     assert await rig.value(whole) == "page" * 20
     assert await rig.value(stored) == ["page" * 20, 1, "p"]
-    other = await rig.encode("page" * 20, replace(OWNER, step_slug="other"))
+    other = await rig.encode("page" * 20, OWNER._replace(step_slug="other"))
     assert other.rows[0].dictionary_id is None
 
 

@@ -7,6 +7,7 @@ import math
 import tracemalloc
 import uuid
 from collections import OrderedDict, namedtuple
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from blobstore.errors import ValueRefused, ValueTooLarge
 from blobstore.postgres.ids import new_id
 from blobstore.values.codec import Inline, Payload, pack, parse, restore, serialize, unpack
+from blobstore.values.contract import is_brief
 
 MIB = 1024 * 1024
 CAP = MIB
@@ -244,3 +246,15 @@ def test_any_value_is_kept_exactly_or_refused_with_its_place(value):
         result = str(error)
     assert result == repr(value) or result.startswith("$")
     assert "cannot be written as JSON" not in result
+
+
+BRIEF = [None, True, 7, 1.5, "x" * 1000, [], {"a": [1, "two", {}]}, [{"n": n} for n in range(30)]]
+NOT_BRIEF = [b"", "x" * 1001, ["x" * 500] * 2, [0] * 63, [[0] * 40] * 2, (1,), Path(), {"a": {1}}]
+
+
+def test_a_value_is_brief_if_json_has_it_and_it_is_small():
+    assert [value for value in BRIEF if not is_brief(value)] == []
+    assert [value for value in NOT_BRIEF if is_brief(value)] == []
+    endless: list[object] = []
+    endless += [endless]
+    assert not is_brief(endless)
