@@ -42,10 +42,12 @@ def serve(settings: dict[str, str]) -> None:
         tempfile.TemporaryDirectory(prefix="pgflow-turns-") as folder,
         EmbeddedServer(Path(folder), settings=settings) as server,
     ):
+        # The attribute was called conninfo in older checkouts.
+        dsn = str(getattr(server, "dsn", None) or getattr(server, "conninfo", ""))
         command = [Path(sys.executable).with_name("pgflow-events"), "migrate"]
-        environment = {**os.environ, "PGFLOW_DSN": server.dsn}
+        environment = {**os.environ, "PGFLOW_DSN": dsn}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        say(server.dsn)
+        say(dsn)
         sys.stdin.read()
 
 
