@@ -14,6 +14,7 @@ all is planned. Then it is counted what some more of them take:
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 import psycopg
@@ -34,7 +35,9 @@ from pgflow_events.core.tasks import (
     complete_tasks,
     read_claim,
 )
+from pgflow_events.core.waking import task_channels
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.worker.turns import Turns
 
 from ...parts.costs import costed_server, hold
 
@@ -149,17 +152,33 @@ class Calls:
     """The calls of a worker and a client for one flow.
 
     Args:
-        others: Flows that the worker has as well, which come first.
+        others: Flows that the worker has as well. All of them were asked for tasks before.
     """
 
     def __init__(self, session: Connection, slug: str, others: Sequence[str] = ()) -> None:
         self._session = session
         self._slug = slug
-        self._slugs = [*others, slug]
+        self._turns = Turns([*others, slug])
+        for other in others:
+            self._ask(other, inf)
         self.tasks: list[ClaimedTask] = []
+
+    def _ask(self, slug: str, due: float) -> None:
+        question = self._turns.ask(slug)
+        self._turns.end(question)
+        self._turns.answer(question, due, in_vain=None)
+
+    def _asked(self) -> str:
+        """The flow that a worker asks, which was notified of tasks."""
+        self._turns.notify(self._slug)
+        slug = self._turns.first()
+        assert slug
+        return slug
 
     async def define(self, steps_number: int) -> None:
         await define_flow(self._session, steps(self._slug, steps_number).definition())
+        (source,) = await task_channels(self._session, [self._slug])
+        self._functions = {self._slug: source.function}
 
     async def queue(self, number: int) -> None:
         inputs = [Inline(b"1")] * number
@@ -169,12 +188,19 @@ class Calls:
         await start_flows_and_notify(self._session, self._slug, [Inline(b"1")], [new_id()])
 
     async def claim(self) -> None:
-        self._keep(await claim_tasks(self._session, self._slugs, 1, WORKER, ENOUGH))
+        function = self._functions[self._asked()]
+        self._keep(await claim_tasks(self._session, function, 1, WORKER, ENOUGH))
+
+    async def complete_and_claim(self) -> None:
+        await self._complete([self._asked()])
 
     async def complete(self) -> None:
+        await self._complete([])
+
+    async def _complete(self, slugs: list[str]) -> None:
         outcome = Outcome(self.tasks.pop(0), Inline(b"null"))
         answer = await complete_tasks(
-            self._session, [outcome], self._slugs, qty=1, worker_id=WORKER, max_bytes=ENOUGH
+            self._session, [outcome], slugs, qty=1, worker_id=WORKER, max_bytes=ENOUGH
         )
         self._keep(await read_claim(answer))
 
@@ -222,7 +248,7 @@ async def test_a_completion_that_ends_a_run_and_claims_the_next_task(counter, ca
     await calls.define(1)
     await calls.queue(2 + WARM + COUNTED)
     await calls.claim()
-    spent = await repeated(counter, calls.complete)
+    spent = await repeated(counter, calls.complete_and_claim)
     assert len(calls.tasks) == 1
     hold(f"a completion that ends a run, {scenario}", spent, COUNTED)
 
