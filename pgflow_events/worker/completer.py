@@ -34,8 +34,8 @@ class Completer:
 
     Args:
         dispatcher: Gets the slots back, and the tasks that a commit claimed.
-        slots: How many tasks run at a time. A commit takes at most half of them, so that handlers
-            go on while the server works.
+        slots: How many tasks are at hand at most. A commit takes at most half of them, so that
+            handlers go on while the server works.
         complete: Settles outcomes, and claims tasks of a flow up to a number and a size, in one
             commit that is tried once; the last argument multiplies the time that it may take.
         rehearse: Finds out whether the server would settle these outcomes now.

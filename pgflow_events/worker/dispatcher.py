@@ -42,6 +42,7 @@ class Dispatcher:
             may load together.
         start: Starts claimed tasks; returns at once.
         slots: How many tasks may run at a time.
+        ahead: How many more tasks may wait in memory now.
         budget: Bytes of blobs that running tasks may load together. A task that loads more runs
             while no other task that loads blobs does.
     """
@@ -53,11 +54,13 @@ class Dispatcher:
         start: Callable[[list[ClaimedTask]], None],
         slots: int,
         budget: int,
+        ahead: Callable[[], int] = lambda: 0,
     ) -> None:
         self._turns = turns
         self._claim = claim
         self._start = start
         self._free = slots
+        self._ahead = ahead
         self._budget = self._free_bytes = budget
         self._left: dict[str, int] = {}
         """Flows whose first task was left because too few bytes were free, and what it needs."""
@@ -81,7 +84,7 @@ class Dispatcher:
                 await self._wait()
 
     def _can_claim(self) -> bool:
-        return self._free > 0 and not self._closing
+        return self._open() > 0 and not self._closing
 
     async def _fill(self, slug: str) -> None:
         """Claim for the free slots."""
@@ -146,6 +149,10 @@ class Dispatcher:
         """Bytes that the task needs that has waited longest for bytes; or 0."""
         return next(iter(self._left.values()), 0)
 
+    def _open(self) -> int:
+        """How many more tasks may be at hand."""
+        return max(self._free + self._ahead(), 0)
+
     def _allowance(self) -> int:
         """Bytes that a claim may load now."""
         if self._runs_alone():
@@ -164,8 +171,9 @@ class Dispatcher:
         # If another worker has claimed the large task meanwhile, the allowance for that task
         # would let in any number of other tasks.
         if self._runs_alone():
-            return min(self._free, 1)
-        return self._free if own is None else max(min(own, self._free), self._free * 3 // 4)
+            return min(self._open(), 1)
+        free = self._open()
+        return free if own is None else max(min(own, free), free * 3 // 4)
 
     @contextmanager
     def reserve(self, own: int | None = None, slug: str | None = None) -> Iterator[Reservation]:
@@ -244,6 +252,6 @@ class Dispatcher:
         if self._left and self._waiting() <= self._allowance():
             self._turns.make_ready(next(iter(self._left)))
         # run() may wait for the last reservation.
-        if self._closing or (self._free and self._turns.first_unasked()):
+        if self._closing or (self._open() and self._turns.first_unasked()):
             self._turns.ring()
         self._timer.deadline = self._deadline()

@@ -21,6 +21,7 @@ from pgflow_events.handlers.running import Running
 from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about, heeds
 from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
+from pgflow_events.worker.slots import PATIENCE, Slots
 
 # Seconds that a handler, or the commit of its outcome, may overrun the timeout before the worker
 # fails the attempt itself. The attempt lapses 2 seconds after the timeout, so our error is stored.
@@ -38,6 +39,8 @@ class Executor:
         blobs: Loads inputs and encodes outputs.
         ledger: Holds the claimed tasks, and records which of them have an outcome.
         settle: Takes the outcome of an attempt.
+        slots: Lets no more handlers run at a time than there are slots.
+        give_back: Takes tasks that have waited too long for a slot.
         resources: The user's resources, for :attr:`Context.resources`.
         hooks: Called with every attempt that ended.
         hold: Called when attempts may have lapsed during a standstill of the loop.
@@ -51,6 +54,8 @@ class Executor:
         ledger: Ledger,
         settle: Callable[[Outcome], Awaitable[None]],
         *,
+        slots: Slots,
+        give_back: Callable[[Sequence[ClaimedTask]], Awaitable[None]],
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
         hold: Callable[[], object] = lambda: None,
@@ -62,6 +67,8 @@ class Executor:
         self._inputs = Inputs(blobs)
         self._ledger = ledger
         self._settle = settle
+        self._slots = slots
+        self._give_back = give_back
         # The slots are the limit. A CapacityLimiter would also count threads that were given up.
         self._threads = trio.CapacityLimiter(math.inf)
         self._processes = Processes()
@@ -80,28 +87,39 @@ class Executor:
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs.
 
-        Their timeouts count from the claim, so they include the time for loading blobs.
+        Their timeouts count from the claim, so they include the time for loading blobs. A task
+        that finds no slot free within `PATIENCE` seconds is given back.
         """
         _, claimed = self._ledger.open[id(tasks[0])]
         self._begun.set()
         async with trio.open_nursery() as nursery:
-            waiting = []
+            waiting, late = [], []
             for task in tasks:
                 if refs := self._refs(task):
                     waiting.append((task, refs))
-                else:
+                elif self._slots.enter(task):
                     nursery.start_soon(self.execute, task, None, claimed)
+                elif await self._slots.enter_by(claimed + PATIENCE, task):
+                    nursery.start_soon(self.execute, task, None, self._ledger.put_off(task))
+                else:
+                    late.append(task)
             if waiting:
                 share = (
                     min(task.timeout for task, _ in waiting) / 4
                 )  # then each has time for its own
                 wanted = [refs for _, refs in waiting]
                 loaded = await self._inputs.load_together(wanted, claimed + share)
+                until = trio.current_time() + PATIENCE
                 for task, refs in waiting:
+                    if not await self._slots.enter_by(until, task):
+                        late.append(task)
+                        continue
                     own = loaded.only([ref for ref, _ in refs]) if loaded else None
                     nursery.start_soon(self.execute, task, own, claimed)
                 if loaded:
                     loaded.release()
+            if late:
+                await self._give_back(late)
         # A task without an outcome was cancelled, and not by us.
         for task in [task for task in tasks if id(task) in self._ledger.open]:
             await self._fail(task, PgflowError("a handler cancelled the nursery it ran in"))
@@ -238,8 +256,10 @@ class Executor:
         claimed = self._ledger.close(task)
         if claimed is None:
             return None
+        now = trio.current_time()
+        self._slots.leave(task, claimed, now)
         if hooks := [hook for hook in self._hooks if error is not None or heeds(hook)]:
-            self._report(hooks, task, trio.current_time() - claimed, error, traceback)
+            self._report(hooks, task, now - claimed, error, traceback)
         return claimed
 
     def _report(

@@ -23,7 +23,7 @@ class Health:
 
     def status(self) -> str:
         """The line that systemd shows."""
-        figures = f"{len(self._ledger.open)} of {self._slots} slots in use"
+        figures = f"{min(len(self._ledger.open), self._slots)} of {self._slots} slots in use"
         done = str(self._ledger)
         return f"{figures}; {done}" if done else figures
 

@@ -50,6 +50,13 @@ class Ledger:
             self._open[id(task)] = task, now
         self._changed.set()
 
+    def put_off(self, task: ClaimedTask) -> float:
+        """Let the timeout of a task count from now, as it had to wait. Return the time."""
+        now = trio.current_time()
+        if id(task) in self._open:
+            self._open[id(task)] = task, now
+        return now
+
     def close(self, task: ClaimedTask) -> float | None:
         """Note that an attempt has an outcome, which is still to be committed.
 

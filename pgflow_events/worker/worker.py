@@ -40,6 +40,8 @@ from pgflow_events.worker.leaving import Leaving
 from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 from pgflow_events.worker.persisting import persist, persist_once_started
+from pgflow_events.worker.returns import Returns
+from pgflow_events.worker.slots import Slots
 from pgflow_events.worker.turns import Turns
 
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
@@ -122,16 +124,27 @@ class Worker:
     def _share_out(self) -> None:
         """Make the roles, and tell each of the others whom it needs."""
         settings, calls = self._settings, self._calls
+        self._slots = Slots(settings.slots)
         wake = partial(wake_others, self._pool, settings.call_timeout)
         turns = Turns(self._slugs, self._liveness.crowd)
         self._claims = Claims(calls, turns, self.id, settings.slots, notify=wake)
         self._dispatcher = Dispatcher(
-            turns, self._claims.claim, self._start, settings.slots, settings.input_budget
+            turns,
+            self._claims.claim,
+            self._start,
+            settings.slots,
+            settings.input_budget,
+            self._slots.ahead,
         )
+        self._returns = Returns(self.id, calls, self._ledger, self._dispatcher)
         self._lapses = Lapses(self._claims, self._dispatcher)
         self._commits = Commits(calls, self._blobs, self._ledger, self.id)
         self._completer = Completer(
-            self._dispatcher, settings.slots, self._commits.complete, self._commits.rehearse, wake
+            self._dispatcher,
+            settings.slots + self._slots.most_ahead,
+            self._commits.complete,
+            self._commits.rehearse,
+            wake,
         )
         self._check = SelfCheck(calls, self._dispatcher, settings)
         self._entering = Entering(
@@ -237,6 +250,8 @@ class Worker:
             self._blobs,
             self._ledger,
             self._completer.settle,
+            slots=self._slots,
+            give_back=self._returns.give_back,
             resources=resources,
             hooks=self._hooks,
             hold=self._dispatcher.hold,

@@ -130,6 +130,12 @@ def clock() -> MockClock:
     return MockClock(rate=1)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_claimed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much is claimed ahead depends on the time that handlers take, and so would the costs."""
+    monkeypatch.setattr("pgflow_events.worker.slots.MOST", 0)
+
+
 def one_step() -> Flow[Any]:
     flow = Flow("flow")
     flow.step(slug="only")(nothing)

@@ -16,6 +16,7 @@ from pgflow_events.handlers.failures import failure_of
 from pgflow_events.handlers.processes import work
 from pgflow_events.worker.executor import Executor
 from pgflow_events.worker.ledger import Ledger
+from pgflow_events.worker.slots import Slots
 
 
 def deep() -> None:
@@ -87,7 +88,16 @@ async def traceback_in_a_worker(handler: Any) -> str:
 
     ledger, task = Ledger(), ClaimedTask("flow", UUID(int=1), "step", 0, 1, 60, '{"run": 1}', {})
     ledger.enter([task])
-    executor = Executor([flow], Blobs(make), ledger, settle, resources={}, hooks=[events.append])
+    executor = Executor(
+        [flow],
+        Blobs(make),
+        ledger,
+        settle,
+        slots=Slots(1),
+        give_back=settle,
+        resources={},
+        hooks=[events.append],
+    )
     await executor.execute_all([task])
     return events[0].traceback
 
@@ -144,7 +154,9 @@ async def test_what_the_engine_refuses_on_purpose_is_told_without_its_frames() -
 async def test_a_fault_of_the_engines_own_keeps_all_frames() -> None:
     blobs: Any = None
     try:
-        Executor([], blobs, Ledger(), blobs, resources={}, hooks=[])._find(blobs)
+        Executor(
+            [], blobs, Ledger(), blobs, slots=Slots(1), give_back=blobs, resources={}, hooks=[]
+        )._find(blobs)
     except AttributeError as error:
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
         text = failure_of(error).traceback

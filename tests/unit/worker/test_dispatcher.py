@@ -480,3 +480,25 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
 
     nursery: trio.Nursery
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_tasks_claimed_ahead_take_slots_until_they_have_ended(nursery, autojump_clock):
+    ahead, database, started = 6, Database(some(4), some(6), some(1)), []
+    dispatcher = Dispatcher(database.claim, started.extend, 4, BUDGET, lambda: ahead)
+    nursery.start_soon(dispatcher.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [qty for _, qty in database.asked] == [10]
+    dispatcher.wake()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [qty for _, qty in database.asked] == [10, 6]
+    ahead = 0  # the handlers turn out to be slow: 10 tasks are at hand, for 4 slots
+    dispatcher.free(started[:6])
+    dispatcher.wake()
+    await trio.testing.wait_all_tasks_blocked()
+    with dispatcher.reserve(own=6) as reserved:
+        assert reserved.qty == 0
+    assert len(database.asked) == 2
+    dispatcher.free(started[6:7])
+    dispatcher.wake()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [qty for _, qty in database.asked] == [10, 6, 1]
