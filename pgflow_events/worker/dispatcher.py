@@ -54,6 +54,7 @@ class Dispatcher:
         start: Callable[[list[ClaimedTask]], None],
         slots: int,
         budget: int,
+        *,
         ahead: Callable[[], int] = lambda: 0,
     ) -> None:
         self._turns = turns

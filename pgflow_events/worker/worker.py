@@ -134,7 +134,7 @@ class Worker:
             self._start,
             settings.slots,
             settings.input_budget,
-            self._slots.ahead,
+            ahead=self._slots.ahead,
         )
         self._returns = Returns(self.id, calls, self._ledger, self._dispatcher)
         self._lapses = Lapses(self._claims, self._dispatcher)

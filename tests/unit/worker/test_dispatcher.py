@@ -484,7 +484,9 @@ def test_whatever_comes_it_keeps_to_its_budget_and_leaves_nothing_behind(
 
 async def test_tasks_claimed_ahead_take_slots_until_they_have_ended(nursery, autojump_clock):
     ahead, database, started = 6, Database(some(4), some(6), some(1)), []
-    dispatcher = Dispatcher(database.claim, started.extend, 4, BUDGET, lambda: ahead)
+    dispatcher = Dispatcher(
+        Turns(["flow"]), database.claim, started.extend, 4, BUDGET, ahead=lambda: ahead
+    )
     nursery.start_soon(dispatcher.run)
     await trio.testing.wait_all_tasks_blocked()
     assert [qty for _, qty in database.asked] == [10]
