@@ -15,7 +15,7 @@ CHANGE = re.compile(
     | ^create\ (?:view|sequence)\ pgflow\.(?P<again>\w+)[^;]*
     | ^create\ (?:unique\ )?index\ (?P<index>\w+)\ on\ pgflow\.(?P<indexed>\w+)[^;]*
     | ^alter\ (?:table|view)\ pgflow\.(?P<old>\w+)\ rename\ to\ (?P<new>\w+)
-    | ^drop\ table\ (?:if\ exists\ )?pgflow\.(?P<dropped>\w+)
+    | ^drop\ (?:table|type)\ (?:if\ exists\ )?pgflow\.(?P<dropped>\w+)
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
