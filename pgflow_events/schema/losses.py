@@ -35,7 +35,7 @@ select
   f.flow_slug, q.lost, pgflow.foreign_queue(f.flow_slug) as others,
   array(
     select n.name
-    from unnest(array['start_', 'send_', 'archive_', 'look_', 'claim_']) as w (what)
+    from unnest(array['start_', 'advance_', 'archive_', 'look_', 'claim_']) as w (what)
     cross join lateral (select w.what || q.queue as name) n
     where not exists (
       select from pg_proc p

@@ -20,12 +20,13 @@ begin
   execute format('grant select, insert, update, delete on %s to pgflow_worker', queue);
   execute format('grant select, insert on %s to pgflow_worker', archive);
   execute format('grant select on sequence %s to pgflow_worker, pgflow_observer', ids);
+  execute format('grant usage on sequence %s to pgflow_worker', ids);
   execute format('grant select on %s, %s to pgflow_observer', queue, archive);
   -- Usually every role may execute functions, but the owner's default privileges may say otherwise.
   for function in
     select p.oid::regprocedure
     from pg_catalog.pg_proc p
-    join unnest(array['send', 'archive', 'look', 'claim']) as f (what)
+    join unnest(array['advance', 'archive', 'look', 'claim']) as f (what)
     on p.proname = format('%s_%s', f.what, pgmq.format_table_name(flow_slug, 'q'))
     where p.pronamespace = 'pgflow_queues'::regnamespace
   loop

@@ -94,7 +94,7 @@ revoke execute on function
 pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
 pgflow.finish_input, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
 pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
-pgflow.make_queue_functions, pgflow.make_queue_start, pgflow.make_queue_send, pgflow.make_queue_archive, pgflow.make_queue_look,
+pgflow.make_queue_functions, pgflow.make_queue_start, pgflow.make_queue_advance, pgflow.make_queue_archive, pgflow.make_queue_look,
 pgflow.make_queue_claim, pgflow.drop_queue_functions, pgflow.create_queue,
 pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
 pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks,

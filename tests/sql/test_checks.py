@@ -23,6 +23,8 @@ cross join lateral plpgsql_check_function_tb(
   performance_warnings => true, fatal_errors => false
 ) c
 where p.pronamespace in ('pgflow'::regnamespace, 'pgflow_queues'::regnamespace)
+-- The functions of queues are called by names that it cannot know.
+and c.message <> 'cannot determinate a result of dynamic SQL'
 """
 
 
@@ -54,7 +56,6 @@ def test_plpgsql_check_finds_nothing_but_what_is_meant(lone):
     findings = [row[0] for row in lone.rows(CHECK)]
     assert sorted(findings) == [
         'poll_for_tasks, line : unused parameter "vt"',  # the seed's
-        "take_tasks, line 22: cannot determinate a result of dynamic SQL",  # of any queue
     ]
 
 
@@ -70,12 +71,18 @@ def test_every_function_that_looks_into_a_growing_table_does_so_by_its_index(cor
         "blob_faults",
         "blob_references",
         "lost_tasks",
-        "make_queue_claim",  # what it writes does so
         "old_messages",
         "prunable",
         "unused_dictionaries",
     }
-    assert set(functions(core, f"{looks} and not {by_index}")) <= seldom
+    writes = "starts_with(proname, 'make_queue_')"
+    assert set(functions(core, f"{looks} and not {by_index} and not {writes}")) <= seldom
+    core.flow("a")
+    of_queues = core.rows(
+        "select proname from pg_proc where pronamespace = 'pgflow_queues'::regnamespace"
+        f" and {looks} and not {by_index}"
+    )
+    assert of_queues == []
 
 
 def test_no_function_runs_with_the_rights_of_its_owner(core):

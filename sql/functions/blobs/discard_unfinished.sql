@@ -1,7 +1,6 @@
--- Internal, of release_tasks(), settle_tasks(). Deletes unfinished blobs that earlier attempts of these
--- tasks, or tasks of failed runs, had begun to write. Only an attempt that failed or was given up leaves
--- such blobs.
-create or replace function pgflow.discard_unfinished(settled pgflow.settled_task[])
+-- Internal, of release_tasks(), settle_tasks(). Deletes unfinished blobs that earlier attempts in these
+-- runs had begun to write. Only an attempt that failed or was given up leaves such blobs.
+create or replace function pgflow.discard_unfinished(run_ids uuid[])
 returns void
 language plpgsql
 set search_path = ''
@@ -11,7 +10,7 @@ as $$
 declare
   run uuid;
 begin
-  for run in select distinct t.run_id from unnest(settled) t where t.retried loop
+  for run in select distinct r from unnest(run_ids) r loop
     delete from pgflow.output_blobs b
     where
       b.id between pgflow.first_blob_id(run) and pgflow.last_blob_id(run)

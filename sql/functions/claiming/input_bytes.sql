@@ -1,5 +1,5 @@
--- Internal, of queue_steps(). Returns the bytes of blobs that a handler of this step loads: the run's
--- input and the outputs it depends on, lists with their elements. `loads` names the values that the
+-- Internal, of make_queue_advance(). Returns the bytes of blobs that a handler of this step loads: the
+-- run's input and the outputs it depends on, lists with their elements. `loads` names the values that the
 -- handler takes ('run', or the slugs of dependencies). Null stands for all.
 create or replace function pgflow.input_bytes(flow_slug text, run_id uuid, step_slug text, loads text[])
 returns bigint

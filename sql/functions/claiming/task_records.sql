@@ -1,6 +1,5 @@
--- Internal, of complete_tasks(), unreadable_tasks(). Returns the tasks of these messages
--- with their inputs, in the order of the messages. An input that is a blob is not in `input`;
--- `blobs_refs` has its id.
+-- Internal, of unreadable_tasks(). Returns the tasks of these messages with their inputs, in the order of
+-- the messages. An input that is a blob is not in `input`; `blobs_refs` has its id.
 create or replace function pgflow.task_records(flow_slug text, message_ids bigint[])
 returns setof pgflow.step_task_record
 language plpgsql stable

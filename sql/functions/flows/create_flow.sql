@@ -55,7 +55,7 @@ begin
     perform pgflow.create_queue(create_flow.flow_slug);
   elsif
     pgflow.lost_queue(create_flow.flow_slug) <> '{}'
-    or to_regproc(format('pgflow_queues.%I', 'send_' || queue)) is null
+    or to_regproc(format('pgflow_queues.%I', 'advance_' || queue)) is null
   then
     perform pgflow.restore_queue(create_flow.flow_slug);
   end if;

@@ -16,7 +16,7 @@ begin
       p.pronamespace = 'pgflow_queues'::regnamespace
       and p.proname = any(array(
         select format('%s_%s', what, queue)
-        from unnest(array['start', 'send', 'archive', 'look', 'claim']) as f (what)
+        from unnest(array['start', 'advance', 'archive', 'look', 'claim']) as f (what)
       ))
   loop
     execute format('drop function %s', function);

@@ -24,6 +24,9 @@ begin
     set plan_cache_mode = force_generic_plan
     as $$
     begin
+      if to_regclass(%L) is null then -- the queue is lost
+        return;
+      end if;
       if to_regclass(%L) is null then -- the archive is lost
         delete from pgmq.%I where msg_id = any(ids) and %s;
         return;
@@ -32,6 +35,6 @@ begin
       insert into pgmq.%I (%s) select %s from gone;
     end
     $$
-  $sql$, 'archive_' || queue, format('pgmq.%I', archive), queue, pgflow.task_messages(), queue, pgflow.task_messages(), columns, archive, columns, columns);
+  $sql$, 'archive_' || queue, format('pgmq.%I', queue), format('pgmq.%I', archive), queue, pgflow.task_messages(), queue, pgflow.task_messages(), columns, archive, columns, columns);
 end
 $make$;

@@ -12,7 +12,7 @@ declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
 begin
   perform pgflow.make_queue_start(queue);
-  perform pgflow.make_queue_send(queue);
+  perform pgflow.make_queue_advance(flow_slug, queue);
   perform pgflow.make_queue_archive(queue);
   perform pgflow.make_queue_look(queue);
   perform pgflow.make_queue_claim(make_queue_functions.flow_slug, queue);

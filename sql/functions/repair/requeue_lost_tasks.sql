@@ -37,7 +37,6 @@ begin
           t.started_at + make_interval(secs => o.timeout + 2.0),
           t.queued_at + make_interval(secs => pgflow.calculate_retry_delay(o.base_delay, t.attempts_count))
         ), clock_timestamp()), clock_timestamp() + '60 years') - clock_timestamp())), 0)::integer
-        - 2 -- send_<queue>() adds 2, as claims do
       end as wait
     from pgflow.lost_tasks(requeue_lost_tasks.flow_slug, null, runs) l
     join pgflow.step_tasks t using (run_id, step_slug, task_index)
@@ -54,10 +53,16 @@ begin
     return 0;
   end if;
 
-  execute format(
-    'select pgflow_queues.%I($1, $2)',
-    'send_' || pgmq.format_table_name(requeue_lost_tasks.flow_slug, 'q')
-  ) into message_ids using lost.waits, lost.messages;
+  execute format($sql$
+    with sent as (
+      insert into pgmq.%I (vt, read_ct, message)
+      select clock_timestamp() + make_interval(secs => coalesce(wait, 0)), (wait is not null)::integer, message
+      from unnest($1, $2) as t (wait, message)
+      returning msg_id
+    )
+    select array_agg(msg_id order by msg_id) from sent
+  $sql$, pgmq.format_table_name(requeue_lost_tasks.flow_slug, 'q'))
+  into message_ids using lost.waits, lost.messages;
   update pgflow.step_tasks t set message_id = i.message_id
   from unnest(lost.run_ids, lost.step_slugs, lost.task_indexes, message_ids)
     as i (run_id, step_slug, task_index, message_id)

@@ -14,7 +14,27 @@ as $$
 #variable_conflict use_column
 begin
   perform from pgflow.runs r where r.run_id = maybe_complete_run.run_id for no key update;
-  perform pgflow.complete_runs(array[maybe_complete_run.run_id]);
+  update pgflow.runs r
+  set
+    status = 'completed', completed_at = clock_timestamp(),
+    (output, output_blobs_refs) = (
+      select
+        coalesce(jsonb_object_agg(t.step_slug, t.output) filter (where t.output_blob_id is null), '{}'),
+        jsonb_object_agg(t.step_slug, t.output_blob_id) filter (where t.output_blob_id is not null)
+      from pgflow.step_tasks t
+      where
+        t.run_id = r.run_id and t.status = 'completed'
+        and not exists (
+          select from pgflow.deps d
+          join pgflow.step_states s on s.run_id = r.run_id and s.step_slug = d.step_slug
+          where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
+        )
+    )
+  where
+    r.run_id = maybe_complete_run.run_id and r.status = 'started' and r.remaining_steps = 0;
+  if found then
+    perform pgflow.expire_blobs(array[maybe_complete_run.run_id]);
+  end if;
 end
 $$;
 

@@ -98,14 +98,14 @@ begin
   from unnest(ids) as i (run_id), unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count);
 
   if steps.n = 0 then
-    perform pgflow.complete_runs(ids);
+    perform pgflow.maybe_complete_run(i) from unnest(ids) i;
   else
-    perform pgflow.queue_steps(array(
+    execute format('select pgflow_queues.%I(null, $1)', 'advance_' || queue) using array(
       select row(start_flows.flow_slug, i.run_id, s.step_slug, i.n)::pgflow.started_step
       from unnest(ids) with ordinality as i (run_id, n),
         unnest(steps.slugs, steps.deps_counts) as s (step_slug, deps_count)
       where s.deps_count = 0
-    ));
+    );
   end if;
 
   return query

@@ -13,6 +13,8 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
+  flow text;
+  queue text;
   ready pgflow.started_step[];
 begin
   perform from pgflow.runs r
@@ -26,9 +28,12 @@ begin
       s.run_id = start_ready_steps.run_id and s.status = 'created' and s.remaining_deps = 0
     returning s.flow_slug, s.run_id, s.step_slug
   )
-  select array_agg(row(s.flow_slug, s.run_id, s.step_slug, 1)::pgflow.started_step) into ready
-  from started s;
-  perform pgflow.queue_steps(ready);
+  select min(s.flow_slug), array_agg(row(s.flow_slug, s.run_id, s.step_slug, 1)::pgflow.started_step)
+  into flow, ready from started s;
+  if ready is not null then
+    queue := pgmq.format_table_name(flow, 'q');
+    execute format('select pgflow_queues.%I(null, $1)', 'advance_' || queue) using ready;
+  end if;
 end
 $$;
 

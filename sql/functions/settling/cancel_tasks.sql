@@ -11,7 +11,6 @@ begin
   return query
   update pgflow.step_tasks t set status = 'cancelled'
   where t.run_id = any(run_ids) and t.status = 'queued'
-  returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer,
-    false;
+  returning null::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status, null::integer;
 end
 $$;

@@ -26,51 +26,32 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   notify text := current_setting('pgflow.notify', true);
-  settled record;
-  handed_over integer := 0;
-  handed_bytes bigint := 0::bigint;
-  owed_flows text[]; -- flows with queued tasks that were not handed over
+  settled pgflow.claim_record;
 begin
   perform set_config('pgflow.notify', 'off', true);
-  settled := pgflow.settle_tasks(
+  for settled in select * from pgflow.settle_tasks(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
-    qty, worker_id, max_bytes
-  );
+    qty, worker_id, max_bytes)
+  loop
+    exit when settled.task is null; -- the last row
+    return next settled;
+    qty := qty - 1;
+    max_bytes := max_bytes - (settled.task).input_bytes;
+  end loop;
 
-  owed_flows := settled.owed_flows;
-  if settled.queued <> '{}' then
-    return query
-    select
-      t, null::double precision, null::integer[], null::text[], null::text[], null::bigint,
-      null::boolean
-    from (
-      select q.flow_slug, array_agg(q.message_id) as message_ids from unnest(settled.queued) q
-      where q.claimed group by q.flow_slug
-    ) q
-    cross join pgflow.task_records(q.flow_slug, q.message_ids) t;
-
-    select
-      count(*) filter (where q.claimed)::integer,
-      least(coalesce(sum(q.input_bytes) filter (where q.claimed), 0), 9223372036854775807)::bigint,
-      owed_flows || array_agg(distinct q.flow_slug) filter (where not q.claimed)
-    into handed_over, handed_bytes, owed_flows
-    from unnest(settled.queued) q;
-  end if;
-
-  if flow_slugs <> '{}' and qty > handed_over then
+  if flow_slugs <> '{}' and qty > 0 then
     return query
     select
       t.task, t.next_due,
       case when t.task is null then settled.refused end,
-      case when t.task is null then owed_flows end,
-      case when t.task is null then settled.ended_flows end,
+      case when t.task is null then settled.owed_tasks end,
+      case when t.task is null then settled.owed_runs end,
       t.next_bytes, t.lapsed
-    from pgflow.take_tasks(flow_slugs, qty - handed_over, worker_id, max_bytes - handed_bytes) t;
+    from pgflow.take_tasks(flow_slugs, qty, worker_id, max_bytes) t;
   else
-    return query
-    select
-      null::pgflow.step_task_record, case when flow_slugs <> '{}' then 0::double precision end,
-      settled.refused, owed_flows, settled.ended_flows, null::bigint, false;
+    settled.next_due := case when flow_slugs <> '{}' then 0::double precision end;
+    settled.lapsed := false;
+    return next settled;
   end if;
   perform set_config('pgflow.notify', coalesce(notify, ''), true);
 end

@@ -54,7 +54,6 @@ begin
       )
       from pgflow.steps s join pgflow.flows f on f.flow_slug = s.flow_slug
       where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-    ),
-    true;
+    );
 end
 $$;

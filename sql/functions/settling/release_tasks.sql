@@ -46,7 +46,7 @@ begin
     returning i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status
   )
   select array_agg(
-    row(f.n, f.flow_slug, f.run_id, f.step_slug, f.message_id, f.status, 0, true)::pgflow.settled_task
+    row(f.n, f.flow_slug, f.run_id, f.step_slug, f.message_id, f.status, 0)::pgflow.settled_task
   ) into released
   from freed f;
   perform set_config('pgflow.notify', coalesce(notify, ''), true);
@@ -55,7 +55,7 @@ begin
     return 0;
   end if;
   perform pgflow.settle_messages(released);
-  perform pgflow.discard_unfinished(released);
+  perform pgflow.discard_unfinished(array(select t.run_id from unnest(released) t));
   return cardinality(released);
 end
 $$;

@@ -164,12 +164,12 @@ LOSSES = {
         "f: the messages of 1 task are lost, so no worker can find them: run",
     ),
     "functions": (
-        "drop function pgflow_queues.send_q_f, pgflow_queues.look_q_f",
-        "f: its queue has lost pgflow_queues.send_q_f, pgflow_queues.look_q_f: run",
+        "drop function pgflow_queues.advance_q_f, pgflow_queues.look_q_f",
+        "f: its queue has lost pgflow_queues.advance_q_f, pgflow_queues.look_q_f: run",
     ),
     "all functions": (
         "drop schema pgflow_queues cascade",
-        "f: its queue has lost pgflow_queues.start_q_f, pgflow_queues.send_q_f, pgflow_queues.",
+        "f: its queue has lost pgflow_queues.start_q_f, pgflow_queues.advance_q_f, pgflow_queues.",
     ),
     "numbers": (
         "alter table pgmq.q_f alter msg_id restart",

@@ -98,7 +98,7 @@ def test_functions_and_triggers_are_replaced_each_time(database):
 
 def test_a_flow_whose_queue_has_no_functions_gets_them(database):
     query(database, "select pgflow.create_flow('f'), pgflow.add_step('f', 'a')")
-    query(database, "drop function pgflow_queues.send_q_f, pgflow_queues.claim_q_f")
+    query(database, "drop function pgflow_queues.advance_q_f, pgflow_queues.claim_q_f")
     migrate_now(database)
     query(database, "select pgflow.start_flow('f', '1')")
     (task,) = query(database, "select step_slug from pgflow.poll_for_tasks('f', 1, 1, 0)")

@@ -104,8 +104,9 @@ declare
   function record;
 begin
   for function in
-    select oid, case proname when 'task_records' then 't' else 'c' end as task from pg_proc
-    where proname = 'task_records' or starts_with(proname, 'claim_q_')
+    select p.oid, f.task from pg_proc p
+    join (values ('task_records', 't'), ('claim_q_', 'c'), ('advance_q_', 'r')) as f (name, task)
+    on starts_with(p.proname, f.name)
   loop
     execute replace(
       pg_get_functiondef(function.oid), $$('run', r.input)$$,

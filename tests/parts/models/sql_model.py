@@ -136,7 +136,7 @@ class Settled:
     touched: list[Task]
     handed_over: list[Task]
     owed_tasks: set[str]
-    owed_runs: list[str]
+    owed_runs: set[str]
 
 
 class Model:
@@ -232,7 +232,7 @@ class Model:
             [*(task for _, task in settled), *cancelled],
             ready[:qty],
             {task.run.shape.slug for task in [*ready[qty:], *retried]},
-            sorted(run.shape.slug for run in [*ended, *failing]),
+            {run.shape.slug for run in [*ended, *failing]},
         )
 
     def task(self, run_id: UUID, step: str) -> Task | None:

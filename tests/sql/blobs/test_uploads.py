@@ -337,8 +337,6 @@ def test_a_null_in_the_place_of_any_argument_of_open_blob_stores_nothing_unnamed
         "take_tasks('{f}', null, null, null)",
         "within_bytes(null, null, null, null, null)",
         "claim_tasks('{f}', null, null, null)",
-        "queue_steps(null, null, null, null)",
-        "queue_steps('{}', null, null, null)",
     ],
 )
 def test_nulls_for_all_are_answered_and_change_nothing(core, call):

@@ -170,7 +170,7 @@ def test_one_long_input_among_short_ones_starts_them_all(core):
 
 def test_a_short_input_starts_by_one_statement(core):
     core.flow("a", "b<a")
-    core.db.execute("alter function pgflow.queue_steps rename to gone")
+    core.db.execute("alter function pgflow_queues.advance_q_f rename to gone")
     run = core.start()
     assert [task.run_id for task in core.poll()] == [run]
 

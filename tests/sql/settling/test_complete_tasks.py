@@ -86,6 +86,16 @@ def test_tasks_of_several_flows_are_completed_in_one_call(core):
     assert core.archived() == core.archived("g") == [1]
 
 
+def test_of_several_flows_that_of_the_first_outcome_is_handed_over_first(core):
+    core.flow("a", "b<a")
+    core.flow("x", "y<x", slug="g")
+    run, other = core.start(1), core.start(2, slug="g")
+    core.claim(10, ("f", "g"))
+    claim = core.settle(Outcome(other, "x"), Outcome(run, "a"), qty=1, flows=())
+    assert [(task.flow_slug, task.step_slug) for task in claim.tasks] == [("g", "y")]
+    assert claim.owed_tasks == ["f"]
+
+
 def test_two_tasks_of_one_run_are_completed_in_one_call(core):
     core.flow("a", "b", "c<a,b")
     run = core.start()
@@ -107,6 +117,29 @@ def test_the_last_tasks_of_a_run_end_it_and_say_so(core):
     assert (claim.owed_runs, claim.owed_tasks) == (["f"], [])
     assert (core.run(run).status, core.run(run).output) == ("completed", {"a": 1, "b": 2})
     assert core.run(other).status == "started"
+
+
+READ = """
+select sum(idx_tup_fetch)::bigint from pg_stat_xact_user_tables
+where relid::regclass::text in ('pgflow.step_states', 'pgflow.step_tasks', 'pgflow.deps')
+"""
+
+
+@pytest.mark.parametrize("statistics", ["none", "of a run that is not there yet"])
+def test_a_wide_run_ends_with_a_few_look_ups_for_each_of_its_steps(core, statistics):
+    wide = [f"m{n}<src" for n in range(200)]
+    core.flow("src", *wide, *[f"n{n}<m{n}" for n in range(200)], "join<m0,m1")
+    if statistics != "none":
+        core.db.execute("analyze pgflow.deps, pgflow.steps, pgflow.step_states, pgflow.step_tasks")
+    run = core.start(1)
+    core.complete(run, "src")
+    for layer in ("m", "n"):
+        core.settle(*[Outcome(run, f"{layer}{n}", attempt=None) for n in range(200)])
+    before = core.value(READ)
+    core.complete(run, "join")
+    assert core.run(run).status == "completed"
+    assert len(core.run(run).output) == 201
+    assert core.value(READ) - before < 10 * 402
 
 
 def test_a_batch_may_hold_successes_and_failures(core):
@@ -177,12 +210,13 @@ def test_a_task_that_is_named_twice_in_a_call_counts_once(core):
     assert core.run(run).remaining_steps == 1
 
 
-def test_a_task_that_is_named_as_done_and_as_failed_is_done(core):
+def test_a_task_that_is_named_as_done_and_as_failed_has_failed(core):
     core.flow("a", max_attempts=1)
     run = core.start()
     core.claim()
-    core.settle(Outcome(run, "a", error="boom"), Outcome(run, "a", output=1))
-    assert (core.task(run, "a").status, core.run(run).output) == ("completed", {"a": 1})
+    claim = core.settle(Outcome(run, "a", output=1), Outcome(run, "a", error="boom"))
+    assert (core.task(run, "a").status, core.run(run).status) == ("failed", "failed")
+    assert (core.run(run).output, claim.refused) == (None, [1])
 
 
 def test_the_places_of_refused_tasks_are_told_and_the_others_are_settled(core):
