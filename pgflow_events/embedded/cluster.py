@@ -1,4 +1,4 @@
-"""The data of an embedded PostgreSQL: made by initdb, served by a keeper."""
+"""The data of an embedded PostgreSQL: initdb makes it, and a keeper runs a server on it."""
 
 import os
 import shutil
@@ -19,11 +19,11 @@ INITDB_OPTIONS = "--auth-local=peer --auth-host=reject -E UTF8 --locale=C --no-i
 
 
 class Cluster:
-    """What a server serves.
+    """The data of one server.
 
     Args:
-        folder: Where it is.
-        programs: What it is made and served by.
+        folder: The folder that holds the data.
+        programs: PostgreSQL's programs that make the data and serve it.
     """
 
     def __init__(self, folder: ServerFolder, programs: Programs) -> None:
@@ -31,7 +31,7 @@ class Cluster:
         self._programs = programs
 
     def prepare(self) -> None:
-        """Make the folder, or see that it can be used."""
+        """Make the folder, or check that it can be used."""
         try:
             make_folder(self._folder.path)
             os.close(self._folder.open_users())
@@ -41,7 +41,7 @@ class Cluster:
             self._adopt()
 
     def _adopt(self) -> None:
-        """Let the programs run as whoever made the data, which must be of their version."""
+        """Let the programs run as the owner of the data, after comparing the versions."""
         data, programs = self._folder.data, self._programs
         owner = data.stat().st_uid
         if os.geteuid() not in (0, owner):
@@ -55,14 +55,14 @@ class Cluster:
             )
 
     def _made_by(self) -> str:
-        """The major version, such as 18, or 9.6."""
+        """The major version of the PostgreSQL that made the data, such as 18 or 9.6."""
         with suppress(OSError, UnicodeDecodeError):
             if version := (self._folder.data / "PG_VERSION").read_text().strip():
                 return version
         raise EmbeddedError(f"{self._folder.data} holds no data of PostgreSQL: {ANOTHER}")
 
     def ping(self) -> Ping:
-        """Ask the server that the data names whether it is there."""
+        """Ask the server whose address is in the data whether it answers."""
         entries = self._folder.pid_file()
         where = {"host": entries.get("sockets", "/nowhere"), "port": entries.get("port", 5432)}
         where["dbname"] = "postgres"  # a missing database would be reported in the log
@@ -70,31 +70,31 @@ class Cluster:
         return Ping(PGconn.ping(address.encode()))
 
     def clear_remains(self) -> None:
-        """Clear away what was left by a killed server, for one who has the folder's lock.
+        """Remove what a killed server left. The caller has the folder's lock.
 
-        A pid in there is a zombie's or another program's by now, for which PostgreSQL would
-        refuse to start.
+        The pid in an old file may belong to a zombie or another program by now. PostgreSQL would
+        refuse to start because of it.
         """
         if self.ping() in (Ping.OK, Ping.REJECT):
             raise EmbeddedError(f"{self._folder.in_use()}, a server that was started by hand")
         self._folder.clear_remains()
 
     def create(self, lock: int) -> None:
-        """Make the data, by a program that holds the lock too."""
+        """Make the data with initdb, which holds the folder's lock too."""
         new = self._new_folder(HALF_MADE, self._folder.path)
         try:
             user = user_of(os.geteuid()).pw_name
             options = [f"-D{new}", f"-U{user}", *INITDB_OPTIONS.split()]
             self._programs.run("initdb", *options, lock=lock)
             new.rename(self._folder.data)
-            os.fsync(lock)  # so that no power cut brings back the name that is cleared away
+            os.fsync(lock)  # or a power cut could bring back the old name, which is removed
         except EmbeddedError as error:
             raise EmbeddedError(f"{self.what_is_closed()}{error}") from None
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
     def what_is_closed(self) -> str:
-        """What keeps the account from the data, as the beginning of an error; or nothing."""
+        """The beginning of an error, if a folder is closed to the account; otherwise nothing."""
         account = self._programs.account
         if os.geteuid() or not (closed := closed_parent(self._folder.data, account)):
             return ""
@@ -105,7 +105,7 @@ class Cluster:
         )
 
     def launch(self, lock: int, settings: Mapping[str, str], timeout: float) -> None:
-        """Start a keeper, whose server holds the lock too."""
+        """Start a keeper. Its server holds the folder's lock too."""
         folder, litter = self._folder.socket_place(self._programs.account), ""
         if folder != self._folder.data:
             folder = self._new_folder("pgflow-", folder)

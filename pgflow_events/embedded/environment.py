@@ -1,12 +1,12 @@
-"""What the connections of an embedded server do not take from libpq's environment."""
+"""Keeps libpq's environment variables away from the connections to an embedded server."""
 
 from psycopg import pq
 from psycopg.abc import ConnDict
 
-# What stands for "not given" where the empty text does not.
+# Values that mean "not given" for parameters that an empty text does not reset.
 OWN = {
     "connect_timeout": "10",
-    "options": " ",  # our connections would take PGOPTIONS in the place of an empty one
+    "options": " ",  # for an empty text, our connections would take PGOPTIONS
     "passfile": "/nonexistent",  # empty means ~/.pgpass
     "sslcertmode": "allow",
     "min_protocol_version": "3.0",
@@ -15,10 +15,10 @@ OWN = {
 
 
 def own_parameters() -> ConnDict:
-    """All parameters that libpq would take from the environment or a file, as it has them without.
+    """Every parameter that libpq would take from the environment or a file, at its default.
 
-    Left out are the name of a service, which libpq looks up even if it is empty, and the name of
-    the application, which does no harm.
+    Two are left out: the name of a service, which libpq looks up even if it is empty, and the
+    name of the application, which does no harm.
     """
     known = {o.keyword.decode(): o.compiled or b"" for o in pq.Conninfo.get_defaults() if o.envvar}
     return {

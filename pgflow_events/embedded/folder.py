@@ -1,4 +1,4 @@
-"""The folder of an embedded PostgreSQL: who uses it, who starts a server in it, what it says."""
+"""The folder of an embedded PostgreSQL: its files, its locks and its socket."""
 
 import os
 import shutil
@@ -23,15 +23,17 @@ ENTRIES = ("pid", "data", "started", "port", "sockets", "addresses", "memory", "
 
 
 class ServerFolder:
-    """What an embedded server is made of.
+    """The folder of an embedded server.
 
-    `data` is the cluster, and mostly the place of the socket; `server.log` what the server
-    says, and `server.log.1` what it, or the one before, said earlier. Two locks, which the kernel
-    frees when their holders end:
+    `data` is the cluster, and mostly has the socket. `server.log` is the server's log, and
+    `server.log.1` what it, or the server
+    before it, wrote earlier.
 
-    - that of the folder itself is held by all processes of the server, and by a process that
-      starts one;
-    - a share of `users` is held by each process that uses the server.
+    There are two locks. The kernel releases a lock when the process that holds it ends.
+
+    - All processes of the server hold the lock of the folder itself, and so does a process that
+      starts a server.
+    - Each process that uses the server holds a shared lock of the file `users`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,61 +45,61 @@ class ServerFolder:
         self.users = path / "users"
 
     def open_users(self) -> int:
-        """A descriptor of the file that users lock."""
+        """Open the file that the users lock, and return its descriptor."""
         return os.open(self.users, os.O_RDONLY | os.O_CREAT, 0o600)
 
     def has_users(self, descriptor: int) -> bool:
-        """Whether that file is still there, and not another by its name."""
+        """Whether the file `users` is still the one with this descriptor."""
         with suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(descriptor), self.users.stat())
         return False
 
     def open_lock(self) -> int:
-        """A descriptor of the folder, which no program that gets it takes for its own output."""
-        with opened(os.open(self.path, os.O_RDONLY)) as found:  # 0 to 2, where these are closed
+        """Open the folder and return a descriptor above 2, so that no program writes to it."""
+        with opened(os.open(self.path, os.O_RDONLY)) as found:  # 0 to 2 if these are closed
             return fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 3)
 
     def is_free(self) -> bool:
-        """Whether no process of a server is left."""
+        """Whether the last process of the server has ended."""
         with opened(self.open_lock()) as lock:
             return takes(lock, "whole")
 
     def await_end(self) -> None:
-        """Wait until the server has ended, unless it is used."""
+        """Wait until the server has ended, unless another process uses it."""
         deadline = time.monotonic() + 5
         while not self.is_free():
             with opened(self.open_users()) as users:
                 if takes(users, "whole"):
                     if time.monotonic() > deadline:
-                        return  # there is no keeper that would take it
+                        return  # no keeper is left that would lock it
                 elif takes(users, "share"):
                     return
             time.sleep(0.005)
 
     def clear_remains(self) -> None:
-        """Remove what was left by a server, or an initdb, that was killed."""
+        """Remove what a killed server or a killed initdb left."""
         for half_made in self.path.glob(f"{HALF_MADE}*"):
             shutil.rmtree(half_made)
         for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
             (self.data / name).unlink(missing_ok=True)
 
     def in_use(self) -> str:
-        """The beginning of an error."""
+        """The beginning of an error: which process uses the folder."""
         return f"{self.path} is in use by pid {self.pid_file().get('pid', 'unknown')}"
 
     def way_to_end(self) -> str:
-        """How one ends a server that nobody reaches, such as one that has lost its socket."""
+        """How to end a server that cannot be reached, such as one that has lost its socket."""
         pid = self.pid_file().get("pid")
         return f": try again later, or after `kill -INT {pid}`" if pid else ""
 
     def pid_file(self) -> dict[str, str]:
-        """What the server wrote down; nothing, if there is no file, or it came with a copy."""
+        """The entries of postmaster.pid. Empty if that file is missing, or came with a copy."""
         with suppress(FileNotFoundError):
             lines = os.fsdecode((self.data / "postmaster.pid").read_bytes()).split("\n")
             entries = dict(zip(ENTRIES, lines, strict=False))
             entries["state"] = entries.get("state", "").strip()
             data, sockets = entries.get("data", ""), entries.get("sockets", "")
-            if sockets == data:  # a folder is moved, mounted and copied with the socket in it
+            if sockets == data:  # the socket moved with the folder, when that was moved or copied
                 return entries | {"sockets": str(self.data)}
             return entries if self._is_data(data) else {}
         return {}
@@ -114,14 +116,14 @@ class ServerFolder:
         return "(no log)"
 
     def new_log(self) -> int:
-        """A descriptor of an empty log; the one before is kept."""
+        """Start an empty log and return its descriptor. The log before it is kept."""
         with suppress(FileNotFoundError):
             self.log.replace(self.path / "server.log.1")
-        # It quotes statements, and root's folder may be passed through.
+        # The log quotes statements, and other users may pass through root's folder.
         return os.open(self.log, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def socket_place(self, account: "pwd.struct_passwd") -> Path:
-        """Where a socket can be: `data`, or else a folder in which one is to be made for it."""
+        """Where a socket can be: `data`, or a folder in which to make one for the socket."""
         if _fits(self.data):
             return self.data
         runtime = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
@@ -146,7 +148,7 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def takes(descriptor: int, part: Literal["whole", "share"]) -> bool:
-    """Lock what is open, unless another has it; a share turns into the whole, and back."""
+    """Lock an open file, or return False if others hold it. Changes a lock that we have."""
     with suppress(BlockingIOError):
         kind = fcntl.LOCK_EX if part == "whole" else fcntl.LOCK_SH
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -157,7 +159,7 @@ def takes(descriptor: int, part: Literal["whole", "share"]) -> bool:
 def _fits(folder: Path) -> bool:
     """Whether a DSN can name a socket in this folder."""
     path = os.fsencode(folder / SOCKET)
-    # libpq takes a comma for the end of a host, and psycopg tells it everything in UTF-8.
+    # In libpq a comma ends the host, and psycopg gives libpq everything in UTF-8.
     return (
         len(path) <= SOCKET_PATH_LIMIT
         and b"," not in path
@@ -166,7 +168,7 @@ def _fits(folder: Path) -> bool:
 
 
 def closed_parent(path: Path, account: "pwd.struct_passwd") -> Path | None:
-    """The first folder on the way to `path` that an account may not enter, by its mode."""
+    """The first folder on the way to `path` that this account may not enter, by its mode."""
     for parent in reversed(path.parents):
         found = parent.stat()
         mine = found.st_mode & 0o001
@@ -180,7 +182,7 @@ def closed_parent(path: Path, account: "pwd.struct_passwd") -> Path | None:
 
 
 def default_folder(version: int) -> Path:
-    """Where the server lives unless that is said."""
+    """The folder of the server if the caller names none."""
     if chosen := os.environ.get("PGFLOW_PG_FOLDER"):
         return Path(chosen)
     given = os.environ.get("XDG_DATA_HOME", "")

