@@ -1,4 +1,4 @@
-"""Queries for people to read: how runs, queues and the server are doing. They change nothing."""
+"""Queries that show people how runs, queues and the server are doing. They change nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,15 +16,16 @@ STATES = ("queued", "running", "retrying")  # of a run that is started
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run for people to read; its times are by the server's clock."""
+    """A run as it is shown to people. Times are by the server's clock."""
 
     run_id: UUID
     flow_slug: str
     status: str
     """`started`, `completed` or `failed`, as it is stored."""
     state: str
-    """Of a run that is started: `running` if one of its tasks is, `retrying` if all that is
-    left waits for another attempt, otherwise `queued`. Of an ended run: its status."""
+    """Of a run that has not ended: `running` if a worker has one of its tasks, `retrying` if all
+    of its queued tasks wait for another attempt, otherwise `queued`. Of an ended run: its
+    status."""
     started_at: datetime
     ended_at: datetime | None
     age: float
@@ -62,7 +63,7 @@ from (
     and (%(flow_slug)s::text is null or flow_slug = %(flow_slug)s)
     and (%(status)s::text is null or status = %(status)s)
     and (%(state)s::text is null or {RUN_STATE} = %(state)s)
-  -- An id may be the caller's own and tell nothing of the time.
+  -- Not by the id: a caller may have chosen one that encodes no time.
   order by runs.started_at desc, run_id desc limit %(limit)s
 ) runs
 cross join lateral (
@@ -81,7 +82,7 @@ async def summarize_runs(
     status: str | None = None,
     limit: int = 20,
 ) -> list[RunSummary]:
-    """The newest runs: all, or those of this id, flow, and status or state."""
+    """The newest runs: all, or those with this id, flow, and status or state."""
     state = status if status in STATES else None
     chosen = {
         "run_id": run_id,
@@ -107,24 +108,25 @@ class BlobSummary(TypedDict):
     stored_size: int
     """Bytes as stored."""
     forgotten: bool
-    """Whether its bytes were deleted since."""
+    """Whether its bytes were deleted because its `keep_output` was over."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepSummary:
-    """A step of a run for people to read, with its task if that was queued already."""
+    """A step of a run as it is shown to people, with its task if that has been queued."""
 
     step_slug: str
     dependencies: list[str]
     status: str
     """`waiting` for its dependencies, `queued`, `running`, `retrying` (queued again),
-    `completed`, `failed`, `cancelled`, or `skipped`: the run failed before it started."""
+    `completed`, `failed`, `cancelled`, or `skipped`: the run failed before the step started."""
     attempts: int
     max_attempts: int
     error: str | None
-    """Of the last attempt that failed."""
+    """The error of the last attempt that failed."""
     output: str | None
-    """Its JSON; None also if the output is a blob, is not there yet or was not asked for."""
+    """The JSON of the output. None if there is no output yet, it is a blob, or it was not asked
+    for."""
     worker_id: UUID | None
     queued_at: datetime | None
     started_at: datetime | None
@@ -184,7 +186,7 @@ order by s.step_index, t.task_index
 async def summarize_steps(
     connection: Connection, run_id: UUID, *, values: bool = True
 ) -> list[StepSummary]:
-    """The steps of a run, each after its dependencies; with or without their outputs."""
+    """The steps of a run, with or without their outputs. Each one follows its dependencies."""
     cursor = connection.cursor(row_factory=class_row(StepSummary))
     output = SQL("t.output::text") if values else SQL("null")
     await cursor.execute(SQL(STEP_SUMMARIES).format(output=output), [run_id])
@@ -194,7 +196,7 @@ async def summarize_steps(
 async def find_input(
     connection: Connection, run_id: UUID, *, values: bool = True
 ) -> tuple[str | None, BlobSummary | None]:
-    """The input of a run as JSON, None without values; if it is a blob, None and what it is."""
+    """The input of a run, as its JSON or as a summary of its blob. The JSON only with `values`."""
     statement = SQL(
         """
         select
@@ -220,11 +222,11 @@ class QueueDepth:
 
     flow_slug: str
     messages: int
-    """All of them, those being worked on and those due later included."""
+    """All messages, also those of running tasks and those that become visible later."""
     visible: int
-    """Those that could be claimed now."""
+    """Messages that a worker could claim now."""
     waited: float | None
-    """Seconds for which the first of these could have been claimed."""
+    """Seconds since the first of these became visible. None if no message is visible."""
 
 
 QUEUE_DEPTH = f"""
@@ -261,7 +263,7 @@ async def queue_depths(connection: Connection) -> list[QueueDepth]:
 
 
 async def worked_flows(connection: Connection) -> set[str]:
-    """The flows that some worker runs which is alive, and has shown it by its seat."""
+    """The flows that have a worker which is known to be alive, because it holds its seat."""
     cursor = await connection.execute(
         "select distinct unnest(flow_slugs) from pgflow.live_workers where alive"
     )
@@ -269,7 +271,7 @@ async def worked_flows(connection: Connection) -> set[str]:
 
 
 async def notification_queue_usage(connection: Connection) -> float:
-    """The part of the server's queue for notifications that is in use, from 0 to 1."""
+    """The share of the server's notification queue that is in use, from 0 to 1."""
     cursor = await connection.execute("select pg_notification_queue_usage()")
     ((usage,),) = await cursor.fetchall()
     return float(usage)
@@ -282,14 +284,14 @@ async def is_standby(connection: Connection) -> bool:
 
 
 async def is_read_only(connection: Connection) -> bool:
-    """Whether it takes no writes from us: a standby, or one on which an operator said so."""
+    """Whether the server takes no writes from us: a standby, or one that was set to read-only."""
     cursor = await connection.execute("select current_setting('transaction_read_only') = 'on'")
     return await cursor.fetchone() == (True,)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
-    """A session's transaction from whose start on vacuum can remove nothing."""
+    """An open transaction: vacuum removes no row version that ended after its start."""
 
     pid: int
     application_name: str
@@ -300,7 +302,7 @@ class OpenTransaction:
 
 
 async def oldest_transaction(connection: Connection) -> OpenTransaction | None:
-    """The oldest in this database that vacuum has to heed, of those that this role may see."""
+    """The oldest transaction in this database that holds back vacuum, if this role may see it."""
     cursor = connection.cursor(row_factory=class_row(OpenTransaction))
     await cursor.execute(
         """
@@ -319,7 +321,7 @@ async def oldest_transaction(connection: Connection) -> OpenTransaction | None:
 
 
 async def sees_all_sessions(connection: Connection) -> bool:
-    """Whether this role is told what the sessions of others do."""
+    """Whether this role may see what the sessions of other roles do."""
     cursor = await connection.execute("select pg_has_role('pg_read_all_stats', 'usage')")
     ((sees,),) = await cursor.fetchall()
     return bool(sees)

@@ -26,8 +26,7 @@ class ServerFolder:
     """The folder of an embedded server.
 
     `data` is the cluster, and mostly has the socket. `server.log` is the server's log, and
-    `server.log.1` what it, or the server
-    before it, wrote earlier.
+    `server.log.1` what it, or the server before it, wrote earlier.
 
     There are two locks. The kernel releases a lock when the process that holds it ends.
 

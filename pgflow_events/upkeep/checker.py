@@ -1,7 +1,7 @@
-"""Proves that no blob is lost, left over or damaged, beside whatever runs.
+"""Proves that no blob is lost, left over or damaged, while workers run.
 
-The rows are compared in one snapshot: what is being written is in it as a whole or not at all.
-Contents are read afterwards, and what was deleted meanwhile is no fault.
+The rows are compared in one snapshot, which has each commit as a whole or not at all. Contents are
+read afterwards. A blob that was deleted meanwhile is not a fault.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from blobstore.postgres.rows import BlobRow
 from blobstore.reading import Reading
 from pgflow_events.core.times import sane
 
-MOST = 100  # faults that are told
+MOST = 100  # faults that are listed
 PAGE = 1000  # blobs looked up at once
 MIB = 1024 * 1024
 AT_ONCE = 16 * MIB  # bytes of contents read at once
@@ -65,19 +65,19 @@ class Fault:
 
 @dataclass(slots=True)
 class Checked:
-    """What was looked at, and what is wrong.
+    """What was checked, and what is wrong.
 
     Attributes:
-        blobs: Blobs, all of them.
-        unfinished: Those that are being written.
-        oldest_unfinished: Seconds since the first of these was begun.
-        forgotten: Those of which only the row is left.
+        blobs: The number of all blobs.
+        unfinished: Blobs that are being written.
+        oldest_unfinished: Seconds since the oldest of these was begun.
+        forgotten: Blobs whose bytes were deleted; their rows are left.
         chunks: Chunks in the database.
-        stored_bytes: Bytes that are stored of all blobs.
-        verified: Blobs whose contents were read and have their digests.
-        not_checked: How many were not read, by the reason.
-        faults: What is wrong; the first hundred of these.
-        more: How many more there are.
+        stored_bytes: Stored bytes of all blobs that are not forgotten.
+        verified: Blobs whose contents were read and match their digests.
+        not_checked: How many blobs were not read, by the reason.
+        faults: The first hundred faults.
+        more: How many more faults there are.
     """
 
     blobs: int = 0
@@ -109,7 +109,7 @@ async def check(connection: AsyncConnection[Any]) -> Checked:
     A checkpoint. While it runs, no day of blobs can be dropped.
 
     Args:
-        connection: One that is in no transaction.
+        connection: A connection outside of any transaction.
 
     Raises:
         psycopg.Error: A query failed.
@@ -143,13 +143,13 @@ async def check_contents(
 ) -> None:
     """Read each blob and compare it with its digest, some megabytes at a time.
 
-    A checkpoint. Blobs that this process has no key for, or no store, count as not checked.
+    A checkpoint. A blob whose key or object storage this process lacks counts as not checked.
 
     Args:
         make: Makes calls.
-        checked: Where to count.
-        keys: What opens sealed blobs.
-        objects: Where chunks are that are kept outside.
+        checked: Counts the results.
+        keys: Decrypts sealed blobs.
+        objects: The object storage, for chunks outside of the database.
 
     Raises:
         psycopg.Error: A query failed.
@@ -167,13 +167,13 @@ async def check_contents(
         async for ids in groups:
             group = await make(partial(rows.fetch, ids=ids, content=True))
             for row in group:
-                with suppress(ValueError):  # damaged: those that need it cannot be read
+                with suppress(ValueError):  # a damaged dictionary: its blobs cannot be read
                     await depot.learn([row.dictionary_id])
                 await _verify(depot, row, checked)
 
 
 async def _groups(make: Caller) -> AsyncGenerator[list[UUID], None]:
-    """The ids of all blobs, as many at once as may be in memory together."""
+    """The ids of all blobs, in groups whose contents may be in memory together."""
     after: UUID | None = None
     while page := await make(partial(_next_page, after=after)):
         group: list[UUID] = []

@@ -1,4 +1,4 @@
-"""Gives out what is stored: a value as a stream of bytes, a run as the files of a folder."""
+"""Reads stored values for people: one value as a stream of bytes, or a run as a folder of files."""
 
 import codecs
 import errno
@@ -23,25 +23,25 @@ from pgflow_events.errors import PgflowError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import printable
 
-# The table of Python, not that of the machine: the same names everywhere.
+# Python's own table, not the machine's, so that files have the same names everywhere.
 MEDIA_TYPES = MimeTypes()
 EXTENSION = re.compile(r"\.[a-z0-9]{1,12}")
-MANIFEST = "manifest"  # the name of the file that says what the others are
+MANIFEST = "manifest"  # the name of the file that describes the others
 EXTENSIONS = {"text": ".txt", "json": ".json", "list": ".json", "bytes": ".bin"}
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a run, as its row has it."""
+    """A value of a run, as it is stored in its row."""
 
     step_slug: str
     """`run` for the input."""
     task_index: int
     blob_id: UUID | None
     kind: str
-    """Of a value that stands in the row: `text` or `json`."""
+    """`text` or `json`. Says nothing about a blob."""
     content: str | None
-    """The text, or the JSON."""
+    """The text or the JSON. None if the value is a blob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Exported:
     step_slug: str
     task_index: int
     element: int | None
-    """The place in a list that is kept by its elements."""
+    """The place in a list that is stored by its elements."""
     file: str | None
-    """None if it could not be read, and of a list, whose elements have theirs."""
+    """None if the value could not be read, and for a list whose elements have files."""
     kind: str | None = None
     media_type: str | None = None
     size: int | None = None
@@ -62,7 +62,7 @@ class Exported:
     blob_id: UUID | None = None
     error: str | None = None
     forgotten: bool = False
-    """Whether its bytes were deleted since it was to be kept no longer."""
+    """Whether its bytes were deleted because its `keep_output` was over."""
 
 
 VALUES = """
@@ -90,12 +90,13 @@ async def export_values(
 ) -> list[Exported]:
     """Write the input of a run and the outputs it has into the files of a new or empty folder.
 
-    A large value is never in memory as a whole. Of a value that is missing, damaged or
-    forgotten there is no file; the others are written.
+    A large value is never in memory as a whole. A value that is missing, damaged or forgotten
+    gets no file. The others are written.
 
     Raises:
-        OSError: There is something in the folder, or a file cannot be written.
-        BlobUnavailable: A key or an object storage is needed that `blobs` was not given.
+        OSError: The folder is not empty, or a file cannot be written.
+        PgflowError: The folder belongs to another user, or others may write to it.
+        BlobUnavailable: `blobs` lacks a key or an object storage that a value needs.
     """
     await trio.to_thread.run_sync(_make_export_folder, folder)
     cursor = connection.cursor(row_factory=class_row(Value))
@@ -107,11 +108,11 @@ async def export_values(
 
 
 def _make_export_folder(folder: Path) -> None:
-    """Make a folder for this user alone, or see that it is empty and nobody else's.
+    """Make a folder for this user alone, or check that the folder is empty and belongs to us.
 
     Raises:
-        OSError: It is not, or cannot be made.
-        PgflowError: Another user could exchange what is written there.
+        OSError: The folder is not empty, or cannot be made.
+        PgflowError: Another user could replace the files in it.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     there = folder.stat()
@@ -144,8 +145,8 @@ async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> lis
 
 
 def _file_name(step_slug: str, task_index: int) -> str:
-    """The name of a value's file, without its end; none is that of the manifest."""
-    plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems know no case
+    """The name of a value's file without its extension. It is never the manifest's name."""
+    plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems ignore case
     return step_slug if plain else f"{step_slug}-{task_index}"
 
 
@@ -159,7 +160,7 @@ async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
 
 
 async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
-    """Write a file, whole or not at all."""
+    """Write the value's file, whole or not at all, and say what became of it."""
     path = stem.with_name(stem.name + extension(blob.kind, blob.media_type))
     told = replace(
         plain, kind=blob.kind, media_type=blob.media_type, size=blob.size, sha256=blob.sha256,
@@ -179,10 +180,10 @@ def _unread(plain: Exported, error: BlobError) -> Exported:
 
 
 async def save(pieces: AsyncGenerator[bytes, None], path: Path) -> None:
-    """Write a new file, for this user alone; it is removed if it cannot be written to its end.
+    """Write a new file that only this user can read. Remove it if writing does not succeed.
 
     Raises:
-        OSError: There is one of this name, or it cannot be written.
+        OSError: The file exists, or cannot be written.
     """
     async with aclosing(pieces):
         file, whole = await trio.open_file(path, "xb", opener=open_privately), False
@@ -198,26 +199,26 @@ async def save(pieces: AsyncGenerator[bytes, None], path: Path) -> None:
 
 
 def open_privately(path: str, flags: int) -> int:
-    """Open a file; one that is made can be read by this user only."""
+    """Open a file. If this creates it, only this user can read it."""
     return os.open(path, flags, mode=0o600)
 
 
 def extension(kind: str, media_type: str | None) -> str:
-    """The end of a file's name; a media type is the user's, and only chooses among known ones."""
+    """The extension of a file, from a fixed table: the media type is text of a user."""
     plain = (media_type or "").partition(";")[0].strip().lower()
     known = MEDIA_TYPES.guess_extension(plain) or ""
     return known if EXTENSION.fullmatch(known) else EXTENSIONS[kind]
 
 
 async def elements(blobs: Blobs, handle: Blob[Any]) -> list[Blob[Any]]:
-    """The handles of the elements of a list that is kept by these; none of any other value.
+    """The handles of the elements, if the value is a list that is stored by its elements.
 
     Raises:
         BlobError: The list cannot be read.
     """
     if handle.id is None or handle.length is None:
         return []
-    loaded = await blobs.load([handle.id])  # with the small elements, which are in the list
+    loaded = await blobs.load([handle.id])  # has the small elements: they are inside the list
     row, whole = loaded.row(handle.id), loaded.handle(handle.id)
     ids = [element for element in row.elements or () if element]
     stored = await blobs.load([], handles=ids)
@@ -232,7 +233,7 @@ async def elements(blobs: Blobs, handle: Blob[Any]) -> list[Blob[Any]]:
 
 
 async def _small(whole: Blob[Any], ids: Sequence[UUID | None]) -> Sequence[Any]:
-    """Those elements that are no blobs."""
+    """The elements that are not blobs."""
     if not any(ids):
         value: list[Any] = await whole.value()
         return value
@@ -240,16 +241,16 @@ async def _small(whole: Blob[Any], ids: Sequence[UUID | None]) -> Sequence[Any]:
 
 
 async def blob_of(blobs: Blobs, blob_id: UUID) -> Blob[Any]:
-    """The value of a blob."""
+    """The handle of a blob."""
     return (await blobs.load([], handles=[blob_id])).handle(blob_id)
 
 
 async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug: str) -> Blob[Any]:
-    """The output of a step, or the input of the run for `run`, whether it is a blob or not.
+    """The output of a step, whether it is a blob or not. For `run`, the input of the run.
 
     Raises:
-        UnknownRun: There is no run of this id.
-        PgflowError: There is no such output.
+        UnknownRun: No run has this id.
+        PgflowError: The run has no output of this step.
     """
     cursor = connection.cursor(row_factory=class_row(Value))
     await cursor.execute(VALUES, {"run_id": run_id})
@@ -265,11 +266,11 @@ async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug
 
 
 async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes, None]:
-    """The bytes of a value; a list that is kept by its elements as JSON.
+    """The bytes of a value. A list that is stored by its elements is given as JSON.
 
     Raises:
-        BlobError: It cannot be read.
-        PgflowError: It is a list with bytes, which JSON cannot hold.
+        BlobError: The value cannot be read.
+        PgflowError: The value is a list with bytes, which JSON cannot hold.
     """
     if handle.length is None:
         source = _raw_pieces(handle)
@@ -288,7 +289,7 @@ async def _raw_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
 
 
 async def _list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None]:
-    """The JSON of a list of these values."""
+    """The JSON of a list of the values of these blobs."""
     for place, blob in enumerate(blobs):
         if blob.kind == "bytes":
             raise PgflowError(
@@ -306,7 +307,7 @@ async def _list_pieces(blobs: Sequence[Blob[Any]]) -> AsyncGenerator[bytes, None
 
 
 async def _json_pieces(blob: Blob[Any]) -> AsyncGenerator[bytes, None]:
-    """The JSON of a text or JSON."""
+    """The JSON of a blob of kind `text` or `json`."""
     async with aclosing(_raw_pieces(blob)) as pieces:
         if blob.kind == "json":
             async for piece in pieces:

@@ -1,4 +1,4 @@
-"""What is stored, by flow and step, and in what sizes. It is counted without reading a value."""
+"""Counts what is stored, by flow, step and size, without reading the contents of blobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from psycopg.rows import args_row
 from pgflow_events.core.times import sane
 from pgflow_events.postgres.connection import Connection
 
-# Sizes are counted by powers of two: up to 256 bytes, up to 512, ... A bound is the first
-# size that is too large.
+# Sizes are counted by powers of two: up to 256 bytes, up to 512, ... Each bound is the first
+# size beyond its class.
 LEAST_POWER = 8
 BOUNDS = [2**power + 1 for power in range(LEAST_POWER, 40)]
 
-# The length of JSON in a row is known only by reading it, so at most this much of a table is read.
+# To know the length of JSON in a row, it must be read. So at most this much of a table is read.
 SAMPLED_BYTES = 8 * 1024 * 1024
 
 
@@ -25,33 +25,34 @@ class SizeClass:
     """Values of about the same size."""
 
     up_to: int
-    """Bytes, a power of two; more than half of it."""
+    """The largest size in bytes, a power of two. The values have more than half of it."""
     inline: int = 0
-    """Values that stand in a row; an estimate, where the table is large."""
+    """Inline values. In a large table, an estimate."""
     blobs: int = 0
     raw_size: int = 0
-    """Bytes of the blobs before compression, without those forgotten."""
+    """Bytes before compression of the blobs that are not forgotten."""
     stored_size: int = 0
+    """Stored bytes of these blobs."""
 
 
 @dataclass(slots=True)
 class StepInventory:
-    """What is stored of a step; of the inputs of a flow's runs, if the step is `run`."""
+    """What is stored of a step. The step `run` stands for the inputs of the flow's runs."""
 
     flow_slug: str | None
-    """None if their runs are gone."""
+    """None if the runs of the blobs are deleted."""
     step_slug: str
     threshold: int | None = None
-    """Bytes of JSON up to which a value stands in a row; None if the step is defined no more."""
+    """Bytes of JSON up to which a value is stored inline. None if the step is not defined."""
     inline: int = 0
-    """Values that do; an estimate, where the table is large."""
+    """Inline values. In a large table, an estimate."""
     blobs: int = 0
     raw_size: int = 0
-    """Bytes before compression of blobs that are not forgotten."""
+    """Bytes before compression of the blobs that are not forgotten."""
     stored_size: int = 0
-    """Bytes of these blobs as they are stored."""
+    """Stored bytes of these blobs."""
     copies: int = 0
-    """Blobs of the same bytes and kind as another one of this step; unknown of sealed ones."""
+    """Blobs with the same bytes and kind as another blob of this step, sealed ones left out."""
     copied_size: int = 0
     """Stored bytes of the copies."""
     largest: int = 0
@@ -59,20 +60,20 @@ class StepInventory:
     oldest: datetime | None = None
     newest: datetime | None = None
     codecs: dict[str, int] = field(default_factory=dict)
-    """Blobs by `none`, `zstd` and `zstd, dictionary`, without those forgotten."""
+    """Blobs by `none`, `zstd` and `zstd, dictionary`. Forgotten ones are left out."""
     keys: dict[str, int] = field(default_factory=dict)
-    """Blobs by the id of the key that is needed to read them."""
+    """Encrypted blobs by the id of the key that reads them. Forgotten ones are left out."""
     in_chunks: int = 0
     in_objects: int = 0
-    """Those in chunks that are not kept in the database."""
+    """Blobs whose bytes are in an object storage."""
     forgotten: int = 0
     unfinished: int = 0
-    """Being written, or left behind by an attempt that failed."""
+    """Blobs that are being written, or that a failed attempt left behind."""
     sizes: list[SizeClass] = field(default_factory=list)
-    """Ascending; sizes without values are left out."""
+    """In ascending order. Sizes without values are left out."""
 
     def size_class(self, place: int) -> SizeClass:
-        """The one that the server calls by this number."""
+        """The size class of this number, as `width_bucket` counts them in BOUNDS."""
         up_to = 2 ** (LEAST_POWER + place)
         for sizes in self.sizes:
             if sizes.up_to == up_to:
@@ -82,7 +83,7 @@ class StepInventory:
 
 
 class Group(NamedTuple):
-    """Blobs that are alike in all that can be counted."""
+    """Blobs that agree in everything by which they are counted."""
 
     flow_slug: str | None
     step_slug: str
@@ -101,7 +102,7 @@ class Group(NamedTuple):
     newest: datetime
 
 
-# All of it is in the row itself: `content` is not asked for, and so is not read from its TOAST.
+# The query does not name `content`, so PostgreSQL reads none of it from TOAST.
 GROUPS = f"""
 select
   r.flow_slug, b.step_slug, b.codec, b.dictionary_id is not null, b.key_id,
@@ -127,7 +128,7 @@ from (
     count(*) - 1 as copies, sum(b.stored_size) - max(b.stored_size) as size
   from pgflow.output_blobs b left join pgflow.runs r on r.run_id = b.run_id
   where
-    -- A seal makes equal digests differ; equal lists may be of unequal elements.
+    -- Sealing makes equal digests differ. A list has null for its elements that are blobs.
     b.key_id is null and b.sha256 is not null and b.forgotten_at is null and b.kind <> 'list'
     and (%(flow_slug)s::text is null or r.flow_slug = %(flow_slug)s)
     and (%(step_slug)s::text is null or b.step_slug = %(step_slug)s)
@@ -143,7 +144,7 @@ from unnest(array['pgflow.step_tasks', 'pgflow.runs']) with ordinality as t (nam
 order by t.place
 """
 
-# Repeatable: who calls twice compares what has changed, not two samples.
+# Repeatable, so that two calls show what has changed and not two different samples.
 INLINE = """
 select i.flow_slug, i.step_slug, width_bucket(i.size, %(bounds)s::bigint[]), count(*), i.portion
 from (
@@ -185,10 +186,10 @@ select
 async def take_inventory(
     connection: Connection, *, flow_slug: str | None = None, step_slug: str | None = None
 ) -> list[StepInventory]:
-    """What is stored, by flow and step: of all, or of this flow or step.
+    """Count what is stored, by flow and step: everything, or only this flow or step.
 
-    It reads the rows of all blobs, some four seconds for a million of them, but no content. To
-    learn how long a value in a row is takes the right to read it: without, none is counted.
+    Reads the rows of all blobs, about four seconds for a million, but no contents. Counts inline
+    values only if this login may read them, because PostgreSQL has to read a value to measure it.
     """
     asked = {"bounds": BOUNDS, "flow_slug": flow_slug, "step_slug": step_slug}
     found: dict[tuple[str | None, str], StepInventory] = {}
@@ -215,7 +216,7 @@ async def take_inventory(
 
 
 def _add_group(step: StepInventory, group: Group) -> None:
-    """Count blobs that are alike."""
+    """Add a group of blobs to what is stored of their step."""
     step.blobs += group.blobs
     step.largest = max(step.largest, group.largest)
     step.oldest = min(step.oldest or group.oldest, group.oldest)
@@ -232,7 +233,7 @@ def _add_group(step: StepInventory, group: Group) -> None:
 
 
 def _add_kept(step: StepInventory, group: Group) -> None:
-    """Count the bytes of blobs that have theirs."""
+    """Add the bytes of blobs that are not forgotten."""
     codec = f"{group.codec}, dictionary" if group.has_dictionary else group.codec
     step.codecs[codec] = step.codecs.get(codec, 0) + group.blobs
     if group.key_id is not None:
@@ -246,7 +247,7 @@ def _add_kept(step: StepInventory, group: Group) -> None:
 
 
 def _add_inline(step: StepInventory, place: int, count: int) -> None:
-    """Count values that stand in rows."""
+    """Add inline values of one size class."""
     step.inline += count
     step.size_class(place).inline += count
 
@@ -256,7 +257,7 @@ async def _fetch(connection: Connection, statement: Any, parameters: Any) -> lis
 
 
 async def find_needing_objects(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these blobs whose rows need what the object storage has of them."""
+    """Those of these blobs whose rows need objects in the object storage."""
     return [blob_id for (blob_id,) in await _fetch(connection, NEEDING_OBJECTS, [list(ids)])]
 
 

@@ -1,7 +1,7 @@
-"""Deletes what is to be kept no longer: the bytes of blobs, days of blobs, runs.
+"""Deletes what has been kept long enough: the bytes of blobs, days of blobs, and runs.
 
-Each step is a commit of its own that leaves nothing half done: this may be interrupted at any
-moment, beside running workers, and several may do it at once.
+Each step is a commit of its own that leaves nothing half done. So pruning may be interrupted at
+any moment, workers may run meanwhile, and several processes may prune at once.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,18 +17,18 @@ from blobstore.abc import Caller
 
 T = TypeVar("T")
 
-BATCH = 500  # rows deleted in one commit, of some ten milliseconds
-MESSAGES = 5000  # the same for messages, which are cheaper
+BATCH = 500  # runs deleted, or blobs forgotten, in one commit of some ten milliseconds
+MESSAGES = 5000  # messages deleted in one commit: they are cheaper
 
-# The server ends one of two that are in each other's way, such as a migration and this. What that
-# one did has not happened, and it is made again.
+# If two transactions block each other, such as a migration and ours, the server rolls one back.
+# If that is ours, it is repeated.
 IN_THE_WAY = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable)
 
-TRIES = 5  # to lock a day that others use, and to make a call that others got in the way of
-PAUSE = 0.1  # seconds between two of these, for those whom the first one kept waiting
+TRIES = 5  # attempts to lock a day that others use, and to make a call that others block
+PAUSE = 0.1  # seconds between two attempts, in which the sessions that we blocked go on
 
 DAY = timedelta(days=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # the ids of earlier moments would be the largest
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # earlier moments would give the largest ids
 
 
 @dataclass(slots=True)
@@ -36,16 +36,16 @@ class Pruned:
     """What was deleted, or would be.
 
     Attributes:
-        days: Whose blobs went with their partitions.
-        busy_days: Which could not be dropped, because somebody used them all the time: their
-            runs are left to the next time.
-        forgotten: Blobs whose bytes went since their `keep_output` was over.
+        days: Days whose partition was dropped, with all of its blobs.
+        busy_days: Days that could not be dropped, because other sessions used them all the time.
+            Their runs are left to the next call.
+        forgotten: Blobs whose bytes were deleted because their `keep_output` was over.
         runs: Runs.
         tasks: Tasks of these runs.
         blobs: Blobs of these runs and days.
-        bytes: Stored bytes of these blobs, and of those forgotten.
+        bytes: Stored bytes of these blobs and of the forgotten ones.
         messages: Archived messages of the queues.
-        dictionaries: zstd dictionaries that nothing is compressed with any more.
+        dictionaries: Compression dictionaries that no blob needs any more.
     """
 
     days: list[date] = field(default_factory=list)
@@ -64,10 +64,10 @@ async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> d
 
     Args:
         make: Makes calls.
-        age: How long what ended is kept.
-        whole_days: Whether an age of a day or more is counted from the last midnight of UTC.
-            Then all that goes, goes with its day; else runs that become too old minute by
-            minute are deleted one by one, and nothing is left for the day to be dropped with.
+        age: How long runs are kept after their end.
+        whole_days: Whether an age of a day or more is counted from the last midnight in UTC.
+            Then runs are deleted together, by dropping their day. Otherwise each call deletes
+            row by row the runs that have just become too old, and leaves the day empty.
     """
     (now,) = await _fetch_one(make, "select clock_timestamp()")
     if whole_days and age >= DAY:
@@ -77,7 +77,7 @@ async def cutoff(make: Caller, age: timedelta, *, whole_days: bool = False) -> d
 
 
 async def prunable(make: Caller, older_than: datetime) -> Pruned:
-    """What :func:`prune` would delete now of the runs that ended before this moment."""
+    """What :func:`prune` would delete now, with this cutoff."""
     days, forgotten, runs, tasks, blobs, stored, messages, dictionaries = await _fetch_one(
         make, "select * from pgflow.prunable(%s)", older_than
     )
@@ -85,17 +85,17 @@ async def prunable(make: Caller, older_than: datetime) -> Pruned:
 
 
 async def prune(make: Caller, older_than: datetime, pruned: Pruned | None = None) -> Pruned:
-    """Delete the runs that ended before this moment, with all that belongs to them.
+    """Delete the runs that ended before this moment, with everything that belongs to them.
 
     A checkpoint. If it is cancelled, what was committed stays deleted, and the next call goes on.
 
     Args:
         make: Makes calls, each a commit of its own.
         older_than: The moment, with a time zone.
-        pruned: What was deleted is counted here, for those who interrupt it.
+        pruned: Counts what was deleted, so that a caller who interrupts the call can read it.
 
     Raises:
-        psycopg.Error: A call failed; what was deleted before stays deleted.
+        psycopg.Error: A call failed. What was deleted before stays deleted.
     """
     pruned = pruned or Pruned()
     await forget(make, pruned)
@@ -110,7 +110,7 @@ async def prune(make: Caller, older_than: datetime, pruned: Pruned | None = None
 
 
 def again(make: Caller) -> Caller:
-    """Makes calls as `make` does, up to five times where others got in their way."""
+    """Make calls as `make` does, and repeat a call that others block, up to five times in all."""
 
     async def persist(call: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         for left in reversed(range(TRIES)):
@@ -126,7 +126,7 @@ def again(make: Caller) -> Caller:
 
 
 async def forget(make: Caller, pruned: Pruned) -> None:
-    """Delete the bytes of blobs that their steps keep no longer."""
+    """Delete the bytes of blobs whose `keep_output` is over."""
     blobs = BATCH
     while blobs:
         blobs, stored = await _fetch_one(make, "select * from pgflow.forget_blobs(%s)", BATCH)
@@ -135,12 +135,12 @@ async def forget(make: Caller, pruned: Pruned) -> None:
 
 
 async def ensure_days(make: Caller) -> None:
-    """See that the blobs of the next days have partitions to go to."""
+    """Create the partitions for the blobs of the next days, if they are missing."""
     await _fetch_one(make, "select pgflow.ensure_blob_days()")
 
 
 async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Pruned) -> None:
-    # A session that keeps one day in use most often keeps all of them in use.
+    # A session that keeps one day in use mostly keeps all of them in use.
     for again in range(1 if pruned.busy_days else TRIES):
         if again:
             await trio.sleep(PAUSE)
@@ -159,7 +159,7 @@ async def _drop_day(make: Caller, day: date, older_than: datetime, pruned: Prune
 async def _delete_runs(make: Caller, older_than: datetime, pruned: Pruned) -> None:
     after: UUID | None = None
     while True:
-        # Always on from the last one: to begin again would be to read all that was deleted.
+        # Each batch begins after the last one. From the start, it would read what was deleted.
         after, runs, tasks, blobs, stored = await _fetch_one(
             make,
             "select * from pgflow.delete_runs(%s, %s, %s, %s::date[])",

@@ -1,9 +1,10 @@
-"""Moves blobs from old keys to the active one: only the key of each blob is sealed again.
+"""Moves blobs from old keys to the active one, by sealing only the key of each blob again.
 
-Of one that was sealed by an earlier release the digest is too, which binds it to what its row says.
+If an earlier release sealed the blob, its digest is sealed again too. That binds the blob to what
+its row says.
 
-This may be interrupted at any moment and called again, beside running workers and beside
-another rotation: each commit leaves whole blobs, and their content stays as it is.
+A rotation may be interrupted at any moment and called again. Workers and other rotations may run
+meanwhile: each commit leaves whole blobs, and contents stay as they are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,12 +29,12 @@ BATCH = 2000
 
 @dataclass(slots=True)
 class Rotated:
-    """What a rotation has done, and what it has not.
+    """What a rotation has done, and what it has left.
 
     Attributes:
-        blobs: That have changed to the active key, or to the newest form.
-        damaged: Whose own key is not what was written; they cannot be read by anybody.
-        left: Blobs that need another key than the active one, by its id.
+        blobs: The number of blobs that were moved to the active key, or bound to their rows.
+        damaged: Blobs whose own key is not the one that was written. They cannot be read.
+        left: The numbers of blobs that need another key than the active one, by its id.
     """
 
     blobs: int = 0
@@ -48,21 +49,21 @@ class Sealed(NamedTuple):
     key_id: str | None
     data_key: bytes | None
     unbound: bool
-    """Whether it is in the form before."""
+    """Whether an earlier release sealed it: it is not bound to what its row says."""
 
 
 class Resealed(NamedTuple):
-    """What changes of a blob."""
+    """The new key of a blob, and perhaps its new digest."""
 
     id: UUID
     key_id: str
     data_key: bytes
     sha256: bytes | None
-    """None if it stays as it is."""
+    """None if the digest stays as it is."""
 
 
-# So many rows, whatever their keys: with a condition, the server would look for the first row
-# that fulfils it in every partition, each time again.
+# The next rows, whatever their keys are. With a condition on the key, each call would search every
+# partition for its first matching row.
 NEXT_SEALED = """
 select
   b.id, b.key_id, b.data_key,
@@ -71,8 +72,8 @@ from pgflow.output_blobs b
 where b.id > %s order by b.id limit %s
 """
 
-# Where a blob stands that is not its step's own output: an element, or a value that another step
-# has passed on. The blobs of a run lie side by side.
+# The places of blobs that are not their step's own output: elements, and values that another step
+# has passed on. The ids of a run's blobs form one range.
 PLACES = """
 select e.id, b.id, (e.n - 1)::integer
 from pgflow.output_blobs b cross join unnest(b.elements) with ordinality as e (id, n)
@@ -101,7 +102,7 @@ join unnest(%(ids)s::uuid[], %(old)s::text[], %(keys)s::bytea[], %(digests)s::by
 where b.id = free.id and b.key_id = n.key_id and b.data_key is not null
 """
 
-# What is forgotten needs no key.
+# A forgotten blob needs no key.
 LEFT = """
 select b.key_id, count(*) from pgflow.output_blobs b
 where b.key_id <> %s and b.data_key is not null
@@ -114,14 +115,14 @@ async def rotate(
 ) -> None:
     """Seal the key of each blob with the active key of the ring.
 
-    A blob whose key the ring does not have is left. What is cancelled, or fails, has done its
-    work so far.
+    A blob whose key is not in the ring is left. If the call is cancelled or fails, the committed
+    batches stay done.
 
     Args:
-        connection: Where to; each batch is a commit of its own.
-        ring: The active key, and those before it.
-        rotated: What is done is counted here, for those who interrupt it.
-        batch: Rows that are looked at for each commit.
+        connection: The database. Each batch is a commit of its own.
+        ring: The active key, and the keys before it.
+        rotated: Counts what is done, so that a caller who interrupts the call can read it.
+        batch: The number of rows for each commit.
     """
     last = UUID(int=0)
     while page := await _next(connection, last, batch):
@@ -143,16 +144,16 @@ async def _next(connection: Connection, last: UUID, batch: int) -> list[Sealed]:
 
 
 def _is_due(row: Sealed, ring: KeyRing) -> bool:
-    """Whether there may be something to do for a blob that is sealed."""
+    """Whether a sealed blob needs another key, or may need another digest."""
     return row.unbound or row.key_id not in {None, ring.active}
 
 
 async def _unbound(
     connection: Connection, ids: Sequence[UUID]
 ) -> dict[UUID, tuple[BlobRow, Place]]:
-    """Of these blobs of the form before, the rows and places; none of one that has two places.
+    """The rows and places of these blobs, which an earlier release sealed.
 
-    It is a value that a step has passed on: a seal can name one of both only.
+    A blob with two places is left out: a step has passed it on, and a seal names one place only.
     """
     if not ids:
         return {}
@@ -187,11 +188,11 @@ async def _save(connection: Connection, active: str, resealed: Sequence[Resealed
 def _reseal(
     ring: KeyRing, due: Iterable[Sealed], unbound: Mapping[UUID, tuple[BlobRow, Place]]
 ) -> tuple[list[Resealed], list[UUID]]:
-    """These blobs under the active key, and those whose keys do not open."""
+    """The new keys and digests of these blobs, and the ids of those whose keys do not open."""
     resealed, damaged = [], []
     for row in due:
         if row.unbound and row.id not in unbound and row.key_id == ring.active:
-            continue  # it stays in the form before
+            continue  # it stays unbound
         key_id, data_key = row.key_id or "", row.data_key or b""
         try:
             wrapped = ring.reseal(key_id, data_key, row.id.bytes)
@@ -206,11 +207,11 @@ def _reseal(
 
 
 def _bind(row: BlobRow, place: Place, ring: KeyRing) -> bytes | None:
-    """The digest of a blob, bound to its row and place; None if that was done meanwhile.
+    """The digest of a blob, bound to its row and place. None if that was done meanwhile.
 
     Raises:
-        KeyMissing: The ring has not its key.
-        BlobDamaged: It is not what was written, or in the run of another.
+        KeyMissing: The ring lacks the blob's key.
+        BlobDamaged: The digest is not the one that was written, or belongs to another run.
     """
     if not is_unbound(row.sha256 or b""):
         return None

@@ -1,4 +1,4 @@
-"""Trains a zstd dictionary on what a step has returned, and tells what it gains."""
+"""Trains a zstd dictionary on the outputs of a step, and measures what it gains."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,44 +16,44 @@ from blobstore.values.dictionaries import Dictionary, Gain, gain, train
 from pgflow_events.errors import PgflowError
 from pgflow_events.postgres.connection import Connection
 
-SAMPLED_BYTES = 64 * 1024 * 1024  # that are in memory at once, of blobs and of rows each
+SAMPLED_BYTES = 64 * 1024 * 1024  # at most in memory: of blobs, and as much again of rows
 
-# What a blob takes beside its content: its row, the entries in indexes, the id in its task.
+# What a blob takes besides its content: its row, its index entries, and its id in the task's row.
 BLOB_BYTES = 350
 
 THRESHOLDS = [2**power for power in range(8, 15)]
 
 
 class Sample(NamedTuple):
-    """A value of a step."""
+    """An output of a step."""
 
     raw: bytes
     inline_size: int | None
-    """Bytes that it takes in the row of its task; None if it is a blob."""
+    """Bytes that it takes in the row of its task. None if it is a blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A dictionary, and what it gains on values that it was not trained on."""
+    """A dictionary, and what it gains on outputs that it was not trained on."""
 
     dictionary_id: int | None
     """None if it was not stored."""
     size: int
     """Bytes."""
     samples: int
-    """Values it was trained on."""
+    """Outputs it was trained on."""
     held_out: int
-    """Values it was judged by."""
+    """Outputs that were kept back to measure it."""
     plain_ratio: float
     """How many times smaller these become without the dictionary."""
     dictionary_ratio: float
-    """How many times with it."""
+    """How many times smaller they become with it."""
     threshold: int
-    """Bytes of JSON up to which an output of the step stands in the row of its task."""
+    """The step's threshold: bytes of JSON up to which an output is stored inline."""
     better_threshold: int | None
-    """The threshold that takes the least bytes in the database, if it is lower."""
+    """A lower threshold, with which the outputs take the fewest bytes. None if none is better."""
     saved: float
-    """The part of the bytes of all outputs held out that this threshold saves."""
+    """The share of the bytes of all held-out outputs that this threshold saves, from 0 to 1."""
 
 
 SEALED = """
@@ -69,7 +69,7 @@ from pgflow.steps s join pgflow.flows f on f.flow_slug = s.flow_slug
 where s.flow_slug = %s and s.step_slug = %s
 """
 
-# The elements of a list are blobs of its step; the list itself, and what is in chunks, are
+# The elements of a list are blobs of its step. The list itself, and blobs in chunks, are
 # compressed without a dictionary.
 NEWEST_BLOBS = """
 select n.id
@@ -117,21 +117,22 @@ async def train_step(
 ) -> Trained:
     """Train a dictionary on the newest outputs of a step, and store it if it gains anything.
 
-    Three of four outputs are for training, the fourth is held out. Equal ones count once.
+    Three of four outputs are for training, the fourth is held out. Equal outputs count once.
 
     Args:
         connection: Where the outputs are.
-        blobs: What reads those that are blobs.
+        blobs: Reads the outputs that are blobs.
         flow_slug: The flow.
         step_slug: The step.
-        count: Outputs to read at most, of those in rows and of blobs each; 64 MiB at most.
-        size: Bytes the dictionary may have.
+        count: How many blobs to read at most, and how many inline outputs. Of each, at most
+            64 MiB are read.
+        size: The largest size of the dictionary, in bytes.
         dry_run: Store nothing.
 
     Raises:
         PgflowError: There is no such step, or it has no outputs, or its flow has encrypted blobs,
             or the dictionary gains nothing.
-        ValueError: The outputs do not do for a dictionary; the message says why.
+        ValueError: No dictionary can be trained on these outputs. The message says why.
     """
     threshold = await _threshold(connection, flow_slug, step_slug)
     asked = {"flow": flow_slug, "step": step_slug, "count": count, "size": SAMPLED_BYTES}
@@ -161,14 +162,14 @@ async def train_step(
 
 
 async def _threshold(connection: Connection, flow_slug: str, step_slug: str) -> int:
-    """The threshold of a step that may have a dictionary."""
+    """Return the step's threshold, or refuse a step that may not have a dictionary."""
     threshold = await _scalar(connection, THRESHOLD, flow_slug, step_slug)
     if threshold is None:
         raise PgflowError(f'there is no step "{step_slug}" of a flow "{flow_slug}"')
     if await _scalar(connection, SEALED, flow_slug):
         raise PgflowError(
             f'flow "{flow_slug}" has encrypted blobs: a dictionary would hold pieces of values'
-            " in clear, and encrypted values do not use it"
+            " unencrypted, and encrypted values do not use it"
         )
     return int(threshold)
 
@@ -180,7 +181,7 @@ async def _scalar(connection: Connection, statement: Any, *parameters: object) -
 
 
 async def _blobs(connection: Connection, blobs: Blobs, asked: dict[str, object]) -> list[Sample]:
-    """The newest outputs that are blobs; without those that are damaged, or gone meanwhile."""
+    """The newest outputs that are blobs. Damaged and meanwhile deleted ones are left out."""
     cursor = await connection.execute(NEWEST_BLOBS, asked)
     ids: list[UUID] = [blob_id for (blob_id,) in await cursor.fetchall()]
     loaded = await blobs.load(ids)
@@ -192,7 +193,7 @@ async def _blobs(connection: Connection, blobs: Blobs, asked: dict[str, object])
 
 
 async def _inline(connection: Connection, asked: dict[str, object]) -> list[Sample]:
-    """The newest outputs that stand in rows, as the bytes they would have as blobs."""
+    """The newest inline outputs, as the bytes they would have as blobs."""
     cursor = await connection.execute(NEWEST_INLINE, asked)
     found = await cursor.fetchall()
     return await trio.to_thread.run_sync(
@@ -204,7 +205,7 @@ def _as_blob(json: str) -> bytes:
     """The bytes that a blob of this value would have."""
     try:
         value = orjson.loads(json)
-    except orjson.JSONDecodeError:  # only SQL could store it: a number beyond the range of floats
+    except orjson.JSONDecodeError:  # a number beyond the range of floats, stored by a SQL caller
         return json.encode()
     return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
@@ -212,7 +213,7 @@ def _as_blob(json: str) -> bytes:
 def _judge(
     content: bytes, held_out: Sequence[Sample], threshold: int
 ) -> tuple[Gain, int | None, float]:
-    """The gain, and what a lower threshold would save: the best one, and the part it saves."""
+    """The dictionary's gain, the best lower threshold or None, and the share it would save."""
     dictionary = Dictionary(0, content)
     costs = [
         (len(sample.raw), sample.inline_size, len(dictionary.compress(sample.raw)) + BLOB_BYTES)
