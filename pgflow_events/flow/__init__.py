@@ -1,4 +1,4 @@
-"""What runs: flows of steps, how they are written down, and what is wrong with them."""
+"""Flows and steps: how users define them, and what may be wrong with a definition."""
 
 from pgflow_events.flow.flow import Context, Flow, Node, Step
 from pgflow_events.flow.step import StepOptions

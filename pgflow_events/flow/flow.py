@@ -1,8 +1,18 @@
-"""The flow DSL.
+"""Flows, and the decorator that makes a function a step.
 
-A decorated step is a typed node, handed to its dependents as a value. So a flow is acyclic and
-in order by construction, a misspelt dependency is a NameError, and a type checker compares each
-parameter of a handler with what its node gives. Nothing here does I/O.
+    greet = Flow("greet", input=str)
+
+    @greet.step(greet.input)
+    async def greeting(name: str) -> str:
+        return f"hello {name}"
+
+    @greet.step(greeting, max_attempts=5)
+    def shout(text: str) -> str:
+        return text.upper()
+
+A decorated function is a step, which is given by name to the steps that depend on it. So a flow
+has no cycle, a misspelt dependency is a NameError, and a type checker compares each parameter of a
+handler with what its node gives. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -53,7 +63,7 @@ G = TypeVar("G")
 H = TypeVar("H")
 P = ParamSpec("P")
 
-# A flow's queue has its slug for a name, and pgmq takes no longer one.
+# A flow's slug is also the name of its queue, and pgmq takes no longer names.
 _LONGEST_FLOW_SLUG = 47
 _OPTIONS = tuple(field.name for field in fields(StepOptions))
 _FLOW_OPTIONS = ("input", *_OPTIONS)
@@ -125,7 +135,7 @@ class Flow(Generic[In]):
         **unknown: object,
     ) -> None:
         options = StepOptions(max_attempts, base_delay, timeout, blob_threshold, keep_output)
-        # Only keep_output nobody need say. Not asdict(), which copies what users gave.
+        # Only keep_output may be None. Not asdict(), which copies the values that users gave.
         must = {name: getattr(options, name) for name in _OPTIONS if name != "keep_output"}
         faults = chain(
             slug_faults(slug, longest=_LONGEST_FLOW_SLUG),
@@ -215,8 +225,8 @@ class Flow(Generic[In]):
         /,
         **options: Unpack[StepKeywords],
     ) -> StepDecorator[[A, B, C, D, E, F, G, H]]: ...
-    # Nine and more, not any number: where the type of a node has an Any in it, mypy would take
-    # this one for as good as the others, and check nothing.
+    # Nine or more nodes, not any number: if a node's type has an Any in it, mypy would find this
+    # overload as good as the others, and check nothing.
     @overload
     def step(
         self,
@@ -273,9 +283,9 @@ class Flow(Generic[In]):
                 Most faults are raised when the decorator is applied.
         """
         if len(nodes) == 1 and isinstance(nodes[0], FunctionType):
-            # Else ``@flow.step`` without parentheses would drop the function silently.
+            # Otherwise ``@flow.step`` without parentheses would drop the function silently.
             name = nodes[0].__name__
-            fault = f"{name} is a function, no node: decorate it with @flow.step(...)"
+            fault = f"{name} is a function, not a node: decorate it with @flow.step(...)"
             _refuse(f"flow {self.slug!r}, step {slug or name!r}", [fault])
         faults = [
             *name_faults(options, _STEP_OPTIONS),
@@ -316,7 +326,7 @@ class Flow(Generic[In]):
         step = new_step(self, name, nodes, handler, options)
         if step.cpu_bound:
             _refuse(where, process_faults(step))
-        # Not the function's own attributes, which could hide those of a step.
+        # Without the function's own attributes, which could hide those of a step.
         functools.update_wrapper(step, handler, updated=())
         self._steps[name] = step
         return step

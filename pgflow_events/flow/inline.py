@@ -1,9 +1,9 @@
-"""How large values may be that stand in a row, whatever the threshold says.
+"""Limits the size of inline values, whatever the threshold of their step is.
 
-The inputs of a task go to its worker as one jsonb, and the outputs of a run's leaf steps are one
-too. jsonb ends at 256 MiB, and its text at 1 GiB. A JSON may need 6 times its length as jsonb (a
-list of digits) and 47 times when that becomes text again (a list of floats such as 5e-324): 16 MiB
-of JSON, half of it the input of the run, always have room.
+The inputs of a task go to its worker as one jsonb, and so do the outputs of a run's leaf steps.
+jsonb ends at 256 MiB, and its text at 1 GiB. JSON may need 6 times its length as jsonb (a list of
+digits), and 47 times when the jsonb becomes text again (a list of floats such as 5e-324). So 16 MiB
+of JSON always fit: half for the input of the run, half for outputs.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from typing import Any
 
 from pgflow_events.flow.flow import Flow
 
-# Bytes of JSON: for the input of a run, for what a step gets of its dependencies, for what a run
-# ends with. The same is in sql/functions: start_flows.sql, inline_limit.sql.
+# Bytes of JSON: for the input of a run, for the outputs that a step gets together, and for those
+# that a run ends with. start_flows.sql and inline_limit.sql in sql/functions have the same limit.
 LIMIT = 8 * 1024 * 1024
 
 
 def thresholds(flow: Flow[Any]) -> Mapping[str, int]:
-    """The bytes beyond which an output becomes a blob, by step: its threshold, or its part."""
+    """By step, the bytes beyond which its output is a blob: its threshold or its share of LIMIT."""
     steps = flow.steps.values()
     leaves = flow.steps.keys() - {slug for step in steps for slug in step.dependencies}
-    # With how many others an output stands together at most.
+    # The largest number of outputs with which an output shares the limit, itself included.
     sharing = dict.fromkeys(leaves, len(leaves))
     for step in steps:
         for slug in step.dependencies:

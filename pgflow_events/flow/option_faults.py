@@ -1,4 +1,7 @@
-"""What can be wrong with the options of a flow or step, and what was meant; the flow says where."""
+"""What may be wrong with the options of a flow or step, and what the user may have meant.
+
+The flow adds the names of the flow and the step.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -13,7 +16,7 @@ _LONGEST_TYPE = 200  # characters of a media type
 _LONGEST_QUOTE = 200  # characters of a value in a message
 _DATA = (str, bytes, int, float, list, dict, set, tuple)
 
-# Other libraries' words for what is meant here.
+# What other libraries call our options.
 _MEANT = {
     "max_attempts": "attempts tries max_tries retry retries max_retries retry_limit num_retries",
     "base_delay": "delay retry_delay backoff retry_backoff retry_delay_seconds wait interval",
@@ -30,7 +33,7 @@ _NODES = {"after", "depends_on", "dependencies", "deps", "needs", "requires", "u
 
 
 def name_faults(given: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Say which of these options there are not, and which was meant."""
+    """Name the options that do not exist, and those that the user may have meant."""
     unknown = [name for name in given if name not in known]
     for name in unknown:
         yield f"there is no option {_clipped(name)}{_hint(name, known)}"
@@ -39,9 +42,9 @@ def name_faults(given: Collection[str], known: Collection[str]) -> Iterator[str]
 
 
 def range_faults(options: Mapping[str, object]) -> Iterator[str]:
-    """Say which of these options are no whole numbers within their range."""
+    """Name the options that are not whole numbers within their range."""
     for name, value in options.items():
-        # True is an int to Python, and a slip here.
+        # In Python, True is an int. Here it is a mistake.
         if isinstance(value, bool) or not isinstance(value, int):
             yield f"{name} is a whole number, not {quoted(value)}"
         elif not _LEAST[name] <= value <= _MOST:
@@ -49,7 +52,7 @@ def range_faults(options: Mapping[str, object]) -> Iterator[str]:
 
 
 def kind_faults(media_type: object, **switches: object) -> Iterator[str]:
-    """Say which of these is no media type, or neither True nor False."""
+    """Say if the media type is not one, and which switches are neither True nor False."""
     if media_type is not None and not is_media_type(media_type):
         yield f"media_type is a text such as 'text/html', not {quoted(media_type)}"
     for name, value in switches.items():
@@ -58,13 +61,13 @@ def kind_faults(media_type: object, **switches: object) -> Iterator[str]:
 
 
 def input_faults(kind: object) -> Iterator[str]:
-    """Say it if this is data and no type: what else type checkers take, no rule here can tell."""
+    """Say if this is data and not a type. What else is a type, only type checkers can decide."""
     if isinstance(kind, (*_DATA, Node)):
         yield f"input is the type of the input, such as dict, not {quoted(kind)}"
 
 
 def is_media_type(value: object) -> bool:
-    """Whether it is a type and a subtype, with parameters or without."""
+    """Whether it is a type and a subtype, such as `text/html`, with or without parameters."""
     return (
         type(value) is str
         and 0 < len(value) <= _LONGEST_TYPE
@@ -75,7 +78,7 @@ def is_media_type(value: object) -> bool:
 
 
 def quoted(value: object) -> str:
-    """A value in a message: not too long, and whatever its class does when it is asked."""
+    """A value as a message quotes it. It is cut if it is long, and its repr may raise."""
     try:
         return _clipped(value)
     except Exception:  # noqa: BLE001 - it is the user's: a repr may fail, or have 5,000 digits

@@ -1,4 +1,4 @@
-"""Steps, and the nodes they take their arguments from."""
+"""Steps, and the nodes that give their handlers the arguments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import trio
 
 from blobstore import Blob
 
-# What can be stored, as far as types can tell. If it were any object, a coroutine would be an
-# output as well: then mypy cannot tell the overloads of StepDecorator apart where a handler's
-# signature has an Any in it, and checks nothing.
+# The types that can be stored. If this were `object`, a coroutine would be an output as well. Then
+# mypy could not tell the overloads of StepDecorator apart where a handler's signature has an Any
+# in it, and would check nothing.
 Output = str | bytes | int | float | list[Any] | Mapping[str, Any] | None
 
 R = TypeVar("R", bound=Output)
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler can learn about its attempt. A step gets it from the node `Flow.context`.
+    """What a handler may know about its attempt. The node `Flow.context` gives it.
 
     Attributes:
         run_id: The id of the run.
@@ -38,8 +38,8 @@ class Context:
         cancel_scope: The scope in which the handler runs. Its `deadline` is the end of the step's
             timeout, on trio's clock. A handler in a thread calls
             `trio.from_thread.check_cancelled()` to learn that it was cancelled.
-        resources: What the ``resources`` of the worker opened, such as an HTTP client or a pool:
-            one set for all tasks.
+        resources: The user's own objects, such as an HTTP client or a pool, which the worker's
+            ``resources`` opened. All tasks of the worker share them.
     """
 
     run_id: UUID
@@ -74,7 +74,7 @@ class StepOptions:
 
 
 class StepKeywords(TypedDict, total=False):
-    """What `Flow.step` takes by keyword: `StepOptions`, and what only its worker knows."""
+    """The keywords of `Flow.step`: the fields of `StepOptions`, and its own arguments."""
 
     slug: str | None
     media_type: str | None
@@ -88,7 +88,7 @@ class StepKeywords(TypedDict, total=False):
 
 
 class FlowLike(Protocol):
-    """A flow, as far as its nodes know it."""
+    """The part of a flow that its nodes use."""
 
     slug: str
     options: StepOptions
@@ -96,7 +96,7 @@ class FlowLike(Protocol):
 
 
 class Node(Generic[T_co]):
-    """A source of an argument of type T for a handler: a step, the input, the context.
+    """A place that an argument of type T comes from: a step, the input, or the context.
 
     Attributes:
         flow: The flow to which it belongs.
@@ -105,7 +105,7 @@ class Node(Generic[T_co]):
     """
 
     takes_handle = False
-    """Whether it gives the handle of a value."""
+    """Whether it gives the handle of a value rather than the value."""
 
     def __init__(self, flow: FlowLike, slug: str) -> None:
         self.flow = flow
@@ -121,7 +121,7 @@ class Node(Generic[T_co]):
 
 
 class ValueNode(Node[T_co]):
-    """Something whose value is stored: a step, or the input."""
+    """A node whose value is stored: a step, or the input."""
 
     @property
     def blob(self) -> BlobNode[T_co]:
@@ -130,7 +130,7 @@ class ValueNode(Node[T_co]):
 
 
 class BlobNode(Node[Blob[T_co]], Generic[T_co]):
-    """Something that gives a handler the handle of a value; `ValueNode.blob` makes them."""
+    """A node that gives a handler the handle of a value. `ValueNode.blob` makes it."""
 
     takes_handle = True
 
@@ -186,10 +186,10 @@ class Step(ValueNode[T_co]):
 
 
 class StepFunction(Step[T_co], Generic[P, Called_co, T_co]):
-    """A step as the decorator leaves it: callable like the function, for a unit test say."""
+    """A step made by the decorator. It can be called like the function, as in a unit test."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Called_co:
-        """Call the handler, with no engine around it."""
+        """Call the handler without the engine."""
         called: Called_co = self.handler(*args, **kwargs)
         return called
 
@@ -228,5 +228,5 @@ class StepDecorator(Generic[P]):
 
 
 def called(handler: Callable[..., Any]) -> tuple[object, object]:
-    """A function shows by itself what it is, an object by the `__call__` of its class."""
+    """What shows the kind of a handler: the function, or the `__call__` of the object's class."""
     return handler, type(handler).__call__

@@ -1,4 +1,4 @@
-"""What can be wrong with the definition of a step; the flow says where."""
+"""What may be wrong with the definition of a step. The flow adds the names."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def slug_faults(
     """Say why this cannot be a slug.
 
     Args:
-        slug: Anything.
-        longest: The number of characters that it may have.
-        taken: Other slugs.
-        is_name: Whether it is the name of a handler that was given no slug.
+        slug: The value that the user gave.
+        longest: The largest number of characters.
+        taken: The slugs that the flow has already.
+        is_name: Whether it is the name of the handler, because the user gave no slug.
     """
     if type(slug) is not str or not SLUG.fullmatch(slug):
         instead = "; the handler's name is not one: give a slug by slug='...'" if is_name else ""
@@ -44,13 +44,13 @@ def slug_faults(
     elif slug == "run":
         yield "the slug 'run' is taken by the input"
     elif len(slug) > longest:
-        yield f"the slug has {len(slug)} characters, and no more than {longest} can be stored"
+        yield f"the slug has {len(slug)} characters: give one of at most {longest}"
     elif slug in taken:
-        yield "the flow has a step of this slug already"
+        yield "the flow already has a step with this slug"
 
 
 def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
-    """Say which of these are no nodes of this flow, or given twice."""
+    """Say which of these are not nodes of this flow, or are given twice."""
     for position, node in enumerate(nodes):
         if not isinstance(node, Node):
             yield f"{quoted(node)} is not a node: give the flow's input, its context, or a step"
@@ -63,7 +63,7 @@ def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
 
 
 def handler_faults(handler: object, arguments: int) -> Iterator[str]:
-    """Say why this cannot be called with this number of arguments, for one result."""
+    """Say why this cannot be a handler with this number of arguments."""
     if not callable(handler):
         yield f"{quoted(handler)} cannot be called"
     elif isinstance(handler, Step):
@@ -75,7 +75,7 @@ def handler_faults(handler: object, arguments: int) -> Iterator[str]:
 
 
 def handle_faults(handler: Callable[..., Any], nodes: tuple[Node[Any], ...]) -> Iterator[str]:
-    """Say which parameters ask for a handle where their node gives the value."""
+    """Say which parameters are annotated as handles although their node gives the value."""
     try:
         parameters = _signature(handler).parameters.values()
     except ValueError:  # Some functions written in C have no signature to be asked for.

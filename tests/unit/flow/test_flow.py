@@ -444,7 +444,7 @@ def test_a_decorator_without_parentheses_is_refused() -> None:
     flow = Flow("site")
     step: Any = flow.step
     text = refused(lambda: step(fetch), step="fetch")
-    assert text == "fetch is a function, no node: decorate it with @flow.step(...)"
+    assert text == "fetch is a function, not a node: decorate it with @flow.step(...)"
 
 
 def test_a_decorator_that_was_never_applied_is_no_node() -> None:
