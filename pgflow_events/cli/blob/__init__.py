@@ -11,7 +11,7 @@ SUMMARIES = {
     "check": "Find blobs that are lost, left over or damaged.",
     "train": "Train a compression dictionary for the outputs of a step.",
     "key": "Print a new key for a key file.",
-    "rotate": "Move blobs to the newest key.",
+    "rotate": "Move blobs to the first key of the key file.",
     "sweep": "Delete objects that no blob needs from the object storage.",
 }
 

@@ -29,7 +29,7 @@ from pgflow_events.upkeep.rotation import rotate as rotate_blobs
 @dsn_option
 @json_option
 def rotate(*, keys: Path | None, batch: int, dsn: str | None, as_json: bool) -> None:
-    """Move blobs to the newest key.
+    """Move blobs to the first key of the key file.
 
     Each blob has a key of its own. This command encrypts these keys again, with the first key of
     the file. It leaves the contents as they are. Workers may run meanwhile. You can interrupt it,
