@@ -68,7 +68,8 @@ def connect(
         keys: The keys that seal inputs and open outputs: the workers' own.
         objects: The storage for large values: the workers' own.
         object_threshold: Bytes. An input of this size or larger goes to the storage.
-        sealed_only: The time since which no run has outputs in clear; see :class:`Settings`.
+        sealed_only: Refuse unencrypted values of runs that started at this time or later; see
+            :class:`Settings`.
 
     Raises:
         SettingsError: A number is out of its range, or ``sealed_only`` is given without keys.
