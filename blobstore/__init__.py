@@ -1,11 +1,13 @@
 """Values of any size for steps: small ones inline as JSON, large ones as blobs.
 
-    blobs = Blobs(make)                                   # make: runs calls on a connection
-    kept = await blobs.encode(page, Owner(run_id))        # Inline or Stored
-    await blobs.save(connection, [kept])                  # inserts blobs, in your transaction
+    blobs = Blobs(make)  # make runs a call on a connection
+    kept = await blobs.encode(page, Owner(run_id, "fetch", attempt=1))
+    if isinstance(kept, Stored):  # a small value is Inline: its JSON goes into the row
+        async with connection.transaction():
+            await blobs.save(connection, [kept])
 
-    loaded = await blobs.load(ids)                        # no query if all are in the cache
-    page = await loaded.get(blob_id)
+        loaded = await blobs.load([kept.id])  # no query if the cache has the value
+        page = await loaded.get(kept.id)
 
 docs/guide/values.md says what a value may be, and what comes back.
 """

@@ -1,9 +1,30 @@
-"""A workflow engine inside PostgreSQL with an event-driven trio worker.
+"""A workflow engine inside PostgreSQL, with an event-driven worker in trio.
 
-    from pgflow_events import Flow, Worker, connect
+    import trio
 
-A :class:`Flow` is defined in a module, run by a :class:`Worker`, and started and awaited through
-:func:`connect`. Errors are a tree in :mod:`pgflow_events.errors`.
+    from pgflow_events import EmbeddedServer, Flow, Worker, connect, migrate_now
+
+    hello = Flow("hello", input=str)
+
+    @hello.step(hello.input)
+    async def greeting(name: str) -> str:
+        return f"hello {name}"
+
+    async def main(dsn: str) -> None:
+        async with trio.open_nursery() as nursery, connect(dsn) as client:
+            worker = Worker([hello], dsn)
+            await nursery.start(worker.run)
+            run = await client.start(hello, "world")
+            print(await run.output(greeting))
+            worker.stop()
+
+    if __name__ == "__main__":
+        with EmbeddedServer() as server:  # or use the DSN of your own PostgreSQL
+            migrate_now(server.dsn)
+            trio.run(main, server.dsn)
+
+A :class:`Flow` defines steps, a :class:`Worker` runs them, and a client from :func:`connect` starts
+runs and waits for them. Errors are a tree in :mod:`pgflow_events.errors`.
 """
 
 from importlib import import_module

@@ -1,4 +1,13 @@
-"""Starts runs and waits for them."""
+"""The client starts runs and waits for them.
+
+    async with connect(dsn) as client:
+        run = await client.start(greet, "world")
+        print(await run.output(shout))  # HELLO WORLD
+        for run in await client.start_many(greet, ["Ada", "Grace"]):
+            print(await run.result())  # the outputs of the leaf steps by slug
+
+All trio tasks of a program may share one client.
+"""
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence

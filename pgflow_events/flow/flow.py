@@ -10,9 +10,9 @@
     def shout(text: str) -> str:
         return text.upper()
 
-A decorated function is a step, which is given by name to the steps that depend on it. So a flow
-has no cycle, a misspelt dependency is a NameError, and a type checker compares each parameter of a
-handler with what its node gives. Nothing here does I/O.
+A decorated function is a step, and a step that depends on it names it. So a flow has no cycle, a
+misspelt dependency is a NameError, and type checkers compare each parameter of a handler with what
+its node gives. Nothing here does I/O.
 """
 
 from __future__ import annotations

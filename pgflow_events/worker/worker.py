@@ -1,4 +1,14 @@
-"""A worker: one nursery with one task a role."""
+"""The worker runs the tasks of flows.
+
+    async with trio.open_nursery() as nursery:
+        worker = Worker([greet], dsn, settings=Settings(slots=200))
+        await nursery.start(worker.run)  # returns when the worker takes tasks
+        await serve()  # whatever else the program does
+        worker.stop()  # the block ends when the tasks at hand are done
+
+A process that does nothing else calls ``trio.run(partial(worker.run, signals=True))``, as the
+command ``pgflow-events worker`` does. A worker is one nursery, with a trio task for each role.
+"""
 
 import logging
 from collections import Counter

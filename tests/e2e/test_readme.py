@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import pgflow_events
+
 from ..integration.conftest import base
+from ..parts.docstrings import examples
 
 __all__ = ["base"]  # a fixture
 
@@ -165,6 +168,11 @@ def test_the_program_of_the_page_on_flows_appended_to_its_flow_runs_as_it_is_pri
 
 def test_the_program_of_the_embedded_page_runs_as_it_is_printed(without_database, tmp_path):
     (code,) = blocks("docs/guide/embedded.md")
+    assert program(code, tmp_path, without_database) == "hello world\n"
+
+
+def test_the_program_of_the_package_runs_as_it_is_printed(without_database, tmp_path):
+    (code,) = examples(pgflow_events.__doc__)
     assert program(code, tmp_path, without_database) == "hello world\n"
 
 

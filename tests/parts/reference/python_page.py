@@ -10,7 +10,10 @@ from typing import Any
 
 import blobstore.errors
 import pgflow_events
-from pgflow_events import errors, telemetry
+from pgflow_events import embedded, errors, telemetry
+from pgflow_events.client import client
+from pgflow_events.flow import flow
+from pgflow_events.worker import worker
 
 from .docstrings import entries, items, markdown, paragraphs
 from .signatures import called, docstring, fields, source_of
@@ -61,7 +64,15 @@ GROUPS = {
         "KeyRingError",
     ],
 }
-TREES = {"Errors": errors.__doc__, "Errors about values": blobstore.errors.__doc__}
+# What a module says and shows at its head, at the head of its group.
+HEADS = {
+    "Flows": flow.__doc__,
+    "Workers": worker.__doc__,
+    "Clients": client.__doc__,
+    "The database": embedded.__doc__,
+    "Errors": errors.__doc__,
+    "Errors about values": blobstore.errors.__doc__,
+}
 
 # Programs call these; what else is shown is made by them.
 CALLED = {"Flow", "Worker", "Settings", "KeyRing", "ObjectStore", "EmbeddedServer"}
@@ -79,10 +90,10 @@ INNER = {
 
 def page() -> str:
     """The page."""
-    blocks = [INTRODUCTION.rstrip()]
+    blocks = [INTRODUCTION.rstrip(), *markdown(pgflow_events.__doc__ or "")]
     for title, names in GROUPS.items():
         blocks.append(f"## {title}")
-        blocks += markdown(TREES[title]) if title in TREES else []
+        blocks += markdown(HEADS[title] or "") if title in HEADS else []
         for name in names:
             blocks += named(name, getattr(pgflow_events, name))
     return "\n\n".join(blocks) + "\n"
