@@ -185,7 +185,7 @@ class Demo:
     async def idle(self, seconds: float, name: str) -> dict[str, Any]:
         """Count the worker's sessions that send a query while the worker is idle."""
         with report.part(self._console, "Leaving it alone", 1) as advance:
-            await trio.sleep(0.3)  # the answer to its last commit may still be on its way
+            await trio.sleep(1.0)  # half a second after its last claim it looks once more
             before = await queries.sessions(self._connection, name)
             await trio.sleep(seconds)
             after = await queries.sessions(self._connection, name)

@@ -17,7 +17,7 @@ import pytest
 import pgflow_events
 
 from ..integration.conftest import base
-from ..parts.docstrings import examples
+from ..parts.reference.docstrings import examples
 
 __all__ = ["base"]  # a fixture
 

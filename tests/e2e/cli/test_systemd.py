@@ -69,11 +69,14 @@ def manager(tmp_path: Path, environment: dict[str, str]) -> Iterator[Manager]:
         yield hearing
 
 
+QUEUES = "lock table pgmq.q_pages, pgmq.q_patient, pgmq.q_hasty, pgmq.q_raw"
+
+
 def test_it_is_ready_when_the_first_claim_is_answered(worker, manager, db):
     assert end(worker(FLOWS))[0] == 0  # which has defined the flows
     manager.forget()
     with db.transaction():
-        db.execute("lock table pgmq.q_patient")
+        db.execute(QUEUES)
         process = worker(FLOWS)  # and notifications arrive
         assert manager.hear() == ["STATUS=connecting to the database"]
         assert manager.hear(within=0.5) is None

@@ -548,7 +548,7 @@ async def test_everything_is_a_checkpoint(store):
     blobs = store.blobs(threshold=0)
     owner = await store.owner()
     with trio.testing.assert_checkpoints():
-        await store.blobs().encode(1, owner)
+        await store.blobs().encode("x" * 2000, owner)  # what is brief leaves at once
     with trio.testing.assert_checkpoints():
         blob = await blobs.encode(1, owner)
     with trio.testing.assert_checkpoints():

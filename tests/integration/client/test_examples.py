@@ -13,7 +13,7 @@ from pgflow_events.client import client
 from pgflow_events.flow import flow
 from pgflow_events.worker import worker
 
-from ...parts.docstrings import examples
+from ...parts.reference.docstrings import examples
 from ..blobs.test_blobstore import PAGE, Database, store
 
 __all__ = ["store"]  # a fixture
