@@ -5,7 +5,7 @@ did before. What its calls are is not taken for granted: one that is not in the 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -40,7 +40,7 @@ KINDS = [
 
 # What a worker says to the server from its first claim on, by what is in the statement.
 AT_WORK = {
-    "claim": "pgflow.claim_tasks(",
+    "claim": "from pgflow_queues.claim_q_",
     "complete": "pgflow.complete_tasks(",
     "notify": "pgflow.notify_owed(",
     "lapsed": "pgflow.fail_lapsed_tasks(",
@@ -69,6 +69,7 @@ OF_BLOBS = {name for name in AT_WORK if "blob" in name or name in {"write a chun
 OF_BLOBS |= {"lock the runs", "sizes of elements"}
 AMONG_PEERS = {
     "next peer": "pgflow.next_worker(",
+    "count the peers": "from pgflow.worker_seats s, unnest(",
     "wait for a peer": "pgflow.await_seat(",
     "bury a peer": "pgflow.bury_worker(",
 }
@@ -192,8 +193,7 @@ class Victim:
         return ""
 
     async def do_all_else(self) -> None:
-        with suppress(trio.WouldBlock):  # it is about to do it anyway
-            self.worker._dispatcher._report_lapse.send_nowait(None)
+        self.worker._dispatcher._report("steady")
         await execute(
             self.database,
             "insert into pgflow.blob_dictionaries (flow_slug, step_slug, content, samples)"
