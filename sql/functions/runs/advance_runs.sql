@@ -120,12 +120,16 @@ begin
           from pgflow.step_tasks t
           where
             t.run_id = r.run_id and t.status = 'completed'
-            and not exists (
-              -- A step that was added after the run started is not in the run.
-              select from pgflow.deps d
-              join pgflow.step_states s on s.run_id = r.run_id and s.step_slug = d.step_slug
-              where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
-            )
+            and (
+              -- Leaf steps only. A step that was added after the run started is not in the run. Without
+              -- limits, this may be planned to read all of the run for each of its tasks.
+              select d.step_slug from pgflow.deps d
+              cross join lateral (
+                select from pgflow.step_states s
+                where s.run_id = r.run_id and s.step_slug = d.step_slug limit 1
+              ) s
+              where d.flow_slug = flow.flow_slug and d.dep_slug = t.step_slug limit 1
+            ) is null
           having r.remaining_steps = d.n
         )
       from (

@@ -125,10 +125,14 @@ where relid::regclass::text in ('pgflow.step_states', 'pgflow.step_tasks', 'pgfl
 """
 
 
-@pytest.mark.parametrize("statistics", ["none", "of a run that is not there yet"])
+@pytest.mark.parametrize(
+    "statistics", ["none", "of a run that is not there yet", "of runs that are gone"]
+)
 def test_a_wide_run_ends_with_a_few_look_ups_for_each_of_its_steps(core, statistics):
     wide = [f"m{n}<src" for n in range(200)]
     core.flow("src", *wide, *[f"n{n}<m{n}" for n in range(200)], "join<m0,m1")
+    if statistics == "of runs that are gone":
+        core.delete(core.start_many(30))
     if statistics != "none":
         core.db.execute("analyze pgflow.deps, pgflow.steps, pgflow.step_states, pgflow.step_tasks")
     run = core.start(1)
