@@ -58,11 +58,15 @@ class Herd:
                 order = {"dsn": self._dsn, "workers": share}
                 async with child.start(MODULE, order) as member:
                     pid = await member.receive()
-                    self._members[pid] = member
-                    if len(self._members) == len(self._shares):
-                        self._complete.set()
                     while True:
-                        self._say.send_nowait((pid, await member.receive()))
+                        # A handler may start before all workers of the process are there.
+                        began = await member.receive()
+                        if began is None:
+                            self._members[pid] = member
+                            if len(self._members) == len(self._shares):
+                                self._complete.set()
+                        else:
+                            self._say.send_nowait((pid, began))
             except PgflowError:
                 if pid not in self._killed:
                     raise
@@ -111,11 +115,12 @@ async def work(dsn: str, workers: int) -> None:
             await released[-1].wait()
         return run
 
+    child.send(os.getpid())
     async with trio.open_nursery() as nursery:
         settings = Settings(slots=1, connections=1)
         for _ in range(workers):
             await nursery.start(Worker([flow], dsn, settings=settings, hooks=[]).run)
-        child.send(os.getpid())
+        child.send(None)  # all are there
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             released[-1].set()
             released.append(trio.Event())
