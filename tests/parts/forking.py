@@ -6,6 +6,8 @@ files, environment and folder, its signals and its end.
     python -m tests.parts.forking DESCRIPTOR
 """
 
+import atexit
+import ctypes
 import gc
 import json
 import os
@@ -104,40 +106,70 @@ class Forked(subprocess.Popen[str]):
         return self.returncode
 
 
+class Children:
+    """The processes that were forked, and to whom their ends are told."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, socket.socket] = {}
+        signal.signal(signal.SIGCHLD, self._tell_of_ends)
+
+    def fork(self, told: socket.socket) -> int:
+        """Fork, and tell of the child's beginning."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        if child := os.fork():
+            self._told[child] = told
+            told.send(child.to_bytes(4, "big"))
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        return child
+
+    def close(self) -> None:
+        """Leave, in a child, the others to the parent."""
+        for told in self._told.values():
+            told.close()
+
+    def _tell_of_ends(self, *_: object) -> None:
+        while self._told:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if not child:
+                break
+            with self._told.pop(child) as told, suppress(BrokenPipeError):
+                told.send(status.to_bytes(4, "big"))
+
+
 def serve(requests: socket.socket) -> dict[str, Any]:
     """Fork for each request; return in the child alone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    children = Children()
     while True:
         sent, files, _, _ = socket.recv_fds(requests, LONGEST, 4)
         if not sent:
             os._exit(0)
-        if not os.fork():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            requests.close()
-            *standard, status = files
-            told = socket.socket(fileno=status)
-            if child := os.fork():
-                os.closerange(0, 3)
-                for file in standard:
-                    os.close(file)
-                tell_of(child, told)
-            told.close()
-            for own, file in enumerate(standard):
-                os.dup2(file, own)
-                os.close(file)
-            request: dict[str, Any] = json.loads(sent)
-            return request
-        for file in files:
+        *standard, status = files
+        told = socket.socket(fileno=status)
+        if not children.fork(told):
+            break
+        for file in standard:
             os.close(file)
+    requests.close()
+    told.close()
+    children.close()
+    for own, file in enumerate(standard):
+        os.dup2(file, own)
+        os.close(file)
+    request: dict[str, Any] = json.loads(sent)
+    return request
 
 
-def tell_of(child: int, told: socket.socket) -> None:
-    """Tell of a child's beginning and end, and end."""
-    told.send(child.to_bytes(4, "big"))
-    _, status = os.waitpid(child, 0)
-    with suppress(BrokenPipeError):
-        told.send(status.to_bytes(4, "big"))
-    os._exit(0)
+def keep_imported() -> None:
+    """Let the interpreter's end pass over what was imported before the fork.
+
+    To take that apart copies its pages and takes 20 ms, which is most of a short command.
+    """
+    for module in sys.modules.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+    for name in IMPORTED & sys.modules.keys():
+        del sys.modules[name]
 
 
 def run(program: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -155,8 +187,10 @@ def run(program: str, arguments: list[str], folder: str, environment: dict[str, 
 
 
 if __name__ == "__main__":
+    atexit.register(keep_imported)  # first, and so it is called last
     from pgflow_events import cli
     from pgflow_events.cli import blob, doctor, prune, runs, show, start, worker  # noqa: F401
 
+    IMPORTED = {*sys.modules} - {"sys", "builtins", "__main__"}
     gc.freeze()
     run(**serve(socket.socket(fileno=int(sys.argv[1]))))
