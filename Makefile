@@ -31,10 +31,10 @@ test-properties: .venv/ready ## Try 500 examples of each property that needs no 
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 4 -m hypothesis tests/unit
 
 test-faults: .venv/ready ## Kill, stop, cut and fill up whatever can be: see docs/inside/faults.md
-	$(BIN)/pytest -n 4 tests/faults
+	$(BIN)/pytest -n 6 --dist worksteal tests/faults
 
 test-faults-short: .venv/ready ## Those that take little time
-	$(BIN)/pytest -n 4 -m "not slow_fault" tests/faults
+	$(BIN)/pytest -n 6 --dist worksteal -m "not slow_fault" tests/faults
 
 lint: .venv/ready ## Style, and which module may import which
 	$(BIN)/ruff check .
