@@ -25,7 +25,7 @@ demo: .venv/ready ## Watch a pipeline pass megabytes of HTML, on a PostgreSQL of
 	@$(BIN)/pgflow-events demo
 
 test: .venv/ready ## Run the tests (on PostgreSQL 18, and 15 where it is installed)
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=40
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder --durations=40
 
 test-properties: .venv/ready ## Try 500 examples of each property that needs no database
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 4 -m hypothesis tests/unit
