@@ -89,7 +89,8 @@ class Programs:
             EmbeddedError: The program failed.
         """
         root = os.geteuid() == 0
-        with subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
+        # Not as a context, which would wait for the program if Ctrl-C came between the two.
+        child = subprocess.Popen(  # noqa: S603 - no shell, and a program we chose
             [self.binaries / program, *arguments],
             cwd="/",
             env=ENVIRONMENT,
@@ -103,15 +104,15 @@ class Programs:
             group=self.account.pw_gid if root else None,
             extra_groups=[] if root else None,
             preexec_fn=end_with_parent(),  # noqa: PLW1509 - it is safe with threads
-        ) as child:
-            try:
-                output, _ = child.communicate()
-            except BaseException:  # Ctrl-C, for example: the child must stop writing
-                if child.poll() is None:
-                    with suppress(PermissionError):  # macOS raises it if the child has just ended
-                        os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
-                raise
+        )
+        try:
+            output, _ = child.communicate()
+        except BaseException:  # Ctrl-C, for example: the child must stop writing
+            if child.poll() is None:
+                with suppress(PermissionError):  # macOS raises it if the child has just ended
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.communicate()
+            raise
         if child.returncode:
             user = self.account.pw_name
             raise EmbeddedError(f"{self.binaries / program} failed for user {user}:\n{output}")
