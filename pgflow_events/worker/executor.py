@@ -104,9 +104,8 @@ class Executor:
                 else:
                     late.append(task)
             if waiting:
-                share = (
-                    min(task.timeout for task, _ in waiting) / 4
-                )  # then each has time for its own
+                # Then each has time for its own.
+                share = min(task.timeout for task, _ in waiting) / 4
                 wanted = [refs for _, refs in waiting]
                 loaded = await self._inputs.load_together(wanted, claimed + share)
                 until = trio.current_time() + PATIENCE
