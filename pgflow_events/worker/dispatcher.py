@@ -193,6 +193,7 @@ class Dispatcher:
         self._free -= reserved.qty
         self._free_bytes -= aside
         self._reservations.add(reserved)
+        self._timer.deadline = self._deadline()
         try:
             yield reserved
         finally:

@@ -21,6 +21,7 @@ from math import inf
 
 import trio
 
+PATIENCE = 0.5  # seconds for an answer, after which a ready flow is asked by another call too
 REST = 0.005  # seconds after a claim in vain: limits the cost of forged notifications
 SHY = 0.01  # seconds for each other worker of the flow: the longest time that a shy one waits
 
@@ -34,8 +35,6 @@ class Turn:
     """When it is ready, if it is not."""
     said: int = 0
     """How many wake-ups and answers there were."""
-    asked: int = 0
-    """How many calls that ask it are under way."""
     is_woken: bool = True
     """Whether there was a wake-up since the last call that asks it began."""
     rests_until: float = -inf
@@ -47,7 +46,7 @@ class Turn:
     is_left_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """A call that asks a flow for tasks."""
 
@@ -56,6 +55,8 @@ class Question:
     """`Turn.said` when the call began."""
     is_notified: bool
     """Whether it follows a notification."""
+    patience_ends: float
+    """When the flow is not left to this call any more: its answer may be lost."""
 
 
 class Turns:
@@ -73,6 +74,8 @@ class Turns:
         """The flows that may have tasks now; the first one has waited longest."""
         self._dues: list[tuple[float, str]] = []
         """A heap of times at which flows become ready. An entry may be out of date."""
+        self._questions = set[Question]()
+        """The calls under way: a few at a time."""
         # A wake-up is a hint: all that come while the bell is not listened to ring it once.
         self._ring, self.bell = trio.open_memory_channel[None](1)
 
@@ -128,19 +131,24 @@ class Turns:
     def first_unasked(self) -> str | None:
         """The same, without those of which calls under way will tell."""
         self._mature()
+        now = trio.current_time()
+        asked = {question.slug for question in self._questions if now < question.patience_ends}
         turns = map(self._turns.__getitem__, self._ready)
-        return next((turn.slug for turn in turns if turn.is_woken or not turn.asked), None)
+        return next((turn.slug for turn in turns if turn.is_woken or turn.slug not in asked), None)
 
     def next_due(self) -> float:
-        """When the next flow becomes ready of those that are not."""
+        """When to look again: a flow becomes ready, or a call has not answered in time."""
         self._mature()
-        return self._dues[0][0] if self._dues else inf
+        now = trio.current_time()
+        ends = [each.patience_ends for each in self._questions if now < each.patience_ends]
+        return min(self._dues[0][0] if self._dues else inf, *ends, inf)
 
     def ask(self, slug: str) -> Question:
         """Begin a call that asks this flow for tasks. The others come first after it."""
         turn = self._turns[slug]
-        turn.asked += 1
-        question = Question(slug, turn.said, turn.is_notified)
+        patience_ends = trio.current_time() + PATIENCE
+        question = Question(slug, turn.said, turn.is_notified, patience_ends)
+        self._questions.add(question)
         turn.is_woken = turn.is_notified = False
         if slug in self._ready:
             del self._ready[slug]
@@ -149,7 +157,7 @@ class Turns:
 
     def end(self, question: Question) -> None:
         """End a call; without an answer, its flow is as ready as it was."""
-        self._turns[question.slug].asked -= 1
+        self._questions.remove(question)
 
     def answer(self, question: Question, due: float, *, in_vain: bool | None) -> bool:
         """Take the answer of a call. Return whether nothing else was said meanwhile.

@@ -106,7 +106,7 @@ async def kill_and_rescue(pooled: str, listen_dsn: str, victim, nursery: trio.Nu
         await nursery.start(rescuer.run)
         await whole(pooled)
         process.kill()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await run.result() == {"length": len(PAGE)}
     assert rescuer.begun == ["page 2", "length 1"]
     await assert_sound(pooled)

@@ -112,7 +112,7 @@ async def test_where_no_connection_is_left_to_listen_a_client_looks_by_its_own(
                 await logged(caplog, "too many clients already; listening again in")
                 taken.execute("select pgflow.poll_for_tasks('flow', 1, 1)")
                 taken.execute("select pgflow.complete_task(%s, 'step', 0, '1')", [run.id])
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     await run.wait()
         assert await run.result() == {"step": 1}
 

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 import trio
 
-from pgflow_events.worker.turns import REST, SHY, Question, Turns
+from pgflow_events.worker.turns import PATIENCE, REST, SHY, Question, Turns
 
 NOW = -inf
 
@@ -99,6 +99,14 @@ async def test_a_flow_that_is_being_asked_is_not_asked_beside_unless_it_is_woken
     assert (turns.first(), turns.first_unasked()) == ("f", None)
     turns.wake("f")
     assert turns.first_unasked() == "f"
+
+
+async def test_a_flow_is_asked_by_another_call_when_one_gives_no_answer(turns, autojump_clock):
+    turns.wake("f")
+    turns.ask("f")
+    assert turns.next_due() == trio.current_time() + PATIENCE
+    await trio.sleep(PATIENCE)
+    assert (turns.first_unasked(), turns.next_due()) == ("f", inf)
 
 
 async def test_after_a_claim_in_vain_a_flow_rests(turns, autojump_clock):
