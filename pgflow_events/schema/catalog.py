@@ -45,7 +45,7 @@ select setval('pgflow.seats', max(seat)) from pgflow.worker_seats having max(sea
 """
 
 THERE = """
-select 'relation', c.relname from pg_class c
+select 'relation', c.relname::text from pg_class c
 where c.relnamespace = to_regnamespace('pgflow') and c.relkind in ('r', 'p', 'v', 'S', 'c')
 union all
 select 'partition', c.relname from pg_class c

@@ -65,6 +65,8 @@ grant update (status, output, output_blobs_refs, remaining_steps, has_blobs, com
 on pgflow.runs to pgflow_worker;
 grant select, update on pgflow.step_states to pgflow_worker;
 grant select, insert, update on pgflow.step_tasks to pgflow_worker;
+grant select, insert on pgflow.map_elements to pgflow_worker;
+grant update (is_plain) on pgflow.steps to pgflow_worker;
 grant select, insert, delete on pgflow.output_blobs to pgflow_worker;
 grant update (raw_size, stored_size, sha256, preview, expires_at) on pgflow.output_blobs to pgflow_worker;
 grant select, delete on pgflow.worker_seats to pgflow_worker;
@@ -115,7 +117,7 @@ to pgflow_client;
 
 -- An observer reads the state of runs and what is stored, but no value.
 grant select on
-pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.step_states, pgflow.dropped_days,
+pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.dropped_days,
 pgflow.worker_seats, pgflow.live_workers, pgflow.workers, pgflow.worker_functions
 to pgflow_observer;
 do $$
@@ -127,6 +129,7 @@ begin
     from (
       values
       ('pgflow.runs', array['input', 'output']),
+      ('pgflow.step_states', array['output', 'facts']),
       ('pgflow.step_tasks', array['output']),
       ('pgflow.output_blobs', array['content', 'data_key', 'preview']),
       ('pgflow.blob_chunks', array['content']),

@@ -1,4 +1,4 @@
--- Deletes the states, tasks and blobs of deleted runs. (Foreign keys would lock the run for each of
+-- Deletes the states, tasks, map elements and blobs of deleted runs. (Foreign keys would lock the run for each of
 -- these rows, and prevent dropping a day of blobs.)
 create or replace function pgflow.delete_with_runs()
 returns trigger
@@ -13,6 +13,8 @@ declare
 begin
   delete from pgflow.step_tasks t where t.run_id = any(runs);
   delete from pgflow.step_states s where s.run_id = any(runs);
+  delete from pgflow.map_elements e
+  where e.run_id = any(array(select r.run_id from old_runs r where not r.is_plain));
   for run in select r.run_id from old_runs r where r.has_blobs loop
     delete from pgflow.output_blobs b
     where

@@ -1,4 +1,4 @@
--- Empties the states and tasks when the runs are truncated.
+-- Empties the states, tasks and map elements when the runs are truncated.
 create or replace function pgflow.truncate_with_runs()
 returns trigger
 language plpgsql
@@ -12,6 +12,9 @@ begin
   end if;
   if exists (select from pgflow.step_tasks) then
     truncate pgflow.step_tasks;
+  end if;
+  if exists (select from pgflow.map_elements) then
+    truncate pgflow.map_elements;
   end if;
   return null;
 end

@@ -112,7 +112,7 @@ class OldWorker(Thread):
 
     Attributes:
         errors: What the server said no to, but for a deadlock, after which it tried again.
-        warnings: How many chores were refused for a right.
+        warnings: How many chores were refused for a right, and calls that lost a function.
         done: How many tasks it has completed.
     """
 
@@ -163,11 +163,17 @@ class OldWorker(Thread):
             self.warnings += 1  # and it tries again a minute later
 
     def _again(self, session: psycopg.Connection[Any], call: Any, *arguments: Any) -> Any:
+        """Make a call; once more, as that release does, if it began before the migration."""
         while True:
             try:
                 return call(session, *arguments)
             except psycopg.errors.DeadlockDetected:
                 continue
+            except psycopg.errors.UndefinedFunction:
+                # It waited for a table, and a function that it calls was dropped meanwhile.
+                self.warnings += 1
+                if self.warnings > 1:
+                    raise
 
     def _claim(self, session: psycopg.Connection[Any]) -> list[Any]:
         parameters = [["f"], Int4(10), self._id, Int8(1 << 28)]

@@ -31,6 +31,12 @@ RAISING = {
     ("create_flow", "42P07"): "select pgflow.create_flow('theirs')",
     ("add_step", "23503"): "select pgflow.add_step('f', 'b', array['nowhere'])",
     ("add_step", "23514"): "select pgflow.add_step('f', 'b', array['b'])",
+    ("add_step", "P0001"): "select pgflow.add_step('f', 'b', '{a,c}', step_type => 'map')",
+    ("start_flow", "23505"): "select pgflow.start_flow('f', '1', run_id) from pgflow.runs",
+    ("start_flows", "P0001"): "select pgflow.add_step('f', 'b', '{}', step_type => 'map');"
+    " select pgflow.start_flows('f', '{1}')",
+    ("_cascade_force_skip_steps", "P0001"): "select pgflow._cascade_force_skip_steps("
+    "gen_random_uuid(), 'a', 'condition_unmet')",
     ("define_flow", "23502"): definition('"g"', options='"timeout": 60'),
     ("define_flow", "23503"): definition('"g"', '{"step_slug": "a", "deps_slugs": ["b"]}'),
     ("define_flow", "23514"): definition('"2nd"'),

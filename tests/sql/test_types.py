@@ -44,8 +44,11 @@ create_flow(flow_slug text, max_attempts integer DEFAULT 3, base_delay integer D
 timeout integer DEFAULT 60) pgflow.flows
 add_step(flow_slug text, step_slug text, deps_slugs text[] DEFAULT '{}'::text[], \
 max_attempts integer DEFAULT NULL::integer, base_delay integer DEFAULT NULL::integer, \
-timeout integer DEFAULT NULL::integer) pgflow.steps
-start_flow(flow_slug text, input jsonb) SETOF pgflow.runs
+timeout integer DEFAULT NULL::integer, start_delay integer DEFAULT NULL::integer, \
+step_type text DEFAULT 'single'::text, required_input_pattern jsonb DEFAULT NULL::jsonb, \
+forbidden_input_pattern jsonb DEFAULT NULL::jsonb, when_unmet text DEFAULT 'skip'::text, \
+when_exhausted text DEFAULT 'fail'::text, tolerate real DEFAULT NULL::real) pgflow.steps
+start_flow(flow_slug text, input jsonb, run_id uuid DEFAULT NULL::uuid) SETOF pgflow.runs
 poll_for_tasks(queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5, \
 poll_interval_ms integer DEFAULT 100) SETOF pgflow.step_task_record
 complete_task(run_id uuid, step_slug text, task_index integer, output jsonb) \

@@ -1,4 +1,4 @@
--- Internal, of start_flows(), store_large_output(). Returns an id for a new blob of this run: the first
+-- Internal, of finish_maps(), start_flows(), store_large_output(). Returns an id for a new blob of this run: the first
 -- half of the run's id, then random bits.
 create or replace function pgflow.new_blob_id(run_id uuid)
 returns uuid

@@ -1,4 +1,4 @@
--- Internal, of fail_task(), store_large_output(). Returns the number of bytes above which the output of
+-- Internal, of fail_task(), finish_maps(), store_large_output(). Returns the number of bytes above which the output of
 -- a task becomes a blob. Raises no_data_found if there is no such task.
 create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug text, task_index integer)
 returns integer

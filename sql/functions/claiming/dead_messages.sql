@@ -14,7 +14,7 @@ begin
     where (
       select (select r.run_id from pgflow.runs r where r.run_id = t.run_id)
       from pgflow.step_tasks t
-      where t.flow_slug = dead_messages.flow_slug and t.message_id = m.id and t.status = 'queued'
+      where t.flow_slug = dead_messages.flow_slug and t.message_id = m.id and t.status in ('queued', 'started')
       limit 1
     ) is null
   );

@@ -1,4 +1,4 @@
--- Internal, of make_queue_advance(). Returns the bytes of blobs that a handler of this step loads: the
+-- Internal, of make_queue_advance(), task_bytes(). Returns the bytes of blobs that a handler of this step loads: the
 -- run's input and the outputs it depends on, lists with their elements. `loads` names the values that the
 -- handler takes ('run', or the slugs of dependencies). Null stands for all.
 create or replace function pgflow.input_bytes(flow_slug text, run_id uuid, step_slug text, loads text[])

@@ -50,7 +50,7 @@ begin
       limit 1
     ) o
     where
-      t.flow_slug = slug and t.message_id = any(reappeared) and t.status = 'queued'
+      t.flow_slug = slug and t.message_id = any(reappeared) and t.status in ('queued', 'started')
       and t.attempts_count >= o.max_attempts;
   end loop;
 end

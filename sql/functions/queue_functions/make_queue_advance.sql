@@ -99,7 +99,7 @@ begin
           r.message_id, 0, 1, r.timeout,
           case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
           || coalesce(deps.refs, '{}'),
-          r.input_bytes
+          r.input_bytes, null::jsonb
         )::pgflow.step_task_record,
         null::double precision, null::integer[], null::text[], null::text[], null::bigint, null::boolean
       from ready r

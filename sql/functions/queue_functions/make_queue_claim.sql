@@ -39,6 +39,7 @@ begin
       timeouts integer[];
       sizes bigint[];
       total numeric;
+      are_plain boolean;
       dead bigint[];
       summary pgflow.claim_record;
       reappeared boolean;
@@ -66,22 +67,23 @@ begin
 
         select
           array_agg(f.ctid), array_agg(f.message_id), array_agg(f.timeout), array_agg(f.input_bytes),
-          sum(f.input_bytes)
-        into addresses, ids, timeouts, sizes, total
+          sum(f.input_bytes), bool_and(f.is_plain)
+        into addresses, ids, timeouts, sizes, total, are_plain
         from (
-          select t.ctid, t.message_id, t.input_bytes, o.timeout
+          select t.ctid, t.message_id, t.input_bytes, o.timeout, o.is_plain
           from pgflow.step_tasks t
           -- The limit keeps this an index look-up.
           cross join lateral (
             select
               coalesce(s.opt_timeout, f.opt_timeout) as timeout,
-              greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1) as max_attempts
+              greatest(coalesce(s.opt_max_attempts, f.opt_max_attempts), 1) as max_attempts,
+              s.is_plain
             from pgflow.steps s join pgflow.flows f using (flow_slug)
             where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
             limit 1
           ) o
           where
-            t.flow_slug = %3$L and t.message_id = any(visible) and t.status = 'queued'
+            t.flow_slug = %3$L and t.message_id = any(visible) and t.status in ('queued', 'started')
             and t.attempts_count < o.max_attempts
           for update of t skip locked
         ) f;
@@ -97,12 +99,26 @@ begin
             read_ct = read_ct + 1
           where msg_id = any(ids);
 
+          if not are_plain then
+            update pgflow.step_tasks t
+            set
+              status = 'queued', attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
+              worker_id = %1$I.worker_id
+            where t.ctid = any(addresses);
+            return query
+            select
+              t, null::double precision, null::integer[], null::text[],
+              null::text[], null::bigint, null::boolean
+            from pgflow.task_records(%3$L, ids) t;
+            exit;
+          end if;
+
           -- As task_records() does; but these rows are at hand.
           return query
           with claimed as (
             update pgflow.step_tasks t
             set
-              attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
+              status = 'queued', attempts_count = t.attempts_count + 1, started_at = clock_timestamp(),
               worker_id = %1$I.worker_id
             where t.ctid = any(addresses)
             returning t.run_id, t.step_slug, t.message_id, t.task_index, t.attempts_count, t.input_bytes
@@ -115,7 +131,7 @@ begin
               c.message_id, c.task_index, c.attempts_count, timeouts[array_position(ids, c.message_id)],
               case when r.input_blob_id is null then '{}' else jsonb_build_object('run', r.input_blob_id) end
               || coalesce(deps.refs, '{}'),
-              c.input_bytes
+              c.input_bytes, null::jsonb
             )::pgflow.step_task_record,
             null::double precision, null::integer[], null::text[], null::text[], null::bigint,
             null::boolean

@@ -2,7 +2,7 @@
 -- input, and returns the rows of these runs in the order of the inputs. A null id stands for a new one.
 --
 -- It starts nothing and returns nothing if an input is longer than the flow's threshold, if the flow has
--- no steps, or if there is no such flow. start_flows() then does the work.
+-- no steps or one that is not plain, or if there is no such flow. start_flows() then does the work.
 --
 -- It is one statement, because what a start costs is mostly the number of its statements. The statement
 -- also reads the steps once, or a step that is added meanwhile may get a state and not be counted.
@@ -13,7 +13,9 @@ set search_path = ''
 as $make$
 begin
   execute format($sql$
-    create or replace function pgflow_queues.%I(slug text, inputs jsonb[], ids uuid[])
+    create or replace function pgflow_queues.%I(
+      slug text, inputs jsonb[], ids uuid[], delay double precision
+    )
     returns setof pgflow.runs
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -23,7 +25,8 @@ begin
     begin
       return query
       with steps as materialized (
-        select s.step_slug, s.step_index, s.deps_count from pgflow.steps s where s.flow_slug = slug
+        select s.step_slug, s.step_index, s.deps_count, s.is_plain
+        from pgflow.steps s where s.flow_slug = slug
       ),
       new as materialized (
         select coalesce(i.id, pgflow.new_id()) as run_id, i.input, i.n
@@ -31,7 +34,7 @@ begin
         where
           -- raise_queue_floor() relies on this: the transaction gets its number before a message gets its id.
           pg_current_xact_id() is not null
-          and exists (select from steps)
+          and (select bool_and(s.is_plain) from steps s)
           and not exists (
             select from pgflow.flows f, unnest(inputs) as i (input)
             -- Not more, or jsonb may be too small for the inputs of a task: see pgflow_events/flow/inline.py.
@@ -48,7 +51,7 @@ begin
       ),
       messages as (
         insert into pgmq.%I (vt, message)
-        select clock_timestamp(), jsonb_build_object(
+        select clock_timestamp() + make_interval(secs => delay), jsonb_build_object(
           'flow_slug', slug, 'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', 0
         )
         from (

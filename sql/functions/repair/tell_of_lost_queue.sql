@@ -1,4 +1,5 @@
--- Internal, of make_queue_advance(), make_queue_claim(), take_tasks(). Sends a notice that the queue of a
+-- Internal, of make_queue_advance(), make_queue_claim(), queue_tasks(),
+-- take_tasks(). Sends a notice that the queue of a
 -- flow is lost. A worker writes it to its log.
 --
 -- It does not raise, because the other flows go on.

@@ -1,7 +1,8 @@
 -- Internal, of settle_tasks(). Completes those of the given tasks that have no error message. With their
 -- last task it completes their steps, and with their last step their runs, with the outputs of the leaf
 -- steps. It subtracts completed steps from those that wait for them, and starts each step that waits for
--- no other, except in runs that fail. Returns what it did to each flow. The caller has locked the runs.
+-- no other, except in runs that fail, and except for steps that are not plain: settle_run() goes on with
+-- these. Returns what it did to each flow. The caller has locked the runs.
 --
 -- The statements are as few and as small as can be: each costs as much as a few look-ups, and a larger one
 -- takes memory that the process gets from the system, and gives back, at each call.
@@ -43,7 +44,7 @@ begin
           where u.run_id = i.run_id and u.step_slug = i.step_slug and u.task_index = i.task_index
         )
         and i.error_message is null
-        and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
+        and t.status in ('queued', 'started') and t.attempts_count = coalesce(i.attempt, t.attempts_count)
         and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
       returning
         i.n::integer as place, t.flow_slug, t.run_id, t.step_slug, t.message_id,
@@ -67,16 +68,21 @@ begin
           where u.run_id = d.run_id and u.step_slug = d.step_slug
         )
       returning
-        s.flow_slug, s.run_id, s.step_slug, d.place, s.status = 'completed' as completes, d.has_blobs
+        s.flow_slug, s.run_id, s.step_slug, d.place, s.status = 'completed' as completes, d.has_blobs,
+        -- See fill_windows().
+        coalesce(
+          s.queued_tasks < s.initial_tasks
+          and s.queued_tasks - (s.initial_tasks - s.remaining_tasks) <= 500, false
+        ) as refills
     )
     select
       c.flow_slug, array_agg(c.place), array_agg(c.message_id),
       array_agg(c.run_id) filter (where c.retried),
       (
-        select array_agg(row(s.run_id, s.step_slug, s.place, s.completes, s.has_blobs)::pgflow.counted_step)
+        select array_agg(row(s.run_id, s.step_slug, s.place, s.completes, s.has_blobs, s.refills)::pgflow.counted_step)
         from counted s where s.flow_slug = c.flow_slug
       ),
-      null::pgflow.started_step[], null::uuid[]
+      null::pgflow.started_step[], null::uuid[], null::uuid[]
     from completed c group by c.flow_slug order by min(c.place)
   loop
     with waiting as (
@@ -84,9 +90,11 @@ begin
       set
         remaining_deps = s.remaining_deps - d.n,
         status = case
-          when s.remaining_deps = d.n and d.run_id <> all(failing) then 'started' else 'created' end,
+          when s.remaining_deps = d.n and d.run_id <> all(failing) and s.queued_tasks is null
+          then 'started' else 'created' end,
         started_at = case
-          when s.remaining_deps = d.n and d.run_id <> all(failing) then clock_timestamp() end
+          when s.remaining_deps = d.n and d.run_id <> all(failing) and s.queued_tasks is null
+          then clock_timestamp() end
       from (
         select c.run_id, deps.step_slug, count(*)::integer as n, min(c.place) as place
         from unnest(flow.counted) c
@@ -109,8 +117,8 @@ begin
       set
         remaining_steps = r.remaining_steps - d.n,
         has_blobs = r.has_blobs or d.has_blobs,
-        status = case when r.remaining_steps = d.n then 'completed' else r.status end,
-        completed_at = case when r.remaining_steps = d.n then clock_timestamp() end,
+        status = case when r.remaining_steps = d.n and r.is_plain then 'completed' else r.status end,
+        completed_at = case when r.remaining_steps = d.n and r.is_plain then clock_timestamp() end,
         (output, output_blobs_refs) = (
           select
             coalesce(
@@ -130,20 +138,25 @@ begin
               ) s
               where d.flow_slug = flow.flow_slug and d.dep_slug = t.step_slug limit 1
             ) is null
-          having r.remaining_steps = d.n
+          having r.remaining_steps = d.n and r.is_plain
         )
       from (
         select
-          c.run_id, count(*) filter (where c.completes)::integer as n, bool_or(c.has_blobs) as has_blobs
+          c.run_id, count(*) filter (where c.completes)::integer as n, bool_or(c.has_blobs) as has_blobs,
+          bool_or(c.refills) as refills
         from unnest(flow.counted) c group by c.run_id
       ) d
       where
         r.ctid = (select u.ctid from pgflow.runs u where u.run_id = d.run_id)
-        and (d.n > 0 or d.has_blobs and not r.has_blobs)
-      returning r.run_id, r.status = 'completed' as ends, r.has_blobs
+        and (d.n > 0 or d.has_blobs and not r.has_blobs or d.refills)
+      returning
+        r.run_id, r.status = 'completed' as ends, r.has_blobs,
+        not r.is_plain and (d.n > 0 or d.refills) and r.run_id <> all(failing) as goes_on
     )
-    select array_agg(case when a.has_blobs then a.run_id end) into flow.ended
-    from advanced a where a.ends;
+    select
+      array_agg(case when a.has_blobs then a.run_id end) filter (where a.ends),
+      array_agg(a.run_id) filter (where a.goes_on)
+    into flow.ended, flow.unsettled from advanced a;
     flows := flows || flow;
   end loop;
   return flows;

@@ -20,9 +20,11 @@ as $$
       from pgflow.steps s
       where
         s.flow_slug = inline_limit.flow_slug
-        and not exists (
-          select from pgflow.deps d where d.flow_slug = s.flow_slug and d.dep_slug = s.step_slug
-        )
+        -- The limit keeps this an index look-up.
+        and (
+          select d.dep_slug from pgflow.deps d
+          where d.flow_slug = s.flow_slug and d.dep_slug = s.step_slug limit 1
+        ) is null
     )
   )
 $$;

@@ -1,5 +1,6 @@
 -- Public, as in pgflow. Completes a run that has no remaining steps; changes nothing otherwise, or if
--- there is no such run. `complete_task()` does this by itself. The function is here for programs written
+-- there is no such run. The run's output has the outputs of the steps that no step depends on, without those
+-- that were skipped. `complete_task()` does this by itself. The function is here for programs written
 -- for pgflow.
 --
 -- Example:
@@ -19,15 +20,18 @@ begin
     status = 'completed', completed_at = clock_timestamp(),
     (output, output_blobs_refs) = (
       select
-        coalesce(jsonb_object_agg(t.step_slug, t.output) filter (where t.output_blob_id is null), '{}'),
-        jsonb_object_agg(t.step_slug, t.output_blob_id) filter (where t.output_blob_id is not null)
-      from pgflow.step_tasks t
+        case when count(*) > 0 or r.is_plain then coalesce(
+          jsonb_object_agg(s.step_slug, coalesce(v.value, 'null')) filter (where v.blob_id is null), '{}'
+        ) end,
+        jsonb_object_agg(s.step_slug, v.blob_id) filter (where v.blob_id is not null)
+      from pgflow.step_states s
+      cross join lateral pgflow.step_value(s.run_id, s.step_slug) v
       where
-        t.run_id = r.run_id and t.status = 'completed'
+        s.run_id = r.run_id and s.status = 'completed'
         and not exists (
           select from pgflow.deps d
-          join pgflow.step_states s on s.run_id = r.run_id and s.step_slug = d.step_slug
-          where d.flow_slug = t.flow_slug and d.dep_slug = t.step_slug
+          join pgflow.step_states o on o.run_id = r.run_id and o.step_slug = d.step_slug
+          where d.flow_slug = s.flow_slug and d.dep_slug = s.step_slug
         )
     )
   where

@@ -12,27 +12,11 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
-declare
-  flow text;
-  queue text;
-  ready pgflow.started_step[];
 begin
   perform from pgflow.runs r
   where r.run_id = start_ready_steps.run_id and r.status = 'started' for no key update;
-  if not found then
-    return;
-  end if;
-  with started as (
-    update pgflow.step_states s set status = 'started', started_at = clock_timestamp()
-    where
-      s.run_id = start_ready_steps.run_id and s.status = 'created' and s.remaining_deps = 0
-    returning s.flow_slug, s.run_id, s.step_slug
-  )
-  select min(s.flow_slug), array_agg(row(s.flow_slug, s.run_id, s.step_slug, 1)::pgflow.started_step)
-  into flow, ready from started s;
-  if ready is not null then
-    queue := pgmq.format_table_name(flow, 'q');
-    execute format('select pgflow_queues.%I(null, $1)', 'advance_' || queue) using ready;
+  if found then
+    perform pgflow.start_steps(run_id, 0);
   end if;
 end
 $$;

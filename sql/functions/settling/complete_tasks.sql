@@ -16,7 +16,8 @@ create or replace function pgflow.complete_tasks(
   flow_slugs text[],
   qty integer,
   worker_id uuid,
-  max_bytes bigint -- null: no limit
+  max_bytes bigint, -- null: no limit
+  facts jsonb[] default null -- of outputs that SQL cannot read: see note_facts()
 )
 returns setof pgflow.claim_record
 language plpgsql
@@ -31,7 +32,7 @@ begin
   perform set_config('pgflow.notify', 'off', true);
   for settled in select * from pgflow.settle_tasks(
     run_ids, step_slugs, task_indexes, attempts, outputs, output_blob_ids, error_messages, permanent,
-    qty, worker_id, max_bytes)
+    qty, worker_id, max_bytes, facts)
   loop
     exit when settled.task is null; -- the last row
     return next settled;

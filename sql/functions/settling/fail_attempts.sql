@@ -44,7 +44,7 @@ begin
   ) u
   where
     t.ctid = u.ctid and i.error_message is not null
-    and t.status = 'queued' and t.attempts_count = coalesce(i.attempt, t.attempts_count)
+    and t.status in ('queued', 'started') and t.attempts_count = coalesce(i.attempt, t.attempts_count)
     and (select r.status from pgflow.runs r where r.run_id = t.run_id) = 'started'
   returning
     i.n::integer, t.flow_slug, t.run_id, t.step_slug, t.message_id, t.status,

@@ -22,7 +22,8 @@ create or replace function pgflow.settle_tasks(
   permanent boolean[],
   claims integer default 0,
   worker_id uuid default null,
-  max_bytes bigint default null
+  max_bytes bigint default null,
+  facts jsonb[] default null
 )
 returns setof pgflow.claim_record
 language plpgsql
@@ -38,6 +39,7 @@ declare
   claimed pgflow.claim_record;
   handed_over integer;
   settled integer[] := array[]::integer[]; -- places in the call
+  unsettled uuid[] := array[]::uuid[];
   summary pgflow.claim_record;
 begin
   summary.owed_tasks := array[]::text[];
@@ -58,11 +60,21 @@ begin
     failed := array(select t from pgflow.fail_attempts(
       run_ids, step_slugs, task_indexes, attempts, error_messages, permanent) t);
     settled := array(select t.n from unnest(failed) t);
-    failing := array(select distinct t.run_id from unnest(failed) t where t.status = 'failed');
+    if exists (select from unnest(failed) t where t.status = 'failed') then
+      failing := pgflow.excuse_tasks(failed);
+      unsettled := array(
+        select distinct t.run_id from unnest(failed) t
+        where t.status = 'failed' and t.run_id <> all(failing)
+      );
+    end if;
     summary.owed_tasks := array(
       select distinct t.flow_slug from unnest(failed) t where t.status = 'queued'
     );
     perform pgflow.settle_messages(failed);
+  end if;
+
+  if facts is not null then
+    perform pgflow.note_facts(run_ids, step_slugs, facts);
   end if;
 
   -- An assignment where possible: calling a function from a query costs as much as a look-up.
@@ -78,6 +90,10 @@ begin
       if array_remove(flow.ended, null) <> '{}' then
         perform pgflow.expire_blobs(array_remove(flow.ended, null));
       end if;
+    end if;
+
+    if flow.unsettled is not null then
+      unsettled := unsettled || flow.unsettled;
     end if;
 
     queue := pgmq.format_table_name(flow.flow_slug, 'q');
@@ -99,6 +115,17 @@ begin
       summary.owed_tasks := summary.owed_tasks || flow.flow_slug;
     end if;
   end loop;
+
+  if unsettled <> '{}' then
+    perform pgflow.settle_run(r) from (select distinct u from unnest(unsettled) u) as d (r);
+    -- Most of them have queued tasks. One notification too many does no harm.
+    summary.owed_tasks := summary.owed_tasks || array(
+      select r.flow_slug from pgflow.runs r where r.run_id = any(unsettled) and r.status = 'started'
+    );
+    summary.owed_runs := summary.owed_runs || array(
+      select r.flow_slug from pgflow.runs r where r.run_id = any(unsettled) and r.status <> 'started'
+    );
+  end if;
 
   if failed is not null then
     if failing <> '{}' then
