@@ -3,8 +3,8 @@
 -- with the same ids cannot start them twice. A null id, or no array, stands for a new id.
 -- `input_blob_ids` is for clients. It gives the inputs that are blobs, which the same transaction has
 -- stored before this call. Any other input that is longer than the flow's threshold becomes a blob here.
--- The first tasks become visible after `delay` seconds. `input_facts` is for clients too: it tells of inputs
--- that SQL cannot read whether they contain the patterns of steps.
+-- The first tasks become visible after `delay` seconds. `input_facts` is for clients too: it says whether inputs
+-- that SQL cannot read contain the patterns of steps.
 --
 -- Raises:
 --   P0002 no_data_found: no flow has this slug.

@@ -246,6 +246,8 @@ def test_an_observer_reads_no_column_that_could_hold_a_value(owned):
         "runs.output_blobs_refs",  # ids
         "output_blobs.sha256",
         "live_workers.doing",  # counts
+        "steps.forbidden_input_pattern",  # as the flow's author wrote it
+        "steps.required_input_pattern",
     }
 
 
@@ -269,6 +271,7 @@ flows pgflow_worker riu
 live_workers pgflow_client r
 live_workers pgflow_observer r
 live_workers pgflow_worker r
+map_elements pgflow_worker ri
 output_blobs pgflow_client r
 output_blobs pgflow_observer r
 output_blobs pgflow_worker riud
