@@ -6,10 +6,17 @@ The flow adds the names of the flow and the step.
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 
-from pgflow_events.flow.step import Node
+from pgflow_events.flow.nodes import Node
 from pgflow_events.texts import unambiguous
 
-_LEAST = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "blob_threshold": 0, "keep_output": 0}
+_LEAST = {
+    "max_attempts": 1,
+    "base_delay": 0,
+    "timeout": 1,
+    "blob_threshold": 0,
+    "keep_output": 0,
+    "start_delay": 0,
+}
 # What PostgreSQL's type integer holds.
 _MOST = 2**31 - 1
 _LONGEST_TYPE = 200  # characters of a media type

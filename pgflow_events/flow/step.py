@@ -1,147 +1,42 @@
-"""Steps, and the nodes that give their handlers the arguments."""
+"""Steps: what `Flow.step` makes of a function."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
-from uuid import UUID
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
 
-import trio
+from pgflow_events.flow.nodes import (
+    BlobNode,
+    Condition,
+    EachNode,
+    FlowLike,
+    Node,
+    OptionalNode,
+    ValueNode,
+)
+from pgflow_events.flow.options import Context, StepOptions
+from pgflow_events.flow.rules import Rules
 
-from blobstore import Blob
+__all__ = [
+    "BlobNode",
+    "Condition",
+    "Context",
+    "EachNode",
+    "FlowLike",
+    "Node",
+    "SkippableStep",
+    "Step",
+    "StepFunction",
+    "StepOptions",
+    "ValueNode",
+    "called",
+]
 
-# The types that can be stored. If this were `object`, a coroutine would be an output as well. Then
-# mypy could not tell the overloads of StepDecorator apart where a handler's signature has an Any
-# in it, and would check nothing.
-Output = str | bytes | int | float | list[Any] | Mapping[str, Any] | None
-
-R = TypeVar("R", bound=Output)
 V = TypeVar("V")
 T_co = TypeVar("T_co", covariant=True)
 Called_co = TypeVar("Called_co", covariant=True)
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a handler may know about its attempt. The node `Flow.context` gives it.
-
-    Attributes:
-        run_id: The id of the run.
-        step: The slug of the step.
-        attempt: The number of this attempt, counted from 1.
-        log: A logger whose records name the run, the step and the attempt.
-        cancel_scope: The scope in which the handler runs. Its `deadline` is the end of the step's
-            timeout, on trio's clock. A handler in a thread calls
-            `trio.from_thread.check_cancelled()` to learn that it was cancelled.
-        resources: The user's own objects, such as an HTTP client or a pool, which the worker's
-            ``resources`` opened. All tasks of the worker share them.
-    """
-
-    run_id: UUID
-    step: str
-    attempt: int
-    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
-    cancel_scope: trio.CancelScope
-    resources: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class StepOptions:
-    """How often and how long a step is tried, and how its output is stored.
-
-    In a step, None stands for the flow's option. All options are whole numbers.
-
-    Attributes:
-        max_attempts: How many times the handler is tried in all; at least 1.
-        base_delay: Seconds, at least 0. After failed attempt n the next one waits
-            ``base_delay * 2 ** n`` seconds. With 0 it follows at once.
-        timeout: Seconds that a handler may run before its attempt fails; at least 1.
-        blob_threshold: Bytes, at least 0. An output whose encoding is larger is stored as a blob.
-        keep_output: Seconds, at least 0, for which an output that is a blob is kept after the end
-            of the run. None keeps it as long as the run.
-    """
-
-    max_attempts: int | None = None
-    base_delay: int | None = None
-    timeout: int | None = None
-    blob_threshold: int | None = None
-    keep_output: int | None = None
-
-
-class StepKeywords(TypedDict, total=False):
-    """The keywords of `Flow.step`: the fields of `StepOptions`, and its own arguments."""
-
-    slug: str | None
-    media_type: str | None
-    by_element: bool
-    cpu_bound: bool
-    max_attempts: int | None
-    base_delay: int | None
-    timeout: int | None
-    blob_threshold: int | None
-    keep_output: int | None
-
-
-class FlowLike(Protocol):
-    """The part of a flow that its nodes use."""
-
-    slug: str
-    options: StepOptions
-    context: Node[Context]
-
-
-class Node(Generic[T_co]):
-    """A place that an argument of type T comes from: a step, the input, or the context.
-
-    Attributes:
-        flow: The flow to which it belongs.
-        slug: The name of its value: ``run`` for the input, the slug for a step, ``context`` for
-            the context.
-    """
-
-    takes_handle = False
-    """Whether it gives the handle of a value rather than the value."""
-
-    def __init__(self, flow: FlowLike, slug: str) -> None:
-        self.flow = flow
-        self.slug = slug
-
-    @property
-    def origin(self) -> Node[Any]:
-        """The node of the value itself."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"<node {self.flow.slug}.{self.slug}>"
-
-
-class ValueNode(Node[T_co]):
-    """A node whose value is stored: a step, or the input."""
-
-    @property
-    def blob(self) -> BlobNode[T_co]:
-        """The node that gives the handle of this value, a `Blob`, which the handler reads."""
-        return BlobNode(self)
-
-
-class BlobNode(Node[Blob[T_co]], Generic[T_co]):
-    """A node that gives a handler the handle of a value. `ValueNode.blob` makes it."""
-
-    takes_handle = True
-
-    def __init__(self, origin: ValueNode[T_co]) -> None:
-        super().__init__(origin.flow, origin.slug)
-        self._origin = origin
-
-    @property
-    def origin(self) -> Node[Any]:
-        """The node of the value itself."""
-        return self._origin
 
 
 class Step(ValueNode[T_co]):
@@ -155,7 +50,10 @@ class Step(ValueNode[T_co]):
         handler: The decorated function.
         is_async: Whether the handler is awaited in trio. A plain function runs in a thread.
         is_stream: Whether the handler yields the bytes of its output.
+        is_map: Whether it has a task for each element of a list.
+        may_be_skipped: Whether a run may go on without its output.
         options: The options that this step sets for itself.
+        rules: When it starts, when it is skipped, and what may be lost.
         media_type: The media type of the output, such as ``text/html``, or None.
         by_element: Whether a list is stored by its elements.
         cpu_bound: Whether the handler runs in a process of its own.
@@ -169,17 +67,23 @@ class Step(ValueNode[T_co]):
         handler: Callable[..., Any],
         options: StepOptions,
         *,
+        rules: Rules = Rules(),  # noqa: B008 - cannot be changed
         media_type: str | None = None,
         by_element: bool = False,
         cpu_bound: bool = False,
     ) -> None:
         super().__init__(flow, slug)
         self.nodes = nodes
-        self.dependencies = tuple(node.slug for node in nodes if isinstance(node.origin, Step))
+        self.dependencies = tuple(
+            node.origin.slug for node in nodes if isinstance(node.origin, Step)
+        )
         self.handler = handler
         self.is_async = any(map(inspect.iscoroutinefunction, called(handler)))
         self.is_stream = any(map(inspect.isasyncgenfunction, called(handler)))
+        self.is_map = any(node.is_element for node in nodes)
+        self.may_be_skipped = rules.may_skip
         self.options = options
+        self.rules = rules
         self.media_type = media_type
         self.by_element = by_element
         self.cpu_bound = cpu_bound
@@ -194,37 +98,53 @@ class StepFunction(Step[T_co], Generic[P, Called_co, T_co]):
         return called
 
 
-class StepDecorator(Generic[P]):
-    """Makes a step of a handler that takes the parameters P. `Flow.step` returns it."""
+class SkippableStep(Generic[T_co]):
+    """A step that may be skipped. `Flow.step` makes it of a condition, or of ``exhausted``.
 
-    def __init__(self, define: Callable[[Callable[P, Any]], StepFunction[P, Any, Any]]) -> None:
-        self._define = define
+    It is no `Node`: a step that depends on it names `or_none`, and its handler takes None too.
 
-    @overload
-    def __call__(self, handler: Callable[P, Awaitable[R]]) -> StepFunction[P, Awaitable[R], R]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[P, Awaitable[Blob[V]]]
-    ) -> StepFunction[P, Awaitable[Blob[V]], V]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[P, Awaitable[Path | AsyncIterator[bytes]]]
-    ) -> StepFunction[P, Awaitable[Path | AsyncIterator[bytes]], bytes]: ...
-    @overload
-    def __call__(self, handler: Callable[P, R]) -> StepFunction[P, R, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, Blob[V]]) -> StepFunction[P, Blob[V], V]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[P, Path | AsyncIterator[bytes]]
-    ) -> StepFunction[P, Path | AsyncIterator[bytes], bytes]: ...
-    def __call__(self, handler: Callable[P, Any]) -> StepFunction[P, Any, Any]:
-        """Add the step to its flow.
+    Attributes:
+        step: The step.
+        flow: The flow to which it belongs.
+        slug: The slug of the step.
+        handler: The decorated function.
+    """
 
-        Raises:
-            DefinitionError: The step is not valid. The message names it and lists every fault.
+    def __init__(self, step: Step[T_co]) -> None:
+        self.step = step
+        self.handler = step.handler
+        self.flow = step.flow
+        self.slug = step.slug
+
+    @property
+    def or_none(self) -> ValueNode[T_co | None]:
+        """The node that gives the output of this step, and None if it was skipped."""
+        return OptionalNode(self.step)
+
+    @property
+    def each(self: SkippableStep[list[V]]) -> EachNode[V]:
+        """The elements of its output, a list: none if it was skipped."""
+        return self.step.each
+
+    def contains(self, pattern: Any) -> Condition:
+        """Return the condition that the step was not skipped and its output contains a pattern.
+
+        Args:
+            pattern: A value that JSON has, as `ValueNode.contains` takes it.
         """
-        return self._define(handler)
+        return self.step.contains(pattern)
+
+    def __repr__(self) -> str:
+        return repr(self.step)
+
+
+class SkippableFunction(SkippableStep[T_co], Generic[P, Called_co, T_co]):
+    """A step made by the decorator. It can be called like the function, as in a unit test."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Called_co:
+        """Call the handler without the engine."""
+        called: Called_co = self.handler(*args, **kwargs)
+        return called
 
 
 def called(handler: Callable[..., Any]) -> tuple[object, object]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from blobstore import Blob
+from pgflow_events.flow.nodes import EachNode, FlowLike, Node
 from pgflow_events.flow.option_faults import quoted
-from pgflow_events.flow.step import FlowLike, Node, Step, called
+from pgflow_events.flow.step import SkippableStep, Step, called
 from pgflow_events.texts import counted
 
 SLUG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,23 +51,32 @@ def slug_faults(
 
 
 def node_faults(nodes: tuple[object, ...], flow: FlowLike) -> Iterator[str]:
-    """Say which of these are not nodes of this flow, or are given twice."""
+    """Say which of these are not nodes of this flow, are given twice, or do not fit a map."""
     for position, node in enumerate(nodes):
-        if not isinstance(node, Node):
+        if isinstance(node, EachNode) and position > 0:
+            yield f"{node!r} comes first: a map goes over one list"
+        elif isinstance(node, SkippableStep):
+            instead = f"name {node.slug}.or_none, and let the handler take None"
+            yield f"{node!r} may be skipped: {instead}"
+        elif not isinstance(node, (Node, EachNode)):
             yield f"{quoted(node)} is not a node: give the flow's input, its context, or a step"
         elif node.flow is not flow:
             yield f"{node!r} belongs to another flow"
-        elif any(
-            isinstance(other, Node) and other.origin is node.origin for other in nodes[:position]
-        ):
+        elif any(map(functools.partial(_is_same, node), nodes[:position])):
             yield f"{node!r} is given twice"
+        elif isinstance(nodes[0], EachNode) and position > 0 and isinstance(node.origin, Step):
+            yield f"{node!r} cannot stand beside {nodes[0]!r}: a map depends on one step at most"
+
+
+def _is_same(node: Node[Any] | EachNode[Any], other: object) -> bool:
+    return isinstance(other, Node) and other.origin is node.origin
 
 
 def handler_faults(handler: object, arguments: int) -> Iterator[str]:
     """Say why this cannot be a handler with this number of arguments."""
     if not callable(handler):
         yield f"{quoted(handler)} cannot be called"
-    elif isinstance(handler, Step):
+    elif isinstance(handler, (Step, SkippableStep)):
         yield f"{handler!r} is a step already; its function is its attribute 'handler'"
     elif any(map(_is_generator, called(handler))):
         yield "a generator cannot be a handler: return the output, or yield bytes in an async def"

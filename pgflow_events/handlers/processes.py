@@ -23,7 +23,7 @@ import trio
 
 from blobstore.values.codec import Payload, parse, serialize
 from pgflow_events.errors import HandlerCrashed, SettingsError
-from pgflow_events.flow.step import Step
+from pgflow_events.flow.step import SkippableStep, Step
 from pgflow_events.handlers.failures import Failed, Failure, failure_of, refusals_of
 
 NOWHERE = UUID(int=0)  # the id of values that were never stored
@@ -116,7 +116,8 @@ def _end_with_parent() -> None:
 def _find(module: str, name: str) -> Callable[..., Any]:
     """The function of this name in a module; if it is a step by now, the step's handler."""
     found: Any = reduce(getattr, name.split("."), import_module(module))
-    handler: Callable[..., Any] = found.handler if isinstance(found, Step) else found
+    is_step = isinstance(found, (Step, SkippableStep))
+    handler: Callable[..., Any] = found.handler if is_step else found
     return handler
 
 

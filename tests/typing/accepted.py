@@ -9,7 +9,7 @@ from blobstore import Blob
 from pgflow_events.client.client import Client
 from pgflow_events.client.run import Run
 from pgflow_events.flow.flow import Context, Flow, Node, Step
-from pgflow_events.flow.step import BlobNode, StepFunction, ValueNode
+from pgflow_events.flow.step import BlobNode, EachNode, StepFunction, ValueNode
 
 T = TypeVar("T")
 
@@ -376,6 +376,152 @@ async def from_maybe(run: str | None) -> str:
     return run or ""
 
 
+# Maps: a handler takes an element, and a step that depends on the map takes the list.
+
+crawl = Flow("crawl", input=Website)
+
+
+@crawl.step(crawl.input)
+async def links(site: Website) -> list[str]:
+    return [site["url"]]
+
+
+@crawl.step(links.each, timeout=30)
+async def page(url: str) -> Page:
+    return {"html": url}
+
+
+@crawl.step(page)
+async def index(pages: list[Page]) -> int:
+    return len(pages)
+
+
+@crawl.step(page.blob)
+async def index_by_handle(pages: Blob[list[Page]]) -> int:
+    return pages.size
+
+
+@crawl.step(page.each)
+def title(page: Page) -> str:
+    return page["html"]
+
+
+@crawl.step(links.each, crawl.context)
+def map_with_context(url: str, context: Context) -> int:
+    return len(url) + context.attempt
+
+
+@crawl.step(links.each, crawl.input, crawl.context)
+def map_with_input_and_context(url: str, site: Website, context: Context) -> None: ...
+
+
+@crawl.step(links.each.blob)
+async def map_by_handle(url: Blob[str]) -> Blob[str]:
+    return url
+
+
+@crawl.step(links.each)
+async def map_of_streams(url: str) -> AsyncIterator[bytes]:
+    yield url.encode()
+
+
+@crawl.step(links.each)
+def map_of_files(url: str) -> Path:
+    return Path(url)
+
+
+@crawl.step(links.each)
+def map_of_any(url: str) -> Any: ...
+
+
+@crawl.step(links.each, lost="none")
+async def perhaps(url: str) -> int:
+    return len(url)
+
+
+@crawl.step(perhaps.each, crawl.context, lost="none", tolerate=0.05)
+def perhaps_again(length: int | None, context: Context) -> dict[str, Any]:
+    return {"length": length, "attempt": context.attempt}
+
+
+@crawl.step(perhaps)
+async def takes_the_lost(lengths: list[int | None]) -> int:
+    return sum(length or 0 for length in lengths)
+
+
+@texts.step(texts.input.each)
+async def root_map(text: str) -> int:
+    return len(text)
+
+
+@texts.step(texts.input.each, texts.input)
+async def root_map_with_input(text: str, run: list[str]) -> float:
+    return len(text) / len(run)
+
+
+# Steps that may be skipped, and the None that stands for their outputs.
+
+
+@crawl.step(links, run_if=links.contains(["home"]))
+async def skipped(links: list[str]) -> str:
+    return links[0]
+
+
+@crawl.step(skipped.or_none)
+async def takes_none(text: str | None) -> bool:
+    return text is None
+
+
+@crawl.step(skipped.or_none.blob)
+async def takes_handle_of_none(text: Blob[str | None]) -> int:
+    return text.size
+
+
+@crawl.step(links, run_unless=crawl.input.contains({"depth": 0}), unmet="skip-cascade")
+def skipped_with_all_below(links: list[str]) -> list[str]:
+    return links
+
+
+@crawl.step(skipped_with_all_below.each, exhausted="skip")
+async def skipped_map(link: str) -> dict[str, Any]:
+    return {link: link}
+
+
+@crawl.step(skipped_map.or_none, run_if=crawl.input.contains({}), exhausted="skip-cascade")
+def takes_none_for_a_map(tables: list[dict[str, Any]] | None) -> int:
+    return len(tables or ())
+
+
+@crawl.step(links, run_if=links.contains([]), run_unless=links.contains(["x"]), unmet="fail")
+def never_skipped(links: list[str]) -> Path:
+    return Path(links[0])
+
+
+@crawl.step(links, exhausted="fail", start_delay=30)
+def not_skipped_either(links: list[str]) -> int:
+    return len(links)
+
+
+@crawl.step(links, run_if=links.contains([]), unmet="fail", exhausted="skip")
+def skipped_in_the_end(links: list[str]) -> int:
+    return len(links)
+
+
+@crawl.step(links.each, run_if=links.contains([]), lost="none", exhausted="skip")
+async def skipped_and_lost(link: str) -> int:
+    return len(link)
+
+
+@crawl.step(map_of_any)
+async def takes_any_of_a_map(values: list[int]) -> int:
+    return len(values)
+
+
+@crawl.step(never_skipped, not_skipped_either)
+async def takes_no_none(content: bytes, number: int) -> int:
+    return len(content) + number
+
+
 # Many nodes: checked up to eight.
 
 wide = Flow("wide", input=int)
@@ -475,6 +621,22 @@ async def the_result_has_the_type_of_what_the_handler_returns(run: Run) -> None:
     assert_type(await run.output(nothing[0]), None)
 
 
+async def the_result_of_a_map_is_a_list(run: Run) -> None:
+    assert_type(await run.output(page), list[Page])
+    assert_type(await run.output(title), list[str])
+    assert_type(await run.output(map_with_context), list[int])
+    assert_type(await run.output(map_with_input_and_context), list[None])
+    assert_type(await run.output(map_by_handle), list[str])
+    assert_type(await run.output(map_of_streams), list[bytes])
+    assert_type(await run.output(map_of_files), list[bytes])
+    assert_type(await run.output(perhaps), list[int | None])
+    assert_type(await run.output(perhaps_again), list[dict[str, Any] | None])
+    assert_type(await run.output(root_map), list[int])
+    assert_type(await run.output(root_map_with_input), list[float])
+    assert_type(await run.output(never_skipped), bytes)
+    assert_type(await run.output(not_skipped_either), int)
+
+
 async def a_step_is_a_node_of_its_result_and_of_wider_types(run: Run) -> None:
     pages: list[Step[Page]] = [website]
     moods: list[Step[Sentiment]] = [typed_dict_result, subclass_result]
@@ -491,6 +653,18 @@ def a_node_gives_the_handle_of_its_value() -> None:
     assert_type(analyze.input.blob, BlobNode[Website])
     wider: list[Node[Blob[Sentiment]]] = [subclass_result.blob, typed_dict_result.blob]
     assert_type(wider[0], Node[Blob[Sentiment]])
+
+
+def a_step_that_may_be_skipped_gives_none_too() -> None:
+    assert_type(skipped.or_none, ValueNode[str | None])
+    assert_type(skipped_with_all_below.or_none, ValueNode[list[str] | None])
+    assert_type(skipped_map.or_none, ValueNode[list[dict[str, Any]] | None])
+    assert_type(takes_none_for_a_map.or_none, ValueNode[int | None])
+    assert_type(skipped_in_the_end.or_none, ValueNode[int | None])
+    assert_type(skipped_and_lost.or_none, ValueNode[list[int | None] | None])
+    assert_type(links.each, EachNode[str])
+    assert_type(skipped_map.each, EachNode[dict[str, Any]])
+    assert_type(skipped_with_all_below(["a"]), list[str])
 
 
 def a_flow_has_the_type_of_its_input() -> None:

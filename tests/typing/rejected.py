@@ -180,6 +180,157 @@ async def wrong_eighth_beside_any_inside(  # noqa: PLR0917 - one for each node
     return h
 
 
+# Maps, and steps that may be skipped.
+
+
+@analyze.step(words.each)
+async def lengths(word: str) -> int:
+    return len(word)
+
+
+@analyze.step(words.each, lost="none")
+async def perhaps(word: str) -> int:
+    return len(word)
+
+
+@analyze.step(words, run_if=words.contains(["good"]))
+async def skippable(words: list[str]) -> str:
+    return words[0]
+
+
+@analyze.step(words, run_if=words.contains(["good"]), unmet="fail", exhausted="skip")
+def skippable_too(words: list[str]) -> str:
+    return words[0]
+
+
+@analyze.step(summary.each)  # rejected: a text is no list
+async def each_of_a_text(letter: str) -> int:
+    return len(letter)
+
+
+@analyze.step(mood.each)  # rejected: a dict is no list
+async def each_of_a_dict(key: str) -> int:
+    return len(key)
+
+
+@analyze.step(analyze.input.each)  # rejected: the input is no list
+async def each_of_the_input(run: Website) -> int:
+    return len(run)
+
+
+@analyze.step(words.each)  # rejected: the elements are str
+async def wrong_element(word: int) -> int:
+    return word
+
+
+@analyze.step(words.each)  # rejected: the same for a plain handler
+def plain_wrong_element(word: bytes) -> int:
+    return len(word)
+
+
+@analyze.step(words.each)  # rejected: an element, not the list
+async def list_of_a_map(words: list[str]) -> int:
+    return len(words)
+
+
+@analyze.step(words.each)  # rejected: an element, not its handle
+async def handle_of_an_element(word: Blob[str]) -> int:
+    return word.size
+
+
+@analyze.step(words.each.blob)  # rejected: its handle, not the element
+async def element_of_a_handle(word: str) -> int:
+    return len(word)
+
+
+@analyze.step(lengths)  # rejected: a map gives a list
+async def one_of_a_map(length: int) -> int:
+    return length
+
+
+@analyze.step(lengths)  # rejected: a list of int
+def wrong_list_of_a_map(lengths: list[str]) -> int:
+    return len(lengths)
+
+
+@analyze.step(lengths.each)  # rejected: the elements of a map are what its handler returns
+async def wrong_element_of_a_map(length: str) -> int:
+    return len(length)
+
+
+@analyze.step(perhaps)  # rejected: an element may be lost
+async def forgets_the_lost(lengths: list[int]) -> int:
+    return sum(lengths)
+
+
+@analyze.step(perhaps.each)  # rejected: an element may be lost
+async def forgets_a_lost_one(length: int) -> int:
+    return length
+
+
+@analyze.step(summary, words.each)  # rejected: the elements come first
+async def elements_in_second_place(text: str, word: str) -> int:
+    return len(text) + len(word)
+
+
+@analyze.step(words.each, words.each)  # rejected: one list only
+async def two_lists(one: str, other: str) -> int:
+    return len(one) + len(other)
+
+
+@analyze.step(words.each, analyze.input)  # rejected: the input is a Website
+async def wrong_input_of_a_map(word: str, run: Page) -> int:
+    return len(word) + len(run)
+
+
+@analyze.step(words.each)  # rejected: it would come back as a list
+async def tuple_of_a_map(word: str) -> tuple[str, int]:
+    return word, 1
+
+
+@analyze.step(skippable)  # rejected: it may be skipped
+async def forgets_the_skipped(text: str) -> int:
+    return len(text)
+
+
+@analyze.step(summary, skippable)  # rejected: in second place, too
+async def forgets_the_second(text: str, other: str) -> int:
+    return len(text) + len(other)
+
+
+@analyze.step(skippable.or_none)  # rejected: None is forgotten
+async def forgets_none(text: str) -> int:
+    return len(text)
+
+
+@analyze.step(skippable_too.or_none)  # rejected: None is forgotten
+def plainly_forgets_none(text: str) -> int:
+    return len(text)
+
+
+@analyze.step(skippable.or_none)  # rejected: the output is a str
+async def wrong_or_none(text: int | None) -> int:
+    return text or 0
+
+
+@analyze.step(summary.or_none)  # rejected: it is never skipped
+async def never_none(text: str | None) -> int:
+    return len(text or "")
+
+
+analyze.step(words, run_if={"html": ""})  # rejected: a dict is no condition
+analyze.step(words, run_unless=words)  # rejected: nor is a step
+analyze.step(words, run_if=words.blob.contains([]))  # rejected: a handle contains nothing
+analyze.step(words, run_if=words.each.contains([]))  # rejected: a condition is about the list
+analyze.step(words, run_if=words.contains([]), unmet="ignore")  # rejected: no such word
+analyze.step(words, exhausted="skip_cascade")  # rejected: no such word
+analyze.step(words, lost="none")  # rejected: only a map may lose elements
+analyze.step(words.each, tolerate=0.5)  # rejected: without lost
+analyze.step(words.each, lost="skip")  # rejected: no such word
+analyze.step(words.each, lost="none", tolerate="all")  # rejected: a share is a number
+analyze.step(words, start_delay=0.5)  # rejected: whole seconds
+
+
 # A wrong number of parameters.
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from pgflow_events.errors import DefinitionError
+from pgflow_events.flow.decorators import LossyKeywords
 from pgflow_events.flow.flow import Flow, StepOptions
 from pgflow_events.flow.option_faults import _MEANT
-from pgflow_events.flow.step import StepKeywords
 
 FLOW_OPTIONS = [
     name
     for name, parameter in inspect.signature(Flow.__init__).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
-STEP_OPTIONS = list(StepKeywords.__annotations__)
+STEP_OPTIONS = list(LossyKeywords.__annotations__)
 
 
 class Color(enum.StrEnum):
