@@ -22,6 +22,10 @@ def definition(slug: str, steps: str = "", options: str = FLOW) -> str:
     )
 
 
+MAP_OF_TWO = (
+    '{"step_slug": "a", "deps_slugs": []}, {"step_slug": "b", "deps_slugs": []},'
+    ' {"step_slug": "c", "deps_slugs": ["a", "b"], "step_type": "map"}'
+)
 # What raises each error that the page lists, where there is a flow f, a run of it, an unfinished
 # blob, and a queue of another application.
 RAISING = {
@@ -40,6 +44,7 @@ RAISING = {
     ("define_flow", "23502"): definition('"g"', options='"timeout": 60'),
     ("define_flow", "23503"): definition('"g"', '{"step_slug": "a", "deps_slugs": ["b"]}'),
     ("define_flow", "23514"): definition('"2nd"'),
+    ("define_flow", "P0001"): definition('"g"', MAP_OF_TWO),
     ("define_flow", "42622"): definition(f'"{"f" * 48}"'),
     ("define_flow", "23505"): definition('"F"'),
     ("define_flow", "42P07"): definition('"theirs"'),

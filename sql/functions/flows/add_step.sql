@@ -48,10 +48,10 @@ begin
   end if;
   -- One session at a time, or two steps would get the same index.
   perform from pgflow.flows f where f.flow_slug = add_step.flow_slug for no key update;
-  plain := coalesce(add_step.step_type, 'single') = 'single'
-    and coalesce(add_step.start_delay, 0) = 0
-    and add_step.required_input_pattern is null and add_step.forbidden_input_pattern is null
-    and coalesce(add_step.when_exhausted, 'fail') = 'fail'
+  plain := pgflow.is_plain(
+      add_step.step_type, add_step.start_delay, add_step.required_input_pattern,
+      add_step.forbidden_input_pattern, add_step.when_exhausted
+    )
     and not exists (
       select from pgflow.steps s
       where s.flow_slug = add_step.flow_slug and s.step_slug = any(deps) and not s.is_plain

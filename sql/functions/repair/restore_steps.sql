@@ -1,5 +1,5 @@
--- Internal, of define_flow(). Adds the steps of a definition to a flow that has no steps. Adds the
--- dependencies of each step that has lost all of its own.
+-- Internal, of define_flow(). Adds the steps of a definition to a flow that has no steps; set_options() sets
+-- their options. Adds the dependencies of each step that has lost all of its own.
 --
 -- A flow without steps is new. Otherwise a table was emptied by hand.
 create or replace function pgflow.restore_steps(definition jsonb)
@@ -13,7 +13,11 @@ declare
 begin
   if not exists (select from pgflow.steps s where s.flow_slug = slug) then
     perform pgflow.add_step(
-      slug, d.step ->> 'step_slug', array(select jsonb_array_elements_text(d.step -> 'deps_slugs'))
+      slug, d.step ->> 'step_slug', array(select jsonb_array_elements_text(d.step -> 'deps_slugs')),
+      step_type => d.step ->> 'step_type',
+      required_input_pattern => nullif(d.step -> 'required_input_pattern', 'null'),
+      forbidden_input_pattern => nullif(d.step -> 'forbidden_input_pattern', 'null'),
+      when_unmet => d.step ->> 'when_unmet', when_exhausted => d.step ->> 'when_exhausted'
     )
     from (
       select step from jsonb_array_elements(definition -> 'steps') with ordinality as e (step, n)

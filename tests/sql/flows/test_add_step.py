@@ -92,8 +92,61 @@ def test_two_flows_may_have_steps_of_the_same_slug(core):
     assert deps(core) == ["a>b", "b>a"]
 
 
-@pytest.mark.parametrize("option", ["max_attempts => -1", "base_delay => -1", "timeout => 0"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "max_attempts => -1",
+        "base_delay => -1",
+        "timeout => 0",
+        "start_delay => -1",
+        "tolerate => 2",
+        "step_type => 'double'",
+        "when_unmet => 'x'",
+        "when_exhausted => 'x'",
+        "required_input_pattern => '[]'",
+        "forbidden_input_pattern => '1'",
+    ],
+)
 def test_an_option_without_meaning_is_refused(core, option):
     core.flow()
     with pytest.raises(errors.CheckViolation):
         add(core, f"'f', 'a', {option}")
+
+
+RULES = "'map', '{\"a\": 1}', '{\"a\": {\"b\": 2}}', 'skip-cascade', 'skip', 0.5"  # after the delay
+
+
+def test_a_step_has_the_rules_it_is_given_by_position(core):
+    core.flow("a")
+    step = add(core, f"'f', 'b', array['a'], 4, 6, 70, 30, {RULES}")
+    assert (step.opt_start_delay, step.step_type, step.opt_tolerate) == (30, "map", 0.5)
+    assert (step.required_input_pattern, step.forbidden_input_pattern) == (
+        {"a": 1},
+        {"a": {"b": 2}},
+    )
+    assert (step.when_unmet, step.when_exhausted) == ("skip-cascade", "skip")
+
+
+def test_a_rule_that_is_null_is_the_usual_one(core):
+    core.flow()
+    step = add(core, "'f', 'a', null, null, null, null, null, null, null, null, null, null")
+    assert (step.step_type, step.when_unmet, step.when_exhausted) == ("single", "skip", "fail")
+    assert step.is_plain
+
+
+def test_a_step_after_one_that_is_not_plain_is_not_plain(core):
+    core.flow("a")
+    assert not add(core, "'f', 'b', array['a'], start_delay => 1").is_plain
+    assert not add(core, "'f', 'c', array['a', 'b']").is_plain
+    assert add(core, "'f', 'd', array['a'], when_unmet => 'fail'").is_plain
+
+
+def test_a_map_goes_over_one_list(core):
+    core.flow("a", "b")
+    assert add(core, "'f', 'c', array['a', 'a'], step_type => 'map'").deps_count == 1
+    assert add(core, "'f', 'd', step_type => 'map'").deps_count == 0
+    with pytest.raises(errors.RaiseException) as caught:
+        add(core, "'f', 'e', array['b', 'a'], step_type => 'map'")
+    assert caught.value.diag.message_primary == (
+        'Map step "e" can have at most one dependency, but 2 were provided: b, a'
+    )
