@@ -13,6 +13,8 @@ from pgflow_events.flow.flow import Flow
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 
+PAGES = ["flows", "maps"]
+
 Place = tuple[str, int]
 
 
@@ -27,13 +29,14 @@ def marked() -> set[Place]:
 
 
 @pytest.fixture(scope="module")
-def page_on_flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of docs/guide/flows.md, as one module."""
-    text = (ROOT / "docs" / "guide" / "flows.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    module = tmp_path_factory.mktemp("typing") / "page_on_flows.py"
-    module.write_text("\n".join(blocks), encoding="utf-8")
-    return module
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The Python of the pages on flows and maps, a module each."""
+    modules = [tmp_path_factory.mktemp("typing") / f"page_on_{name}.py" for name in PAGES]
+    for name, module in zip(PAGES, modules, strict=True):
+        text = (ROOT / "docs" / "guide" / f"{name}.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        module.write_text("\n".join(blocks), encoding="utf-8")
+    return modules
 
 
 def check(*arguments: str) -> str:
@@ -66,10 +69,10 @@ def pyright(*paths: str) -> dict[Place, str]:
 # Each checker is started once for all files: most of its time goes to what they import.
 @pytest.fixture(scope="module", params=["mypy", "pyright"])
 def errors(
-    request: pytest.FixtureRequest, page_on_flows: Path, pytestconfig: pytest.Config
+    request: pytest.FixtureRequest, pages: list[Path], pytestconfig: pytest.Config
 ) -> dict[Place, str]:
     """What each checker refuses."""
-    paths = str(FOLDER), str(page_on_flows)
+    paths = [str(FOLDER), *map(str, pages)]
     if request.param == "pyright":
         return pyright(*paths)
     assert pytestconfig.cache is not None
@@ -80,7 +83,7 @@ def test_the_marked_lines_are_refused(errors: dict[Place, str]) -> None:
     assert marked() - errors.keys() == set()
 
 
-def test_all_other_lines_and_the_page_on_flows_are_accepted(errors: dict[Place, str]) -> None:
+def test_all_other_lines_and_the_pages_are_accepted(errors: dict[Place, str]) -> None:
     assert {place: error for place, error in errors.items() if place not in marked()} == {}
 
 

@@ -1,5 +1,7 @@
 """Maps: steps that have a task for each element of a list."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,3 +189,17 @@ def test_only_maps_lose_elements_and_only_shares_of_them() -> None:
     for share in (1.5, -0.1, float("nan"), True, "all"):
         text = refused(flow, links.each, lost="none", tolerate=share)
         assert text == f"tolerate is a share from 0 to 1, not {share!r}"
+
+
+def test_the_page_on_maps_is_true() -> None:
+    page = Path(__file__).parents[3] / "docs" / "guide" / "maps.md"
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "docs.maps"}
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)), names)
+    steps = names["crawl"].steps
+    assert [slug for slug, step in steps.items() if step.is_map] == ["page", "status"]
+    assert [slug for slug, step in steps.items() if step.may_be_skipped] == [
+        "translated",
+        "thumbnail",
+    ]
+    assert names["gallery"].dependencies == ("thumbnail",)
