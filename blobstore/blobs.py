@@ -79,6 +79,8 @@ class Blobs:
         *,
         threshold: int | None = None,
         by_element: bool = False,
+        feeds_map: bool = False,
+        is_element: bool = False,
         media_type: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> Inline | Stored:
@@ -96,6 +98,10 @@ class Blobs:
             threshold: The size of the JSON, in bytes, up to which the value stays inline. None
                 means the default of this object.
             by_element: Whether a list is stored by its elements.
+            feeds_map: Whether a map goes over the value. It must be a list. It is stored by its
+                elements, so that SQL can count them, unless the whole of it stays inline.
+            is_element: Whether the value is the output of a map's task, and so an element of a
+                list. A list among such values is stored as JSON.
             media_type: The media type, such as ``text/html``. None means the default of the type.
             connection: For the input of a run: the connection whose transaction starts the run.
                 Chunks are written in this transaction. With None, each chunk is a commit.
@@ -107,14 +113,16 @@ class Blobs:
         """
         need_trio("Blobs.encode()")
         limit = self._threshold if threshold is None else threshold
-        by_element = by_element and type(value) is list
-        if is_brief(value) and not by_element and not self._depot.keys:
+        by_element = by_element and type(value) is list and not feeds_map and not is_element
+        if is_brief(value) and not by_element and not feeds_map and not self._depot.keys:
             await trio.lowlevel.checkpoint_if_cancelled()
             form = serialize(value, threshold=limit, cap=self._depot.cap)
             if isinstance(form, Inline):
                 return form
         within = caller_of(connection) if connection else None
-        encoder = Encoder(self._depot, owner, media_type, within)
+        encoder = Encoder(
+            self._depot, owner, media_type, within, feeds_map=feeds_map, is_element=is_element
+        )
         if by_element:
             return await encoder.encode_list(value, limit)  # type: ignore[arg-type]
         return await encoder.encode(value, limit)

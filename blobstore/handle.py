@@ -45,7 +45,10 @@ class Blob(Generic[T_co]):
         id: The id of the blob. None if the value is inline.
     """
 
-    __slots__ = ("_source", "id", "kind", "length", "media_type", "run_id", "sha256", "size")
+    __slots__ = (
+        "_source", "id", "is_read_by_sql", "kind", "length", "media_type", "run_id", "sha256",
+        "size",
+    )  # fmt: skip
 
     def __init__(
         self, row: BlobRow, sha256: bytes, source: Source, *, inline: bool = False
@@ -57,6 +60,8 @@ class Blob(Generic[T_co]):
         self.media_type = row.media_type or MEDIA_TYPES.get(row.kind)
         self.sha256 = sha256.hex()
         self.length = None if row.elements is None else len(row.elements)
+        # A map goes only over lists whose elements SQL can count and read.
+        self.is_read_by_sql = row.kind == "list" and row.codec == "none" and row.key_id is None
         self._source = source
 
     @classmethod

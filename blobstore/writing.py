@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import orjson
 import trio
 
 from blobstore.abc import BlobStore, Caller
@@ -17,8 +16,9 @@ from blobstore.chunks import Chunks
 from blobstore.depot import HEAVY, Depot
 from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
 from blobstore.handle import Blob
-from blobstore.keys.places import Place, seal_digest
-from blobstore.keys.seals import CONTENT, Seal, chunk_part, new_seal
+from blobstore.keys.places import Place, digested
+from blobstore.keys.seals import CONTENT, Seal, new_seal
+from blobstore.lists import Elements
 from blobstore.postgres import inputs, rows
 from blobstore.postgres.ids import new_blob_id
 from blobstore.postgres.rows import BlobRow, Owner, Stored
@@ -26,9 +26,7 @@ from blobstore.postgres.store import PostgresStore
 from blobstore.streams import chain, checked, drawn, file_pieces, regroup
 from blobstore.together import beside
 from blobstore.values.codec import Bytes, Inline, Payload, pack, preview_of, serialize
-from blobstore.values.contract import check_size, is_wide
-
-ELEMENT_CAP = 64 * 1024 * 1024  # bytes; an element is stored in one row
+from blobstore.values.contract import is_brief, is_wide
 
 
 class Encoder:
@@ -40,25 +38,35 @@ class Encoder:
         media_type: The media type; None means the default of the value's type.
         within: Runs calls in the caller's transaction, which then starts the run whose input this
             is. With None, each call is a commit.
+        feeds_map: Whether a map goes over the value, which must be a list.
+        is_element: Whether the value is an element of a list. Such a value is not stored by its
+            elements.
     """
 
     def __init__(
         self,
         depot: Depot,
         owner: Owner,
-        media_type: str | None,
-        within: Caller | None,
+        media_type: str | None = None,
+        within: Caller | None = None,
+        *,
+        feeds_map: bool = False,
+        is_element: bool = False,
     ) -> None:
         self._depot = depot
         self._owner = owner
         self._media_type = media_type
         self._within = within
+        self._feeds_map = feeds_map
+        self._is_element = is_element
 
     async def encode(self, value: object, threshold: int) -> Inline | Stored:
         """Encode a value, so that it can be saved."""
+        if isinstance(value, Blob):
+            return await self._pass_on(value, threshold)
+        if self._feeds_map:
+            return await self._encode_for_map(value, threshold)
         match value:
-            case Blob():
-                return await self._pass_on(value, threshold)
             case Path():
                 guessed, packed = mimetypes.guess_type(value)
                 # The bytes of page.html.gz are not text/html.
@@ -70,58 +78,48 @@ class Encoder:
         return form if isinstance(form, Inline) else await self._store(form)
 
     async def encode_list(self, values: list[Any], threshold: int) -> Stored:
-        """Encode a list by its elements. Each element that is not small is a blob."""
-        frame: list[Any] = []
-        elements: dict[bytes, BlobRow] = {}
-        order: list[bytes | None] = []
-        small = total = 0
+        """Encode a list by its elements. Each element that is not small is a blob.
+
+        SQL reads a list that feeds a map. So it is not compressed, and it is not sealed: with keys,
+        each of its elements is a blob of its own.
+        """
         list_id = new_blob_id(self._owner.run_id)
-        whole_place = Place.of(self._owner)
-        for place, value in enumerate(values):
-            # The row of the list holds the small elements, and they are read together.
-            limit = threshold if small + threshold < self._depot.chunk_size else -1
-            form = await self._element(place, value, limit)
-            if isinstance(form, Inline):
-                frame.append(orjson.Fragment(form.json))
-                order.append(None)
-                small += len(form.json)
-                continue
-            payload, size, digest = form
-            total += size
-            check_size(small + total, self._depot.cap)
-            # Equal elements are stored once. With keys they are not: that would reveal that they
-            # are equal.
-            name = chunk_part(place) if self._depot.keys else payload.kind.encode() + digest
-            if name not in elements:
-                job = partial(self._pack, payload, size)
-                row, seal = await self._depot.work(size > HEAVY, job)
-                at = whole_place.element(list_id, place)
-                elements[name] = digested(row, seal, digest, at)
-            frame.append(None)
-            order.append(name)
-        whole = Payload("list", orjson.dumps(frame))
-        size = whole.size(self._depot.cap)
-        job = partial(self._pack, whole, size, list_id)
-        row, seal = await self._depot.work(size > HEAVY, job)
-        ids = [elements[name].id if name else None for name in order]
-        head = digested(replace(row, elements=ids), seal, whole.sha256())
-        return Stored(head.id, (head, *elements.values()))
+        elements = Elements(
+            self._depot,
+            list_id,
+            Place.of(self._owner),
+            threshold=threshold,
+            pack=self._pack,
+            feeds_map=self._feeds_map,
+        )
+        await elements.add_all(values)
 
-    async def _element(
-        self, place: int, value: object, threshold: int
-    ) -> Inline | tuple[Payload, int, bytes]:
-        """Return a small element inline; of another, the payload, the size and the digest."""
+        def pack_list() -> BlobRow:
+            whole = Payload("list", elements.frame)
+            size = whole.size(self._depot.cap)
+            pack_whole = self._pack_plainly if self._feeds_map else self._pack
+            row, seal = pack_whole(whole, size, list_id)
+            return digested(replace(row, elements=elements.ids), seal, whole.sha256())
 
-        def prepare(form: Payload) -> tuple[Payload, int, bytes]:
-            return form, form.size(min(self._depot.cap, ELEMENT_CAP)), form.sha256()
+        head = await self._depot.work(not is_brief(values), pack_list)
+        return Stored(head.id, (head, *elements.rows))
 
-        try:
-            form = await self._serialize(value, threshold)
+    async def _encode_for_map(self, values: object, threshold: int) -> Inline | Stored:
+        """Encode a list that a map goes over: inline if it is small, or else by its elements."""
+        if type(values) is not list:
+            raise ValueRefused(f"$ is of type {type(values).__qualname__[:60]}, and not a list")
+        if not self._depot.keys:
+
+            def as_whole() -> Inline | Payload | None:
+                try:
+                    return serialize(values, threshold=threshold, cap=threshold)
+                except ValueRefused:  # it is larger, or an element is bytes, or no value at all
+                    return None
+
+            form = await self._depot.work(is_wide(values), as_whole)
             if isinstance(form, Inline):
                 return form
-            return await self._depot.work(len(form.data) > HEAVY, partial(prepare, form))
-        except ValueRefused as error:
-            raise type(error)(f"$[{place}]{str(error).removeprefix('$')}") from None
+        return await self.encode_list(values, threshold)
 
     async def _serialize(self, value: object, threshold: int) -> Inline | Payload:
         # With keys, no value stays inline, where it would not be encrypted.
@@ -183,15 +181,22 @@ class Encoder:
 
         A seal names the step that a value belongs to. It cannot name a second step.
         """
-        if blob.id is not None and blob.run_id == self._owner.run_id and not self._depot.keys:
+        if blob.id is not None and self._may_refer_to(blob):
             await trio.lowlevel.checkpoint()
             return Stored(blob.id)
         self._media_type = self._media_type or blob.media_type
-        if blob.id is not None and blob.kind == "bytes":
+        if blob.id is not None and blob.kind == "bytes" and not self._feeds_map:
             return await self._stream(blob.open())
-        if blob.kind == "list":
+        if blob.kind == "list" and not self._feeds_map and not self._is_element:
             return await self.encode_list(await blob.value(), threshold)
         return await self.encode(await blob.value(), threshold)
+
+    def _may_refer_to(self, blob: Blob[Any]) -> bool:
+        if blob.run_id != self._owner.run_id or self._depot.keys:
+            return False
+        if self._feeds_map:
+            return blob.is_read_by_sql
+        return blob.kind != "list" or not self._is_element
 
     def _draft(self, kind: str, some_id: UUID | None = None) -> tuple[BlobRow, Seal]:
         blob_id = some_id or new_blob_id(self._owner.run_id)
@@ -222,6 +227,24 @@ class Encoder:
             raw_size=size,
             stored_size=len(content),
             preview=None if seal.closed else preview_of(form.kind, next(form.pieces(), b"")),
+        )
+        return row, seal
+
+    def _pack_plainly(self, form: Payload, size: int, some_id: UUID) -> tuple[BlobRow, Seal]:
+        """Do the same for bytes that SQL reads."""
+        seal = Seal(some_id, None)
+        row = BlobRow(
+            some_id,
+            self._owner.run_id,
+            self._owner.step_slug,
+            self._owner.task_index,
+            form.kind,
+            self._media_type,
+            codec="none",
+            content=(content := b"".join(form.pieces())),
+            raw_size=size,
+            stored_size=size,
+            preview=preview_of(form.kind, content),
         )
         return row, seal
 
@@ -256,11 +279,6 @@ class Encoder:
             lambda connection: rows.open_blob(connection, row, attempt, wait_for_disk=False)
         ):
             raise lost(row)
-
-
-def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> BlobRow:
-    """Return the row with the digest of its bytes. For an element, `place` is its place."""
-    return replace(row, sha256=seal_digest(row, seal, digest, place))
 
 
 def lost(row: BlobRow) -> BlobUnavailable:

@@ -6,6 +6,7 @@ value. Blobs that an earlier release sealed are bound to their ids only, until t
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -67,6 +68,11 @@ def seal_digest(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = N
     if place and place.list_id:
         element = place.list_id.bytes + place.number.to_bytes(4)
     return VERSION + seal.seal(digest + element, bound(row))
+
+
+def digested(row: BlobRow, seal: Seal, digest: bytes, place: Place | None = None) -> BlobRow:
+    """Return the row with the digest of its bytes. For an element, `place` is its place."""
+    return replace(row, sha256=seal_digest(row, seal, digest, place))
 
 
 def open_digest(row: BlobRow, seal: Seal) -> tuple[bytes, Place | None]:
