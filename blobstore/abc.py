@@ -63,7 +63,11 @@ class Source(Protocol):
         ...
 
     async def element(self, index: int) -> Any:
-        """Get an element of a list that is stored by its elements."""
+        """Get an element of a list that is inline, or stored by its elements."""
+        ...
+
+    async def ahead(self, index: int) -> Sequence[Callable[[], Awaitable[Any]]]:
+        """Load some elements from this one on, and return what gets each of them."""
         ...
 
 

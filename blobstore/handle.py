@@ -2,8 +2,10 @@
 
 import builtins
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from copy import deepcopy
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +15,7 @@ import orjson
 import trio
 
 from blobstore.abc import Source
+from blobstore.items import BlobItems
 from blobstore.postgres.rows import BlobRow
 from blobstore.trio_only import AsyncOnly, need_trio
 
@@ -46,8 +49,8 @@ class Blob(Generic[T_co]):
     """
 
     __slots__ = (
-        "_source", "id", "is_read_by_sql", "kind", "length", "media_type", "run_id", "sha256",
-        "size",
+        "_count", "_source", "id", "is_read_by_sql", "kind", "length", "media_type", "run_id",
+        "sha256", "size",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +65,7 @@ class Blob(Generic[T_co]):
         self.length = None if row.elements is None else len(row.elements)
         # A map goes only over lists whose elements SQL can count and read.
         self.is_read_by_sql = row.kind == "list" and row.codec == "none" and row.key_id is None
+        self._count = source.count if isinstance(source, Here) else self.length
         self._source = source
 
     @classmethod
@@ -162,19 +166,37 @@ class Blob(Generic[T_co]):
             raise
 
     async def item(self, index: int) -> Any:
-        """Get one element of a list that is stored by its elements, without reading the others.
+        """Get one element of a list, without reading the others.
+
+        The list is the output of a map, or one that a map goes over, or is stored by its elements.
 
         Args:
             index: The index of the element, from 0.
 
         Raises:
-            IndexError: The list has no such element, or the value is not stored by its elements.
+            IndexError: The list has no such element, or the value is no such list.
             BlobError: The element cannot be read; see :mod:`blobstore.errors`.
         """
         need_trio("Blob.item()")
-        if self.length is None or not 0 <= index < self.length:
+        if self._count is None or not 0 <= index < self._count:
             raise IndexError(f"{self!r} has no element {index}")
         return await self._source.element(index)
+
+    def items(self) -> BlobItems:
+        """Iterate over the elements of a list. Some hundreds of them are in memory at a time.
+
+        ``async for element in blob.items(): ...`` The elements have 8 MiB at most together, unless
+        one is larger. Several tasks may iterate over the same object: each element goes to one of
+        them. If an element cannot be read, the loop ends with the error, and :meth:`item` reads
+        the others.
+
+        Raises:
+            TypeError: The value is no list, or one that :meth:`item` does not take either.
+            BlobError: Raised in the loop: an element cannot be read.
+        """
+        if self._count is None:
+            raise TypeError(f"{self!r} has no elements: call value()")
+        return BlobItems(self._count, self._source)
 
 
 class Here:
@@ -194,9 +216,20 @@ class Here:
         await trio.lowlevel.checkpoint()
         yield self._raw[start:stop]
 
+    @property
+    def count(self) -> int | None:
+        """How many elements the value has, if it is a list."""
+        return len(self._value) if isinstance(self._value, list) else None
+
     async def element(self, index: int) -> Any:
-        """Raise IndexError: only a blob is stored by its elements."""
-        raise IndexError(index)
+        """Get an element of a list."""
+        await trio.lowlevel.checkpoint()
+        return deepcopy(self._value[index])
+
+    async def ahead(self, index: int) -> list[Callable[[], Awaitable[Any]]]:
+        """Return what gets the elements from this one on."""
+        await trio.lowlevel.checkpoint()
+        return [partial(self.element, place) for place in range(index, self.count or 0)]
 
 
 class BlobStream(AsyncOnly, trio.abc.ReceiveStream):

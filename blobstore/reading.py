@@ -1,28 +1,23 @@
 """Reads values that are loaded together."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import aclosing
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from functools import partial
-from hashlib import sha256
-from io import BytesIO
 from typing import Any
 from uuid import UUID
 
 import trio
 
-from blobstore.chunks import Chunks, check
-from blobstore.depot import HEAVY, Depot
-from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing, ValueTooLarge
+from blobstore.blob_reading import Reading, weighed
+from blobstore.depot import Depot
+from blobstore.errors import BlobDamaged, BlobForgotten, BlobMissing
 from blobstore.handle import Blob
 from blobstore.keys.places import Place, open_digest
-from blobstore.keys.seals import CONTENT
+from blobstore.list_reading import ListReading
 from blobstore.postgres import rows
 from blobstore.postgres.rows import BlobRow
 from blobstore.trio_only import need_trio
-from blobstore.values.codec import Payload, parse, restore, unpack
-from blobstore.values.weight import LIGHT, Scale, check_weight
+from blobstore.values.codec import Payload
+from blobstore.values.weight import Scale
 
 
 async def load(depot: Depot, ids: Collection[UUID], handles: Collection[UUID] = ()) -> "Loaded":
@@ -107,12 +102,12 @@ class Loaded:
             self._depot.admit(blob_id, self._payloads[blob_id].place, place)
             return weighed(blob_id, self._payloads[blob_id], scale)
         row = self.row(blob_id)
-        self._depot.admit(blob_id, self._depot.place_of(row), place)
+        self._admit(row, self._depot.place_of(row), place)
         if row.elements is not None:
-            return await Reading(self._depot, row).elements()
+            return await self._reading(row, place).value()
         # A second reader waits, and then finds the value in the cache.
         async with self._turns[blob_id]:
-            payload = await Reading(self._depot, row).payload()
+            payload = await self._reading(row, place).payload()
         return weighed(blob_id, payload, scale)
 
     def row(self, blob_id: UUID) -> BlobRow:
@@ -130,162 +125,18 @@ class Loaded:
         """Return the handle of a blob; `place` and errors as for :meth:`get`."""
         row = self.row(blob_id)
         digest, found = open_digest(row, self._depot.seal_of(row))
-        self._depot.admit(blob_id, found, place)
-        return Blob(row, digest, Reading(self._depot, row))
+        self._admit(row, found, place)
+        return Blob(row, digest, self._reading(row, place))
 
+    def _reading(self, row: BlobRow, place: Place | None) -> Reading:
+        if row.elements is None:
+            return Reading(self._depot, row, place)
+        return ListReading(self._depot, row, place, load)
 
-class Reading:
-    """Reads one blob."""
+    def _admit(self, row: BlobRow, found: Place | None, place: Place | None) -> None:
+        """Check that a value is the requested one. A list that is not sealed is checked later.
 
-    def __init__(self, depot: Depot, row: BlobRow) -> None:
-        self._depot = depot
-        self._row = row
-        self._inline: list[Any] | None = None
-
-    async def value(self) -> Any:
-        """Get the value."""
-        if self._row.elements is not None:
-            return await self.elements()
-        return parse(self._row.id, await self.payload())
-
-    async def payload(self) -> Payload:
-        """Get the payload, from the cache if possible."""
-        row, cache = self._row, self._depot.cache
-        if (payload := cache.get(row.id)) is not None:
-            await trio.lowlevel.checkpoint()
-            return payload
-        self._check_size()
-        raw = await self._whole()
-        if row.kind == "json":
-            await self._check_weight(raw)
-        is_long = row.kind == "text" and len(raw) > HEAVY
-        payload = await self._depot.work(is_long, partial(restore, row.id, row.kind, raw))
-        if row.key_id is not None:  # a reader of the cache must know the place
-            payload = replace(payload, place=self._depot.place_of(row))
-        cache.put(row.id, payload)
-        return payload
-
-    def _check_size(self) -> None:
-        self._check_elements()
-        size = (self._row.raw_size or 0) + (self._row.elements_size or 0)
-        if size > self._depot.cap:
-            raise ValueTooLarge(
-                f"blob {self._row.id} has {size:,} bytes, the cap is {self._depot.cap:,}:"
-                " take it as a handle and read it in pieces"
-            )
-
-    async def _check_weight(self, raw: bytes) -> None:
-        try:
-            await self._depot.work(len(raw) > LIGHT, partial(check_weight, raw))
-        except ValueTooLarge as error:
-            raise ValueTooLarge(f"blob {self._row.id}: {error}") from None
-
-    def _check_elements(self) -> None:
-        if self._row.misplaced:
-            raise BlobDamaged(
-                self._row.id,
-                f"its element {self._row.misplaced} is a list, or belongs to another run",
-            )
-
-    async def _whole(self) -> bytes:
-        if self._row.chunk_size is None:
-            return await self._content()
-        # getvalue() of a BytesIO does not copy.
-        whole = BytesIO()
-        async with aclosing(self._chunks(0, None)) as pieces:
-            async for piece in pieces:
-                whole.write(piece)
-        return whole.getvalue()
-
-    async def _content(self) -> bytes:
-        row = self._row
-        content = row.content if row.content is not None else await self._depot.content(row)
-
-        seal, dictionary = self._depot.seal_of(row), self._depot.dictionary_of(row)
-
-        def open_content() -> bytes:
-            packed = seal.open(content, CONTENT)
-            raw = unpack(row.codec, packed, row.raw_size or 0, dictionary)
-            check(row, seal, sha256(raw).digest())
-            return raw
-
-        try:
-            return await self._depot.work((row.raw_size or 0) > HEAVY, open_content)
-        except ValueError as error:
-            raise BlobDamaged(row.id, str(error)) from error
-
-    async def pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of a range. Of a blob in chunks, only the needed chunks are read."""
-        row = self._row
-        if row.elements is not None:
-            raise TypeError(f"blob {row.id} is a list: call value() or item()")
-        async with aclosing(self.own_pieces(start, stop)) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def own_pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        """Do the same, also for a list: yield its JSON, with null for elements that are blobs."""
-        if self._row.chunk_size is None:
-            yield (await self._content())[start:stop]
-        else:
-            async with aclosing(self._chunks(start, stop)) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-    async def _chunks(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        row, depot = self._row, self._depot
-        chunks = Chunks(row, depot.seal_of(row), depot.store(row), depot.work)
-        try:
-            async with aclosing(chunks.read(start, stop)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except BlobMissing:
-            # The blob may have been forgotten after its row was read.
-            await depot.raise_if_forgotten(row)
-            raise
-
-    async def elements(self) -> list[Any]:
-        """Get all elements of a list."""
-        row = self._row
-        self._check_size()
-        scale = Scale()
-        values = await self._frame(scale)
-        ids = [element for element in row.elements or () if element]
-        loaded = await load(self._depot, ids)
-        for place, element in enumerate(row.elements or ()):
-            if element:
-                values[place] = await loaded.get(element, self._place(place), scale)
-        return values
-
-    async def element(self, index: int) -> Any:
-        """Get one element of a list, without the others."""
-        self._check_elements()
-        element = (self._row.elements or [])[index]
-        if element is None:
-            if self._inline is None:
-                self._inline = await self._frame()
-            return deepcopy(self._inline[index])  # each reader gets its own copy
-        return await (await load(self._depot, [element])).get(element, self._place(index))
-
-    def _place(self, index: int) -> Place:
-        """Return the place of an element."""
-        return Place.of(self._row).element(self._row.id, index)
-
-    async def _frame(self, scale: Scale | None = None) -> list[Any]:
-        """Get the list, with None for each element that is a blob."""
-        raw = await self._content()
-        await self._check_weight(raw)
-        frame = weighed(self._row.id, Payload("json", raw), scale)
-        if not isinstance(frame, list) or len(frame) != len(self._row.elements or ()):
-            raise BlobDamaged(self._row.id, "its list and its elements do not match")
-        return frame
-
-
-def weighed(blob_id: UUID, payload: Payload, scale: Scale | None) -> Any:
-    """Parse a value. Raise if it is too large together with the values on the scale."""
-    if scale and isinstance(payload.data, bytes) and payload.kind == "json":
-        try:
-            scale.add(payload.data)
-        except ValueTooLarge as error:
-            raise ValueTooLarge(f"blob {blob_id}: with the rest of its list, {error}") from None
-    return parse(blob_id, payload)
+        Such a list has only nulls and the ids of blobs, each of which has a seal and a place.
+        """
+        if row.elements is None or found is not None:
+            self._depot.admit(row.id, found, place)

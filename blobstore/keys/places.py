@@ -13,7 +13,7 @@ from uuid import UUID
 
 from blobstore.errors import BlobDamaged, NotSealed
 from blobstore.keys.seals import DIGEST, Seal
-from blobstore.postgres.rows import BlobRow, Owner
+from blobstore.postgres.rows import OF_TASKS, BlobRow, Owner
 
 VERSION = b"\x02"
 DIGEST_BYTES = 32
@@ -29,7 +29,8 @@ class Place(NamedTuple):
         run_id: The run.
         step_slug: The step whose output the value is; ``run`` for the run's input.
         task_index: The task of the step.
-        list_id: For an element of a list that is stored by its elements, the list.
+        list_id: For an element of a list that is stored by its elements, the list. `ANY_LIST` for
+            a reader that knows only the index: a task wrote one list.
         number: The index of the element, from 0.
     """
 
@@ -46,8 +47,12 @@ class Place(NamedTuple):
 
     def element(self, list_id: UUID, number: int) -> "Place":
         """Return the place of an element of the list at this place."""
+        if self.task_index == OF_TASKS:
+            return Place(self.run_id, self.step_slug, number)
         return self._replace(list_id=list_id, number=number)
 
+
+ANY_LIST = UUID(int=(1 << 128) - 1)
 
 # The place of a blob that an earlier release sealed, and that is bound to its id only.
 UNBOUND = Place(UUID(int=0), "")
@@ -143,6 +148,8 @@ def admit(
             else "sealed in an old form (run `pgflow-events blob rotate`)"
         )
         raise NotSealed(f"blob {blob_id} is {what}, and this process accepts only sealed values")
+    if wanted and found and found.list_id and wanted.list_id == ANY_LIST:
+        wanted = wanted._replace(list_id=found.list_id)
     if found is None or wanted is None or found == wanted:
         return
     if found == UNBOUND and blob_id.bytes[:8] == wanted.run_id.bytes[:8]:

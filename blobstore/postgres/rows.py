@@ -63,6 +63,10 @@ class Owner(NamedTuple):
     flow_slug: str = ""
 
 
+# The index of no task. It marks a list of tasks' outputs: task i of its step wrote element i.
+OF_TASKS = -1
+
+
 @dataclass(frozen=True, slots=True)
 class BlobRow:
     """A row of `pgflow.output_blobs`. The migration describes the columns."""
@@ -87,6 +91,8 @@ class BlobRow:
     content: bytes | None = field(default=None, repr=False)
     forgotten: bool = False
     elements_size: int | None = None
+    sizes: Mapping[UUID, int] = field(default_factory=dict, repr=False)
+    """Of the elements that are blobs, each size in bytes."""
     misplaced: UUID | None = None
     """An element that must not be in a list: it is a list itself, or belongs to another run."""
 
@@ -200,6 +206,7 @@ def with_elements(row: BlobRow, known: Mapping[UUID, Sequence[Any]]) -> BlobRow:
     return replace(
         row,
         elements_size=sum(size or 0 for _, (_, _, size) in named),
+        sizes={element: size or 0 for element, (_, _, size) in named},
         misplaced=row.misplaced
         or next((id_ for id_, (run, is_list, _) in named if is_list or run != row.run_id), None),
     )

@@ -16,10 +16,10 @@ from psycopg import AsyncConnection
 
 from blobstore import BlobError, BlobMissing, BlobStore, BlobUnavailable, KeyMissing, Keys
 from blobstore.abc import Caller
+from blobstore.blob_reading import Reading
 from blobstore.depot import Depot
 from blobstore.postgres import rows
 from blobstore.postgres.rows import BlobRow
-from blobstore.reading import Reading
 from pgflow_events.core.times import sane
 
 MOST = 100  # faults that are listed
@@ -197,7 +197,7 @@ async def _next_page(
 
 async def _verify(depot: Depot, row: BlobRow, checked: Checked) -> None:
     try:
-        pieces = Reading(depot, row).own_pieces(0, None)
+        pieces = Reading(depot, row).pieces(0, None)
         async with aclosing(pieces):
             async for _ in pieces:
                 pass

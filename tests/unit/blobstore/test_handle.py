@@ -29,7 +29,12 @@ async def test_what_is_inline_has_a_handle_like_any_other(value, kind, raw, tmp_
     await handle.save(str(tmp_path / "file"))
     assert (tmp_path / "file").read_bytes() == raw
     with pytest.raises(IndexError):
-        await handle.item(0)
+        await handle.item(2)
+    if isinstance(value, list):
+        assert [element async for element in handle.items()] == [await handle.item(0), None]
+    else:
+        with pytest.raises(TypeError, match="has no elements"):
+            handle.items()
 
 
 async def pieces(*given: bytes | Exception, forever: bool = False) -> AsyncGenerator[bytes, None]:

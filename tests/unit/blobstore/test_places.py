@@ -9,10 +9,18 @@ import pytest
 
 from blobstore import BlobDamaged, NotSealed
 from blobstore.keys import KeyRing
-from blobstore.keys.places import UNBOUND, Place, admit, is_since, open_digest, seal_digest
+from blobstore.keys.places import (
+    ANY_LIST,
+    UNBOUND,
+    Place,
+    admit,
+    is_since,
+    open_digest,
+    seal_digest,
+)
 from blobstore.keys.seals import new_seal
 from blobstore.postgres.ids import new_blob_id, new_id
-from blobstore.postgres.rows import BlobRow
+from blobstore.postgres.rows import OF_TASKS, BlobRow
 
 KEYS = KeyRing({"key": bytes(range(32))})
 RUN = new_id()
@@ -37,7 +45,7 @@ COVERED: dict[str, list[Any]] = {
 # Sealed itself, or where it is, or how it looks.
 APART = {
     "id", "key_id", "data_key", "content", "sha256", "store", "stored_size", "preview",
-    "forgotten", "elements_size", "misplaced",
+    "forgotten", "elements_size", "sizes", "misplaced",
 }  # fmt: skip
 
 
@@ -61,6 +69,25 @@ def test_the_place_of_an_element_is_in_its_seal():
     place = Place.of(ROW).element(new_blob_id(RUN), 70_000)
     sealed = replace(ROW, sha256=seal_digest(ROW, seal, DIGEST, place))
     assert open_digest(sealed, seal) == (DIGEST, place)
+
+
+def test_a_reader_that_knows_only_the_index_of_an_element_takes_it_of_any_list_of_its_task():
+    found = PLACE.element(new_blob_id(RUN), 7)
+    admit(ROW.id, found, PLACE.element(ANY_LIST, 7), None)
+    for wanted in (
+        PLACE.element(ANY_LIST, 8),
+        Place(RUN, "other").element(ANY_LIST, 7),
+        Place(RUN, "step", 1).element(ANY_LIST, 7),
+    ):
+        with pytest.raises(BlobDamaged, match="another run, step, task or element"):
+            admit(ROW.id, found, wanted, None)
+    for whole in (PLACE, Place(RUN, "step", 7)):
+        with pytest.raises(BlobDamaged, match="another run, step, task or element"):
+            admit(ROW.id, whole, PLACE.element(ANY_LIST, 7), None)
+
+
+def test_an_element_of_a_list_of_tasks_outputs_is_the_output_of_a_task():
+    assert Place(RUN, "step", OF_TASKS).element(ROW.id, 3) == Place(RUN, "step", 3)
 
 
 @pytest.mark.parametrize("stored", [b"", b"\x01", b"\x03" * 93, bytes(71), b"\x02"])
