@@ -109,6 +109,7 @@ class Blobs:
         Raises:
             ValueRefused: The value could not come back as it was. The message names the place.
             ValueTooLarge: The value is larger than the cap.
+            NotAList: A map goes over the value, and it is no list.
             BlobUnavailable: The attempt has lost its task meanwhile.
         """
         need_trio("Blobs.encode()")

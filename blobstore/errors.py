@@ -2,7 +2,8 @@
 
     BlobError
     ├── ValueRefused         the value could not come back as it was
-    │   └── ValueTooLarge    the value is larger than the cap
+    │   ├── ValueTooLarge    the value is larger than the cap
+    │   └── NotAList         a map goes over the value, and it is no list
     ├── BlobMisuse           a call outside of trio, or `with` in place of `async with`
     ├── BlobDamaged          the stored bytes are not those that were written
     ├── NotSealed            the value is not encrypted, and only sealed values are accepted
@@ -29,6 +30,10 @@ class ValueRefused(BlobError):
 
 class ValueTooLarge(ValueRefused):
     """The value is larger than the cap. The message names both sizes."""
+
+
+class NotAList(ValueRefused):
+    """A map goes over the value, and it is no list. The message names its type."""
 
 
 class BlobMisuse(BlobError, RuntimeError, TypeError):

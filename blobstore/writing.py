@@ -14,7 +14,7 @@ import trio
 from blobstore.abc import BlobStore, Caller
 from blobstore.chunks import Chunks
 from blobstore.depot import HEAVY, Depot
-from blobstore.errors import BlobMissing, BlobUnavailable, ValueRefused
+from blobstore.errors import BlobMissing, BlobUnavailable, NotAList, ValueRefused
 from blobstore.handle import Blob
 from blobstore.keys.places import Place, digested
 from blobstore.keys.seals import CONTENT, Seal, new_seal
@@ -107,7 +107,7 @@ class Encoder:
     async def _encode_for_map(self, values: object, threshold: int) -> Inline | Stored:
         """Encode a list that a map goes over: inline if it is small, or else by its elements."""
         if type(values) is not list:
-            raise ValueRefused(f"$ is of type {type(values).__qualname__[:60]}, and not a list")
+            raise NotAList(f"$ is of type {type(values).__qualname__[:60]}, and not a list")
         if not self._depot.keys:
 
             def as_whole() -> Inline | Payload | None:

@@ -40,6 +40,8 @@ class TaskEvent:
     """The traceback of the error as text. A long one lacks its middle."""
     max_attempts: int | None = None
     """The step's `max_attempts` in this worker; None if the worker does not know the step."""
+    is_element: bool = False
+    """Whether the step is a map. Then `task_index` is the index of the element."""
 
 
 Hook = Callable[[TaskEvent], None]
@@ -80,7 +82,9 @@ def log_task(event: TaskEvent) -> None:
     level = logging.WARNING if event.traceback else logging.DEBUG
     if not log.isEnabledFor(level):
         return
-    message = f"{event.flow_slug}.{event.step_slug} of run {event.run_id} {event.outcome}"
+    index = f"[{event.task_index}]" if event.is_element else ""
+    step = f"{event.flow_slug}.{event.step_slug}{index}"
+    message = f"{step} of run {event.run_id} {event.outcome}"
     of = "" if event.max_attempts is None else f" of {event.max_attempts}"
     took = f" in {event.seconds:.3f} s (attempt {event.attempt}{of})"
     record = log.makeRecord(

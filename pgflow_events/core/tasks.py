@@ -26,15 +26,27 @@ class ClaimedTask(NamedTuple):
     timeout: int
     """Seconds the attempt may take."""
     input: str
-    """The JSON of `{"run": input of the run, dependency: its output}`, without what is a blob."""
+    """The JSON of `{"run": input of the run, dependency: its output}`, without what is a blob. A
+    task of a map has `"dependency.each"` or `"run.each"` for its element."""
     blobs_refs: dict[str, str]
     """The ids of what is a blob, under the same keys."""
     input_bytes: int = 0
     """Bytes of these blobs that the handler loads into memory."""
 
     def __str__(self) -> str:
-        """The attempt, for the log."""
-        return f"{self.flow_slug}.{self.step_slug} of run {self.run_id}, attempt {self.attempt}"
+        """The attempt, for the log. Of a map, it has the index of the element."""
+        index = f"[{self.task_index}]" if self._has_element else ""
+        step = f"{self.flow_slug}.{self.step_slug}{index}"
+        return f"{step} of run {self.run_id}, attempt {self.attempt}"
+
+    @property
+    def _has_element(self) -> bool:
+        # A text with this in it only makes the log say that the index is 0.
+        return (
+            self.task_index > 0
+            or EACH in self.input
+            or any(slug.endswith(".each") for slug in self.blobs_refs)
+        )
 
     @property
     def refs(self) -> dict[str, UUID]:
@@ -83,6 +95,8 @@ class Unreadable:
     message: str
     """The error of the server."""
 
+
+EACH = '.each": '  # as PostgreSQL writes the key of an element
 
 CLAIM_COLUMNS = """
   (c.task).flow_slug, (c.task).run_id, (c.task).step_slug, (c.task).task_index,

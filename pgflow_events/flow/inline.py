@@ -9,11 +9,15 @@ of JSON always fit: half for the input of the run, half for outputs.
 from collections.abc import Mapping
 from typing import Any
 
-from pgflow_events.flow.flow import Flow
+from pgflow_events.flow.flow import Flow, Step
 
 # Bytes of JSON: for the input of a run, for the outputs that a step gets together, and for those
 # that a run ends with. start_flows.sql and inline_limit.sql in sql/functions have the same limit.
 LIMIT = 8 * 1024 * 1024
+
+# Bytes of JSON: for the output of a map's task. The list of the outputs has all of them in one
+# row, where SQL reads it as a whole: a hundred thousand take at most 50 MB.
+OF_ELEMENT = 512
 
 
 def thresholds(flow: Flow[Any]) -> Mapping[str, int]:
@@ -26,11 +30,13 @@ def thresholds(flow: Flow[Any]) -> Mapping[str, int]:
         for slug in step.dependencies:
             sharing[slug] = max(sharing.get(slug, 1), len(step.dependencies))
     of_flow = flow.options.blob_threshold or 0
-    wanted = {step.slug: step.options.blob_threshold for step in steps}
-    return {
-        slug: min(of_flow if own is None else own, LIMIT // sharing[slug])
-        for slug, own in wanted.items()
-    }
+
+    def limit(step: Step[Any]) -> int:
+        own = step.options.blob_threshold
+        most = OF_ELEMENT if step.is_map else LIMIT // sharing[step.slug]
+        return min(of_flow if own is None else own, most)
+
+    return {step.slug: limit(step) for step in steps}
 
 
 def input_threshold(flow: Flow[Any]) -> int:

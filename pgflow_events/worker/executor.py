@@ -8,19 +8,19 @@ from typing import Any
 
 import trio
 
-from blobstore import Blobs, Inline, Loaded, Owner, Stored, ValueRefused
+from blobstore import Blobs, Inline, Loaded, Stored
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.errors import HandlerTimeout, PgflowError
 from pgflow_events.flow.flow import Context, Flow, Step
-from pgflow_events.flow.inline import thresholds
 from pgflow_events.handlers.blocking import Standstills
-from pgflow_events.handlers.failures import look_at, refused
+from pgflow_events.handlers.failures import look_at
 from pgflow_events.handlers.loop_watch import LIMIT
 from pgflow_events.handlers.processes import Processes
 from pgflow_events.handlers.running import Running
 from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about, heeds
 from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
+from pgflow_events.worker.outputs import Outputs
 from pgflow_events.worker.slots import PATIENCE, Slots
 
 # Seconds that a handler, or the commit of its outcome, may overrun the timeout before the worker
@@ -62,9 +62,8 @@ class Executor:
         error_texts: bool = True,
     ) -> None:
         self._flows = {flow.slug: flow for flow in flows}
-        self._thresholds: dict[str, Mapping[str, int]] = {}
-        self._blobs = blobs
         self._inputs = Inputs(blobs)
+        self._outputs = Outputs(blobs, self._flows)
         self._ledger = ledger
         self._settle = settle
         self._slots = slots
@@ -167,23 +166,13 @@ class Executor:
         )
         if loaded:
             loaded.release()
-        owner = Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug)
         brief_until = scope.deadline - task.timeout + LIMIT
         with self._running.note(task):  # the handler of a stream is called by encode()
             value = await self._call(step, arguments, task)
             if trio.current_time() > brief_until:
                 # It may have blocked the loop, which notices while the attempt is known.
                 await trio.lowlevel.checkpoint()
-            try:
-                return await self._blobs.encode(
-                    value,
-                    owner,
-                    threshold=self._threshold(task),
-                    by_element=step.by_element,
-                    media_type=step.media_type,
-                )
-            except ValueRefused as error:
-                raise refused(f"step {step.slug!r} returned what", error) from None
+            return await self._outputs.encode(step, task, value)
 
     def _refs(self, task: ClaimedTask) -> Refs:
         return blobs_asked_for(self._find(task), task) if task.blobs_refs else ()
@@ -223,14 +212,6 @@ class Executor:
         with self._running.note(task):
             # In a tuple, because trio refuses a coroutine with an error that quotes all arguments.
             return (step.handler(*arguments),)
-
-    def _threshold(self, task: ClaimedTask) -> int:
-        """The size in bytes above which the output becomes a blob."""
-        try:
-            return self._thresholds[task.flow_slug][task.step_slug]
-        except KeyError:
-            self._thresholds[task.flow_slug] = thresholds(self._flows[task.flow_slug])
-            return self._thresholds[task.flow_slug][task.step_slug]
 
     def _max_attempts(self, task: ClaimedTask) -> int | None:
         """How often the task is tried in all, by its step or else by its flow."""
@@ -280,6 +261,7 @@ class Executor:
             error,
             traceback,
             self._max_attempts(task),
+            bool((step := self._find(task)) and step.is_map),
         )
         for hook in hooks:
             try:

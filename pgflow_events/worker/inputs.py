@@ -9,7 +9,8 @@ import orjson
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs, Loaded, Place
+from blobstore import Blob, Blobs, Loaded, NotSealed, Place
+from blobstore.keys.places import ANY_LIST
 from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.flow.flow import Context, Node, Step
@@ -80,14 +81,41 @@ class Inputs:
         return arguments
 
     def _inline_value(self, node: Node[Any], task: ClaimedTask, inline: Mapping[str, Any]) -> Any:
+        if node.is_optional and node.slug not in inline:  # the step was skipped
+            return None
         value = inline[node.slug]
-        self._blobs.admit_inline(task.run_id)
+        try:
+            self._blobs.admit_inline(task.run_id)
+        except NotSealed:
+            if not (_is_map(node.origin) and _has_only_nulls(value, is_element=node.is_element)):
+                raise
         return Blob.of(task.run_id, value) if node.takes_handle else value
 
 
 async def _loaded_value(node: Node[Any], task: ClaimedTask, loaded: Loaded) -> Any:
-    ref, place = task.refs[node.slug], Place(task.run_id, node.slug)
+    ref, place = task.refs[node.slug], _place(node, task)
     return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
+
+
+def _place(node: Node[Any], task: ClaimedTask) -> Place:
+    """The place that the value of a node must have, if it is a blob."""
+    whole = Place(task.run_id, node.origin.slug)
+    if not node.is_element:
+        return whole
+    if _is_map(node.origin):
+        return whole._replace(task_index=task.task_index)
+    return whole.element(ANY_LIST, task.task_index)
+
+
+def _is_map(node: Node[Any]) -> bool:
+    return isinstance(node, Step) and node.is_map
+
+
+def _has_only_nulls(value: Any, *, is_element: bool) -> bool:
+    """Whether what a map gave has nothing to encrypt: no elements, or only some that were lost."""
+    if is_element:
+        return value is None
+    return isinstance(value, list) and not any(element is not None for element in value)
 
 
 def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:

@@ -54,6 +54,7 @@ GROUPS = {
         "BlobError",
         "ValueRefused",
         "ValueTooLarge",
+        "NotAList",
         "BlobMisuse",
         "BlobDamaged",
         "NotSealed",

@@ -47,3 +47,11 @@ def test_a_thousand_steps_of_one_join_keep_the_default_threshold():
     parts = [flow.step(slug=f"part{n}")(lambda: None) for n in range(1024)]
     flow.step(*parts, slug="join")(lambda *_: None)
     assert set(thresholds(flow).values()) == {8192}
+
+
+def test_of_a_map_each_output_stays_short_in_its_row():
+    flow = Flow("flow", blob_threshold=100_000)
+    links = flow.step(slug="links")(lambda: ["a"])
+    flow.step(links.each, slug="page")(lambda url: url)
+    flow.step(links.each, slug="none", blob_threshold=0)(lambda url: url)
+    assert thresholds(flow) == {"links": 100_000, "page": 512, "none": 0}

@@ -1,7 +1,8 @@
 """Every task that a worker has at hand, and what became of the rest."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pytest
 import trio
 
 from pgflow_events.core.tasks import ClaimedTask, Outcome
@@ -71,3 +72,17 @@ async def test_an_attempt_has_one_outcome(autojump_clock):
     await trio.sleep(1)
     assert ledger.close(late) == trio.current_time() - 1
     assert ledger.close(late) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "loaded", "refs", "name"),
+    [
+        (0, '{"run": "links"}', {"links": "1"}, "flow.page"),
+        (0, '{"run": 1, "links.each": "a"}', {}, "flow.page[0]"),
+        (0, "{}", {"links.each": "1"}, "flow.page[0]"),
+        (7, "{}", {"links.each": "1"}, "flow.page[7]"),
+    ],
+)
+def test_the_task_of_a_map_is_named_with_its_index(index, loaded, refs, name):
+    task = ClaimedTask("flow", UUID(int=1), "page", index, 2, 60, loaded, refs)
+    assert str(task) == f"{name} of run {UUID(int=1)}, attempt 2"
