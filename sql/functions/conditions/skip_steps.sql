@@ -39,6 +39,13 @@ begin
     select t from pgflow.end_tasks(array[skip_steps.run_id], skipped.slugs, 'skipped') t
   ));
   perform pgflow.count_down(run_id, skipped.flow_slug, skipped.slugs);
+  -- A map over the output of a skipped step has no task.
+  update pgflow.step_states s set initial_tasks = 0
+  from pgflow.deps d
+  join pgflow.steps o on o.flow_slug = d.flow_slug and o.step_slug = d.step_slug
+  where
+    d.flow_slug = skipped.flow_slug and d.dep_slug = any(skipped.slugs) and o.step_type = 'map'
+    and s.run_id = skip_steps.run_id and s.step_slug = d.step_slug and s.status = 'created';
   return skipped.n;
 end
 $$;

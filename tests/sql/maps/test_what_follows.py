@@ -1,0 +1,20 @@
+"""What follows from steps that were skipped, from empty maps, and from elements that failed."""
+
+from psycopg.types.json import Jsonb
+
+
+def step(core, slug, *deps, **options):
+    """Add a step with any options."""
+    named = "".join(f", {name} => %s" for name in options)
+    given = [Jsonb(v) if isinstance(v, dict) else v for v in options.values()]
+    core.rows(f"select pgflow.add_step('f', %s, %s::text[]{named})", slug, list(deps), *given)
+
+
+def test_a_map_over_the_output_of_a_skipped_step_is_empty_and_the_run_goes_on(core):
+    core.flow()
+    step(core, "links", required_input_pattern={"site": "known"})
+    step(core, "page", "links", step_type="map")
+    step(core, "index", "page")
+    run_id = core.start({"site": "unknown"})
+    assert core.states(run_id) == {"links": "skipped", "page": "completed", "index": "started"}
+    assert core.poll()[0].input == {"run": {"site": "unknown"}, "page": []}
