@@ -23,6 +23,8 @@ begin
     where
       s.run_id = cascade_complete_taskless_steps.run_id and s.status = 'created'
       and s.remaining_deps = 0 and s.initial_tasks = 0
+      -- A map that has become ready just now may have a condition.
+      and s.step_slug not in (select u.step_slug from pgflow.unmet_steps(s.run_id) u)
     order by o.step_index limit 1;
     exit when not found;
     update pgflow.step_states s

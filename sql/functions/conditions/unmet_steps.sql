@@ -1,4 +1,4 @@
--- Internal, of cascade_resolve_conditions(). Returns the steps of a run that are ready and whose condition is
+-- Internal, of cascade_complete_taskless_steps(), cascade_resolve_conditions(). Returns the steps of a run that are ready and whose condition is
 -- not met, in the order of their definition. `is_met` is null if a value cannot be read.
 create or replace function pgflow.unmet_steps(run_id uuid)
 returns table (step_slug text, when_unmet text, is_met boolean)

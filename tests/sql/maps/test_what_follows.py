@@ -18,3 +18,12 @@ def test_a_map_over_the_output_of_a_skipped_step_is_empty_and_the_run_goes_on(co
     run_id = core.start({"site": "unknown"})
     assert core.states(run_id) == {"links": "skipped", "page": "completed", "index": "started"}
     assert core.poll()[0].input == {"run": {"site": "unknown"}, "page": []}
+
+
+def test_a_map_over_an_empty_map_is_skipped_if_its_condition_is_not_met(core):
+    core.flow()
+    step(core, "links", step_type="map")
+    step(core, "page", "links", step_type="map", required_input_pattern={"links": ["a"]})
+    step(core, "text", "page", step_type="map")
+    run_id = core.start([])
+    assert core.states(run_id) == {"links": "completed", "page": "skipped", "text": "completed"}
