@@ -17,7 +17,8 @@ begin
     select u.ctid from pgflow.step_states u
     where u.run_id = t.run_id and u.step_slug = t.step_slug limit 1
   ) u
-  where t.status = 'failed' and s.ctid = u.ctid;
+  -- Not those of runs that go on, and not steps that were skipped or completed without the element.
+  where t.status = 'failed' and t.run_id = any(runs) and s.ctid = u.ctid and s.status = 'started';
 
   update pgflow.step_states s set status = 'cancelled'
   where s.run_id = any(runs) and s.status = 'started';

@@ -10,6 +10,21 @@ def step(core, slug, *deps, **options):
     core.rows(f"select pgflow.add_step('f', %s, %s::text[]{named})", slug, list(deps), *given)
 
 
+def lose(core, *elements):
+    """Fail these for good, in one call: each a run, a step and an index."""
+    query = """
+      select from pgflow.complete_tasks(
+        %s::uuid[], %s::text[], %s::integer[], %s::integer[], %s::jsonb[], %s::uuid[], %s::text[],
+        %s::boolean[], '{}', 0, null, null
+      )
+    """
+    runs, slugs, indexes = map(list, zip(*elements, strict=True))
+    n = len(runs)
+    core.rows(
+        query, runs, slugs, indexes, [None] * n, [None] * n, [None] * n, ["boom"] * n, [True] * n
+    )
+
+
 def test_a_map_over_the_output_of_a_skipped_step_is_empty_and_the_run_goes_on(core):
     core.flow()
     step(core, "links", required_input_pattern={"site": "known"})
@@ -27,3 +42,14 @@ def test_a_map_over_an_empty_map_is_skipped_if_its_condition_is_not_met(core):
     step(core, "text", "page", step_type="map")
     run_id = core.start([])
     assert core.states(run_id) == {"links": "completed", "page": "skipped", "text": "completed"}
+
+
+def test_a_run_that_fails_leaves_those_alone_that_lose_elements_in_the_same_call(core):
+    core.flow()
+    step(core, "page", step_type="map", tolerate="1")
+    step(core, "save")
+    failing, going_on = (core.start(["a", "b"]) for _ in range(2))
+    core.poll()
+    lose(core, (failing, "save", 0), (going_on, "page", 0))
+    assert core.states(failing) == {"page": "cancelled", "save": "failed"}
+    assert core.states(going_on) == {"page": "started", "save": "started"}
