@@ -15,7 +15,8 @@ begin
   for step in
     select
       f.flow_slug, f.run_id, f.step_slug, o.when_exhausted, f.n,
-      coalesce(s.lost_tasks, 0) + f.n <= o.opt_tolerate * s.initial_tasks as tolerates,
+      -- As a decimal: the binary number nearest to 0.7 is less than that.
+      coalesce(s.lost_tasks, 0) + f.n <= o.opt_tolerate::numeric * s.initial_tasks as tolerates,
       s.remaining_tasks = f.n as completes
     from (
       select t.flow_slug, t.run_id, t.step_slug, count(*)::integer as n, min(t.n) as place

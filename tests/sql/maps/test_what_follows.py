@@ -1,5 +1,6 @@
 """What follows from steps that were skipped, from empty maps, and from elements that failed."""
 
+import pytest
 from psycopg.types.json import Jsonb
 
 
@@ -53,3 +54,15 @@ def test_a_run_that_fails_leaves_those_alone_that_lose_elements_in_the_same_call
     lose(core, (failing, "save", 0), (going_on, "page", 0))
     assert core.states(failing) == {"page": "cancelled", "save": "failed"}
     assert core.states(going_on) == {"page": "started", "save": "started"}
+
+
+@pytest.mark.parametrize(("share", "tolerated"), [("0.29", 29), ("0.7", 70), ("0.07", 7)])
+def test_a_share_of_lost_elements_is_counted_as_it_is_written(core, share, tolerated):
+    core.flow()
+    step(core, "page", step_type="map", tolerate=share)
+    run_id = core.start(list(range(100)))
+    core.poll(100)
+    lose(core, *[(run_id, "page", index) for index in range(tolerated)])
+    assert core.states(run_id) == {"page": "started"}
+    lose(core, (run_id, "page", 99))
+    assert core.states(run_id) == {"page": "failed"}
