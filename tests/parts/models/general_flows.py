@@ -1,0 +1,129 @@
+"""Flows whose steps may be maps, may be skipped, and may start late; and some by chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+LATE = 3600  # seconds: more than a test takes
+
+# Few values, so that patterns are met about as often as not.
+VALUES = [None, 0, "x", {"k": 1}, {"k": 2, "l": [1]}, [], [1], [{"k": 1}, None], [[1], 0, "x"]]
+PATTERNS = [{}, {"k": 1}, {"k": 2}, [], [1], [{"k": 1}], 0, None]
+
+values = st.sampled_from(VALUES)
+lists = st.lists(values, max_size=7)
+patterns = st.sampled_from(PATTERNS)
+objects = st.sampled_from([pattern for pattern in PATTERNS if isinstance(pattern, dict)])
+fates = st.sampled_from(["skip", "skip-cascade", "skip", "fail"])
+
+
+@dataclass(eq=False, repr=False)
+class Step:
+    """A step with its options."""
+
+    slug: str
+    deps: tuple[str, ...] = ()
+    is_map: bool = False
+    required: dict[str, Any] | None = None
+    forbidden: dict[str, Any] | None = None
+    unmet: str = "skip"
+    exhausted: str = "fail"
+    tolerate: str | None = None
+    """A share of the elements, in decimal."""
+    start_delay: int = 0
+    attempts: int = 2
+
+    def options(self) -> dict[str, Any]:
+        """As add_step() takes them: what is not the default."""
+        given = {
+            "step_type": "map" if self.is_map else None,
+            "required_input_pattern": self.required,
+            "forbidden_input_pattern": self.forbidden,
+            "when_unmet": self.unmet if self.unmet != "skip" else None,
+            "when_exhausted": self.exhausted if self.exhausted != "fail" else None,
+            "tolerate": self.tolerate,
+            "start_delay": self.start_delay or None,
+            "max_attempts": self.attempts,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options().items())
+        return f"{self.slug}<{','.join(self.deps)}{options}"
+
+
+@dataclass(eq=False, repr=False)
+class Shape:
+    """A flow."""
+
+    slug: str
+    steps: tuple[Step, ...]
+    base_delay: int = 0
+
+    def __repr__(self) -> str:
+        return f"{self.slug}({'; '.join(map(repr, self.steps))}; base_delay={self.base_delay})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    @property
+    def has_root_map(self) -> bool:
+        return any(step.is_map and not step.deps for step in self.steps)
+
+    def step(self, slug: str) -> Step:
+        return next(step for step in self.steps if step.slug == slug)
+
+    def dependents(self, slug: str) -> list[Step]:
+        return [step for step in self.steps if slug in step.deps]
+
+    def below(self, slug: str) -> list[Step]:
+        """All that depend on a step, directly or not, in order."""
+        found = {slug}
+        for step in self.steps:
+            if found & {*step.deps}:
+                found.add(step.slug)
+        return [step for step in self.steps if step.slug in found - {slug}]
+
+    @property
+    def leaves(self) -> list[str]:
+        return [step.slug for step in self.steps if not self.dependents(step.slug)]
+
+
+@st.composite
+def shapes(draw: st.DrawFn, slug: str) -> Shape:
+    """Up to six steps; each is a map or has a condition as often as not."""
+    steps: list[Step] = []
+    for name in "abcdef"[: draw(st.integers(1, 6))]:
+        steps.append(draw(a_step(name, [step.slug for step in steps])))
+    return Shape(slug, tuple(steps), draw(st.sampled_from([0, 0, LATE])))
+
+
+@st.composite
+def a_step(draw: st.DrawFn, slug: str, before: Sequence[str]) -> Step:
+    """A step that may depend on those before it."""
+    is_map = draw(st.booleans())
+    most = 1 if is_map else 3
+    deps = draw(st.lists(st.sampled_from(before), max_size=most, unique=True)) if before else []
+    return Step(
+        slug,
+        tuple(sorted(deps)),
+        is_map,
+        draw(st.one_of(st.none(), st.none(), conditions(deps))),
+        draw(st.one_of(st.none(), st.none(), st.none(), conditions(deps))),
+        draw(fates),
+        draw(fates),
+        draw(st.sampled_from([None, "0.2", "0.5", "1.0"])) if is_map else None,
+        draw(st.sampled_from([0, 0, 0, 0, 0, LATE])),
+        draw(st.integers(1, 2)),
+    )
+
+
+@st.composite
+def conditions(draw: st.DrawFn, deps: Sequence[str]) -> dict[str, Any]:
+    """What the input of a step may have to contain."""
+    if not deps:
+        return draw(objects)
+    keys = draw(st.lists(st.sampled_from([*deps, "run"]), max_size=2, unique=True))
+    return {key: draw(patterns) for key in keys}
