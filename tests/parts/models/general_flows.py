@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
+from .core import Core
+
+DELAY = "update pgflow.flows set opt_base_delay = %s where flow_slug = %s"
 LATE = 3600  # seconds: more than a test takes
 
 # Few values, so that patterns are met about as often as not.
@@ -91,11 +96,24 @@ class Shape:
         return [step.slug for step in self.steps if not self.dependents(step.slug)]
 
 
+def define(core: Core, shape: Shape) -> None:
+    """Make these the steps of a flow that has none."""
+    core.db.execute(DELAY, [shape.base_delay, shape.slug])
+    for step in shape.steps:
+        options = {
+            name: Jsonb(value) if name.endswith("pattern") else value
+            for name, value in step.options().items()
+        }
+        named = "".join(f", {name} => %s" for name in options)
+        add = f"select pgflow.add_step(%s, %s, %s::text[]{named})"
+        core.rows(add, shape.slug, step.slug, list(step.deps), *options.values())
+
+
 @st.composite
-def shapes(draw: st.DrawFn, slug: str) -> Shape:
-    """Up to six steps; each is a map or has a condition as often as not."""
+def shapes(draw: st.DrawFn, slug: str, most: int = 6) -> Shape:
+    """Up to so many steps; each is a map as often as not, and has a condition now and then."""
     steps: list[Step] = []
-    for name in "abcdef"[: draw(st.integers(1, 6))]:
+    for name in ascii_lowercase[: draw(st.integers(1, most))]:
         steps.append(draw(a_step(name, [step.slug for step in steps])))
     return Shape(slug, tuple(steps), draw(st.sampled_from([0, 0, LATE])))
 

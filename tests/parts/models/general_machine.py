@@ -7,10 +7,9 @@ from uuid import UUID
 import orjson
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
-from psycopg.types.json import Jsonb
 
 from .core import Core
-from .general_flows import Shape
+from .general_flows import Shape, define
 from .general_model import ACTIVE, Address, Run, Task
 from .sql_machine import pick_some
 
@@ -28,7 +27,6 @@ from pgflow.step_tasks
 QUEUE = f"select msg_id, vt <= clock_timestamp() from pgmq.q_{SLUG}"
 ARCHIVE = f"select msg_id from pgmq.a_{SLUG}"
 
-DELAY = "update pgflow.flows set opt_base_delay = %s"
 
 Lease = tuple[Address, int]  # a task, and the number of an attempt that somebody may still settle
 
@@ -48,15 +46,7 @@ class Machine(RuleBasedStateMachine):
     def define(self, shape: Shape) -> None:
         """Make these the steps of the flow."""
         self.shape = shape
-        self.observer.db.execute(DELAY, [shape.base_delay])
-        for step in shape.steps:
-            options = {
-                name: Jsonb(value) if name.endswith("pattern") else value
-                for name, value in step.options().items()
-            }
-            named = "".join(f", {name} => %s" for name in options)
-            add = f"select pgflow.add_step(%s, %s, %s::text[]{named})"
-            self.observer.rows(add, SLUG, step.slug, list(step.deps), *options.values())
+        define(self.observer, shape)
 
     def teardown(self) -> None:
         self.observer.db.execute(f"""
