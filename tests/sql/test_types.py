@@ -40,8 +40,8 @@ DEFAULTS = {
     "step_tasks.attempts_count": "0",
 }
 FUNCTIONS = """
-create_flow(flow_slug text, max_attempts integer DEFAULT 3, base_delay integer DEFAULT 5, \
-timeout integer DEFAULT 60) pgflow.flows
+create_flow(flow_slug text, max_attempts integer DEFAULT NULL::integer, \
+base_delay integer DEFAULT NULL::integer, timeout integer DEFAULT NULL::integer) pgflow.flows
 add_step(flow_slug text, step_slug text, deps_slugs text[] DEFAULT '{}'::text[], \
 max_attempts integer DEFAULT NULL::integer, base_delay integer DEFAULT NULL::integer, \
 timeout integer DEFAULT NULL::integer, start_delay integer DEFAULT NULL::integer, \

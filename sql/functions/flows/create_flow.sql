@@ -1,7 +1,7 @@
 -- Public. Defines a flow, creates its queue, and returns the flow's row. If the flow exists, the stored
 -- row is returned and no option is changed; a lost queue is created again. A null option stands for its
--- default. `timeout` is the number of seconds that an attempt may take. `base_delay` is in seconds too:
--- after failed attempt n the next one waits `base_delay * 2^n` seconds.
+-- default: 3 attempts, a `base_delay` of 5 seconds, a `timeout` of 60. `timeout` is the number of seconds
+-- that an attempt may take. After failed attempt n the next one waits `base_delay * 2^n` seconds.
 --
 -- Raises:
 --   23514 check_violation: the slug or an option is not valid.
@@ -14,9 +14,9 @@
 --   from pgflow.create_flow('greet', timeout => 30);
 create or replace function pgflow.create_flow(
   flow_slug text,
-  max_attempts integer default 3,
-  base_delay integer default 5,
-  timeout integer default 60
+  max_attempts integer default null,
+  base_delay integer default null,
+  timeout integer default null
 )
 returns pgflow.flows
 language plpgsql
