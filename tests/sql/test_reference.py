@@ -26,6 +26,13 @@ MAP_OF_TWO = (
     '{"step_slug": "a", "deps_slugs": []}, {"step_slug": "b", "deps_slugs": []},'
     ' {"step_slug": "c", "deps_slugs": ["a", "b"], "step_type": "map"}'
 )
+
+
+def compiled(slug: str, steps: str = "") -> str:
+    """Compile a flow whose steps are written as JSON."""
+    return f"""select pgflow.ensure_flow_compiled('{slug}', '{{"steps": [{steps}]}}')"""
+
+
 # What raises each error that the page lists, where there is a flow f, a run of it, an unfinished
 # blob, and a queue of another application.
 RAISING = {
@@ -68,6 +75,10 @@ RAISING = {
     ): "select pgflow.start_flow_with_states('f', '1', run_id) from pgflow.runs",
     ("set_vt_batch", "P0001"): "select pgflow.set_vt_batch('f', '{1,2}', '{1}')",
     ("set_vt_batch", "42P01"): "select pgflow.set_vt_batch('nowhere', '{1}', '{1}')",
+    ("ensure_flow_compiled", "22023"): "select pgflow.ensure_flow_compiled('g', '{}')",
+    ("ensure_flow_compiled", "23503"): compiled("g", '{"slug": "a", "dependencies": ["b"]}'),
+    ("ensure_flow_compiled", "23514"): compiled("2nd"),
+    ("ensure_flow_compiled", "42P07"): compiled("theirs"),
     ("poll_for_tasks", "P0002"): "select pgflow.poll_for_tasks('nowhere', 0, 1)",
     ("complete_task", "P0002"): f"select pgflow.complete_task({UNKNOWN}, 'a', 0, '1')",
     ("fail_task", "P0002"): f"select pgflow.fail_task({UNKNOWN}, 'a', 0, 'boom')",

@@ -30,6 +30,7 @@ select pgmq.purge_queue('payments')
 select pgmq.send('payments', '{}')
 select from pgmq.q_payments
 select pgflow.delete_runs(now(), null, 10, '{}')
+select pgflow.ensure_flow_compiled('f', '{"steps": []}', true)
 select pgflow.delete_archived('f', now(), 10)
 select pgflow.delete_dictionaries()
 select pgflow.drop_blob_day(current_date, now())

@@ -47,6 +47,7 @@ ORDER = [
     "track_worker_function",
     "mark_worker_stopped",
     "is_local",
+    "ensure_flow_compiled",
     "delete_flow_and_data",
 ]
 ROWS = ["flows", "steps", "runs", "step_tasks", "step_task_record"]
