@@ -101,7 +101,8 @@ pgflow.make_queue_claim, pgflow.drop_queue_functions, pgflow.create_queue,
 pgflow.restore_queue, pgflow.adopt_queue, pgflow.mark_queue,
 pgflow.prepare_queue, pgflow.raise_queue_ids, pgflow.requeue_lost_tasks,
 pgflow.delete_flow_and_data, pgflow.ensure_flow_compiled, pgflow._create_flow_from_shape,
-pgflow.start_flow_with_states, pgflow.mark_worker_stopped, pgflow.track_worker_function
+pgflow.setup_requeue_stalled_tasks_cron, pgflow.start_flow_with_states,
+pgflow.mark_worker_stopped, pgflow.track_worker_function
 from pgflow_worker;
 
 -- A client starts runs, and reads the state and values of any run. It writes through functions only.

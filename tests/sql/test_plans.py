@@ -159,6 +159,12 @@ def work(core: Any, batch: int) -> None:
     core.db.execute("update pgflow.step_tasks set attempts_count = 3 where started_at is not null")
     core.db.execute("update pgmq.q_f set vt = clock_timestamp() where read_ct > 0")
     core.claim(batch, max_bytes=10)
+    read = core.db.execute("select msg_id from pgmq.read('f', 2, %s)", [batch])
+    started = core.start_tasks([row.msg_id for row in read.fetchall()])
+    for task in started[:1]:
+        core.complete(task.run_id, task.step_slug)
+    for task in started[1:2]:
+        core.fail(task.run_id, task.step_slug)
     core.rows("select set_config('enable_seqscan', 'off', false)")  # as our functions do
     for blob in core.blobs_of(roots.tasks[0].run_id):
         core.read(blob)
@@ -202,6 +208,7 @@ def plans(
         planned.bulk(
             "requeue", "update pgflow.step_tasks set queued_at = clock_timestamp() returning 1"
         )
+        planned.bulk("requeue_stalled_tasks", "select pgflow.requeue_stalled_tasks()")
         planned.bulk("end", "update pgflow.runs set status = 'failed' returning 1")
         yield planned.plans
 
@@ -219,7 +226,7 @@ def test_a_worker_reads_no_table_from_end_to_end(plans):
 def test_a_worker_reads_only_the_rows_of_its_own_tasks(plans):
     calls = {plan.call for plan in plans}
     assert calls >= {"claim", "settle", "poll", "complete", "fail", "start_flows", "requeue", "end"}
-    assert calls >= {"upload", "open", "read", "delete"}
+    assert calls >= {"upload", "open", "read", "delete", "start_tasks", "requeue_stalled_tasks"}
     assert [
         plan for plan in plans if any(read(node) > plan.limit for node in nodes(plan.tree["Plan"]))
     ] == []

@@ -79,6 +79,10 @@ RAISING = {
     ("ensure_flow_compiled", "23503"): compiled("g", '{"slug": "a", "dependencies": ["b"]}'),
     ("ensure_flow_compiled", "23514"): compiled("2nd"),
     ("ensure_flow_compiled", "42P07"): compiled("theirs"),
+    (
+        "setup_requeue_stalled_tasks_cron",
+        "0A000",
+    ): "select pgflow.setup_requeue_stalled_tasks_cron()",
     ("poll_for_tasks", "P0002"): "select pgflow.poll_for_tasks('nowhere', 0, 1)",
     ("complete_task", "P0002"): f"select pgflow.complete_task({UNKNOWN}, 'a', 0, '1')",
     ("fail_task", "P0002"): f"select pgflow.fail_task({UNKNOWN}, 'a', 0, 'boom')",

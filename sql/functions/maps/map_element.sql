@@ -1,5 +1,5 @@
--- Internal, of task_records(). Returns the element that a task of a map works on: its JSON, or the
--- id of the blob.
+-- Internal, of bare_input(), task_records(). Returns the element that a task of a map works on: its JSON, or
+-- the id of the blob.
 create or replace function pgflow.map_element(
   run_id uuid,
   step_slug text,

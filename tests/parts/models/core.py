@@ -16,6 +16,7 @@ select (c.task).*, c.next_due, c.refused, c.owed_tasks, c.owed_runs, c.next_byte
 from pgflow.claim_tasks(%s, %s, %s, %s) c
 """
 COMPLETE = CLAIM.replace("claim_tasks", "complete_tasks").replace("%s", "%s, " * 8 + "%s", 1)
+START_TASKS = "select * from pgflow.start_tasks(%s, %s, %s) order by msg_id"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class Core:
 
     def poll(self, qty: int = 10, slug: str = "f") -> list[Any]:
         return self.rows("select * from pgflow.poll_for_tasks(%s, 1, %s, 0)", slug, qty)
+
+    def start_tasks(self, message_ids: list[int], slug: str = "f") -> list[Any]:
+        """Claim as pgflow's workers do, once they have read these messages."""
+        return self.rows(START_TASKS, slug, message_ids, self.worker)
 
     def complete(self, run_id: UUID, step_slug: str, output: Any = None) -> Any:
         query = "select * from pgflow.complete_task(%s, %s, 0, %s)"
