@@ -58,7 +58,7 @@ alter function pgflow.delete_chunks security definer;
 -- not delete a run, or change what a run was given.
 grant select on
 pgflow.schema_files, pgflow.flows, pgflow.steps, pgflow.deps, pgflow.runs, pgflow.blobs, pgflow.blob_dictionaries,
-pgflow.live_workers
+pgflow.live_workers, pgflow.workers
 to pgflow_worker;
 grant insert on pgflow.flows, pgflow.steps, pgflow.deps to pgflow_worker;
 grant update (status, output, output_blobs_refs, remaining_steps, has_blobs, completed_at, failed_at)

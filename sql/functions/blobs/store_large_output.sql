@@ -1,6 +1,6 @@
--- Internal, of complete_task(). Stores the output of a task as a blob if its text is longer than the
--- step's threshold. Returns the id of the blob, or null if the output is short. Raises no_data_found if
--- there is no such task.
+-- Internal, of complete_open_task(), refuse_type(). Stores the output of a task as a blob if its text is
+-- longer than the step's threshold. Returns the id of the blob, or null if the output is short. Raises
+-- no_data_found if there is no such task.
 create or replace function pgflow.store_large_output(
   run_id uuid,
   step_slug text,

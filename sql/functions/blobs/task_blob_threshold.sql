@@ -1,5 +1,5 @@
--- Internal, of fail_task(), finish_maps(), store_large_output(). Returns the number of bytes above which the output of
--- a task becomes a blob. Raises no_data_found if there is no such task.
+-- Internal, of finish_maps(), store_large_output(). Returns the number of bytes above which the output of a
+-- task becomes a blob. Raises no_data_found if there is no such task.
 create or replace function pgflow.task_blob_threshold(run_id uuid, step_slug text, task_index integer)
 returns integer
 language plpgsql stable

@@ -1,7 +1,10 @@
 -- Public. Completes a task with its output, starts the steps that waited for it, and returns the task's
 -- row. The last task of a run completes the run. An output that is longer than the step's threshold is
 -- stored as a blob: then `output` is null and `output_blob_id` is set. A task that is settled already,
--- or whose run has ended, stays as it is.
+-- or whose run has ended, stays as it is. Where a worker written for pgflow serves the queue, a task that
+-- nobody has claimed stays as it is too.
+--
+-- If a map goes over the output and the output is no list, the task, its step and its run fail.
 --
 -- Raises:
 --   P0002 no_data_found: there is no such task.
@@ -24,14 +27,19 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  blob_id uuid := pgflow.store_large_output(run_id, step_slug, task_index, output);
+  standing text := pgflow.task_standing(run_id, step_slug, task_index);
+  map_slug text;
 begin
-  perform pgflow.settle_tasks(
-    array[complete_task.run_id], array[complete_task.step_slug], array[complete_task.task_index],
-    array[null::integer],
-    array[case when blob_id is null then complete_task.output end], array[blob_id],
-    array[null::text], array[false]
-  );
+  if standing = 'open' and jsonb_typeof(complete_task.output) is distinct from 'array' then
+    map_slug := pgflow.waiting_map(run_id, step_slug);
+  end if;
+  if standing = 'late' then
+    perform pgflow._archive_task_message(run_id, step_slug, task_index);
+  elsif map_slug is not null then
+    perform pgflow.refuse_type(run_id, step_slug, map_slug, complete_task.output);
+  elsif standing = 'open' then
+    perform pgflow.complete_open_task(run_id, step_slug, task_index, complete_task.output);
+  end if;
   return query
   select * from pgflow.step_tasks t
   where
@@ -42,4 +50,4 @@ $$;
 
 comment on function pgflow.complete_task is
 'Completes a task with its output, and starts the steps that waited for it. A task that is settled '
-'already stays as it is.';
+'already stays as it is. The run fails if a map goes over an output that is no list.';

@@ -1,5 +1,5 @@
--- Internal, of fail_runs(), skip_steps(). Ends the tasks of these runs that have no outcome yet, as cancelled or
--- skipped, and returns them. A null step_slugs stands for all steps.
+-- Internal, of fail_runs(), refuse_type(), skip_steps(). Ends the tasks of these runs that have no outcome
+-- yet, as cancelled or skipped, and returns them. A null step_slugs stands for all steps.
 create or replace function pgflow.end_tasks(run_ids uuid[], step_slugs text[], status text)
 returns setof pgflow.settled_task
 language plpgsql

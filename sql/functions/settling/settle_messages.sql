@@ -1,5 +1,5 @@
--- Internal, of fail_runs(), release_tasks(), settle_tasks(), skip_steps(). Archives the messages of settled tasks, and
--- delays the messages of tasks that are queued again.
+-- Internal, of fail_runs(), refuse_type(), release_tasks(), settle_tasks(), skip_steps(). Archives the
+-- messages of settled tasks, and delays the messages of tasks that are queued again.
 create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql

@@ -1,8 +1,8 @@
--- Internal, of complete_task(), complete_tasks(), fail_lapsed_tasks(), fail_task(). Settles a set of
+-- Internal, of complete_open_task(), complete_tasks(), fail_lapsed_tasks(), fail_task(). Settles a set of
 -- tasks in one transaction: each task is completed with its output, or failed with its error message and
--- perhaps queued again. Starts the steps that become ready. The first `claims` of their tasks are handed
--- over to worker_id, as long as their handlers load at most max_bytes of blobs together. Returns a row for
--- each of these, and a last row with `refused`, `owed_tasks` and `owed_runs`.
+-- perhaps queued again. Starts the steps that become ready. The first `claims` of their tasks are handed over
+-- to worker_id, as long as their handlers load at most max_bytes of blobs together. Returns a row for each of
+-- these, and a last row with `refused`, `owed_tasks` and `owed_runs`.
 --
 -- A task is settled if it is still queued, its run goes on, and `attempts` names its current attempt
 -- (null: any). Otherwise its place in the arrays is in `refused`, unless the same attempt completed it
