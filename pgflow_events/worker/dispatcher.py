@@ -10,6 +10,7 @@ import trio
 from pgflow_events.core.tasks import Claim, ClaimedTask
 from pgflow_events.worker.turns import Question, Turns
 
+NOT_LOOKED = 0.5  # seconds: what a claim says that took all it saw, and did not look for more
 HOLD = 1.0  # seconds without claims after a standstill, in which attempts may have lapsed
 LAST_CLAIM = 5.0  # seconds for the claim under way at close(): the database may be down
 
@@ -229,6 +230,9 @@ class Dispatcher:
         self._note_left(slug, claim.next_bytes or 0, is_last_word=is_last_word)
         # A call for a task over the budget takes one task, and leaves those that load nothing.
         if claim.next_bytes and reserved.max_bytes > self._budget and not claim.lapsed:
+            self._turns.make_ready(slug)
+        # Others may be due a moment later, as runs are that were delayed together.
+        if question.is_due and claim.tasks and claim.next_due == NOT_LOOKED:
             self._turns.make_ready(slug)
 
     def _report(self, slug: str) -> None:

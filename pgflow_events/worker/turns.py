@@ -6,6 +6,8 @@ Otherwise the answer may only bring forward the time at which the flow is asked 
 
 A claim that took all it saw says to ask again half a second later. What becomes visible until then
 is notified, or was hidden for longer; only a claim that another session rolls back is seen so late.
+A claim that was made because a message was due is followed by another one at once, if it took
+something: the next message may be due a moment later, and only a claim in vain tells when that is.
 
 A notification wakes all workers of a flow, and one of them gets the task. A worker that claimed in
 vain is shy: it lets the others go first for a random time. So the worker that got the last task
@@ -40,6 +42,8 @@ class Turn:
     rests_until: float = -inf
     is_notified: bool = False
     """Whether `is_woken` is due to a notification."""
+    is_due: bool = False
+    """Whether it is ready because its time has come."""
     is_shy: bool = False
     """Whether the last claim after a notification was in vain."""
     shy_until: float = -inf
@@ -55,6 +59,8 @@ class Question:
     """`Turn.said` when the call began."""
     is_notified: bool
     """Whether it follows a notification."""
+    is_due: bool
+    """Whether it is made because the time of the flow has come."""
     patience_ends: float
     """When the flow is not left to this call any more: its answer may be lost."""
 
@@ -147,9 +153,9 @@ class Turns:
         """Begin a call that asks this flow for tasks. The others come first after it."""
         turn = self._turns[slug]
         patience_ends = trio.current_time() + PATIENCE
-        question = Question(slug, turn.said, turn.is_notified, patience_ends)
+        question = Question(slug, turn.said, turn.is_notified, turn.is_due, patience_ends)
         self._questions.add(question)
-        turn.is_woken = turn.is_notified = False
+        turn.is_woken = turn.is_notified = turn.is_due = False
         if slug in self._ready:
             del self._ready[slug]
             self._ready[slug] = None
@@ -208,3 +214,4 @@ class Turns:
             heappop(self._dues)
             if turn.due == due:
                 self._set(turn, due)
+                turn.is_due = True

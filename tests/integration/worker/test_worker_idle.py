@@ -147,7 +147,9 @@ async def test_a_retry_runs_when_it_is_due_and_nothing_is_asked_until_then(clien
         await again.failed.wait()
         await statements.settle()
         await again.running.wait()
-        assert await statements.counts() == {"pgflow_queues.claim_": 1}
+        counts = await statements.counts()
+        assert counts.pop("pgflow_queues.claim_") <= 2  # the second looks for others that are due
+        assert counts == {}
     again.go_on.set()
     assert await run.result() == {"step": 2}
     ((late,),) = await rows(

@@ -129,6 +129,23 @@ async def test_it_claims_when_the_next_message_falls_due_and_not_before(run, aut
     assert database.times == [0, 7.5, 9.75]
 
 
+async def test_a_claim_that_was_due_and_took_all_it_saw_is_followed_by_one_that_looks(
+    run, autojump_clock
+):
+    """Otherwise a message that is due a moment later would wait for half a second."""
+    _, database, _ = await run(some(0, next_due=7), some(1, next_due=0.5), some(0, next_due=0.1))
+    await trio.sleep(LONG)
+    assert database.times == [0, 7, 7, 7.1]
+
+
+async def test_a_claim_that_was_woken_and_took_all_it_saw_looks_half_a_second_later(
+    run, autojump_clock
+):
+    _, database, _ = await run(some(1, next_due=0.5), some(0, next_due=0.1))
+    await trio.sleep(LONG)
+    assert database.times == [0, 0.5, 0.6]
+
+
 async def test_what_is_due_already_is_claimed_after_a_rest(run, autojump_clock):
     _, database, started = await run(some(0, next_due=0), some(1))
     await trio.sleep(LONG)
