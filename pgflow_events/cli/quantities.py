@@ -1,7 +1,7 @@
-"""Durations and sizes on the command line: 7d, 90m, 2.5, 16MB, 16MiB."""
+"""Durations, times and sizes on the command line: 7d, 90m, 2.5, 2026-12-24T18:00Z, 16MB, 16MiB."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import nan
 
 import click
@@ -14,6 +14,7 @@ BYTES = {"": 1, "b": 1} | {
     for suffix, base in (("b", 1000), ("ib", 1024))
     for power, prefix in enumerate("kmgt", 1)
 }
+TIME = "2026-12-24T18:00+01:00"
 MOST = 2**62  # bytes: a bigint of the database ends at 2**63
 QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
@@ -47,6 +48,27 @@ def some_seconds(text: str | float) -> float:
     if not (number := seconds(text)):
         raise click.BadParameter(f"{text!r} is too short: use more than 0 seconds")
     return number
+
+
+def finite_seconds(text: str | float) -> float:
+    """Parse a number of seconds, 0 or more, of which a delay may consist."""
+    if (number := seconds(text)) > LONGEST.total_seconds():
+        most = f"{LONGEST.total_seconds():,.0f}"
+        raise click.BadParameter(f"{text!r} is too long: use at most {most} seconds")
+    return number
+
+
+def moment(text: str | datetime) -> datetime:
+    """Parse a time with its zone."""
+    if isinstance(text, datetime):
+        return text
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a time: use {TIME}") from None
+    if time.utcoffset() is None:
+        raise click.BadParameter(f"{text!r} has no time zone: add one, as in {TIME}")
+    return time
 
 
 def size(text: str) -> int:

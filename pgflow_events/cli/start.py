@@ -25,7 +25,7 @@ from pgflow_events.cli.command import (
     say,
 )
 from pgflow_events.cli.database import checked, database, dsn_option, listen_dsn_option
-from pgflow_events.cli.quantities import seconds
+from pgflow_events.cli.quantities import finite_seconds, moment, seconds
 from pgflow_events.cli.stores import (
     key_ring,
     keys_option,
@@ -100,12 +100,25 @@ def fault_of(text: str, error: Exception) -> str:
         "pgflow-events start analyze_website @input.json --wait --json",
         "pgflow-events start analyze_website - < input.json",
         "pgflow-events start nightly_report --count 10",
+        "pgflow-events start nightly_report --at 2026-12-24T18:00+01:00",
     ),
 )
 @click.argument("flow")
 @click.argument("input_", callback=parse_json, default="{}", metavar="[JSON|-|@FILE]")
 @click.option(
     "--count", type=click.IntRange(1, 1_000_000), help="The number of runs to start in one commit."
+)
+@click.option(
+    "--delay",
+    type=finite_seconds,
+    metavar="SECONDS",
+    help="How long workers leave the first tasks of the runs alone.",
+)
+@click.option(
+    "--at",
+    type=moment,
+    metavar="TIME",
+    help="When workers may take the first tasks, such as 2026-12-24T18:00+01:00.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the runs to end, and print their results.")
 @click.option(
@@ -127,6 +140,8 @@ def start(
     flow: str,
     input_: Any,
     count: int | None,
+    delay: float | None,
+    at: datetime | None,
     wait: bool,
     patience: float,
     keys: Path | None,
@@ -144,13 +159,18 @@ def start(
     Prints the id of each run. With --wait, it prints the result of each run instead, and the exit
     code is 1 if a run fails. With --json, it prints an object, or with --count a list of objects.
     """
+    if delay is not None and at is not None:
+        raise click.UsageError("give --delay or --at, not both")
     options: dict[str, Any] = {"keys": key_ring(keys), "objects": object_store(objects)}
     options["sealed_only"] = sealed_only
     options["listen_dsn"] = checked(listen_dsn) if listen_dsn else None
     with database(dsn, listen_dsn) as found:
         inputs = [input_] * (count or 1)
+        when = {"delay": delay, "at": at}
         runs = trio.run(
-            partial(start_runs, found, flow, inputs, wait=wait, patience=patience, **options)
+            partial(
+                start_runs, found, flow, inputs, when=when, wait=wait, patience=patience, **options
+            )
         )
     if as_json:
         print_json(runs if count else runs[0])
@@ -178,11 +198,18 @@ def print_output(run: dict[str, Any]) -> None:
 
 
 async def start_runs(
-    dsn: str, flow: str, inputs: list[Any], *, wait: bool, patience: float, **options: Any
+    dsn: str,
+    flow: str,
+    inputs: list[Any],
+    *,
+    when: dict[str, Any],
+    wait: bool,
+    patience: float,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Start a run for each input. Return its facts, with `wait` also how it ended."""
     async with connect(dsn, **options) as client:
-        runs = await start_patiently(client, flow, inputs, patience)
+        runs = await start_patiently(client, flow, inputs, when, patience)
         if not wait:
             return [facts(run) for run in runs]
         for run in runs:
@@ -195,13 +222,13 @@ async def start_runs(
 
 
 async def start_patiently(
-    client: Client, flow: str, inputs: list[Any], patience: float
+    client: Client, flow: str, inputs: list[Any], when: dict[str, Any], patience: float
 ) -> list[Run]:
     """Start the runs. If the flow is unknown, say so and wait for a worker to define it."""
     late, said = trio.current_time() + patience, False
     while True:
         try:
-            return await client.start_many(flow, inputs)
+            return await client.start_many(flow, inputs, **when)
         except UnknownFlow as error:
             if trio.current_time() >= late:
                 raise

@@ -23,9 +23,11 @@ import trio
 
 from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
 from blobstore.postgres.ids import new_id
+from pgflow_events.client.moments import moment
 from pgflow_events.client.run import Reader, Run
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
+from pgflow_events.core.runs import Moment
 from pgflow_events.errors import Misuse, UnknownFlow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.flow.inline import input_threshold
@@ -164,15 +166,33 @@ class Client:
         self._reader = reader
 
     @overload
-    async def start(self, flow: Flow[In], input: In, *, run_id: UUID | None = None) -> Run: ...
+    async def start(
+        self,
+        flow: Flow[In],
+        input: In,
+        *,
+        run_id: UUID | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> Run: ...
     @overload
-    async def start(self, flow: str, input: Any, *, run_id: UUID | None = None) -> Run: ...
+    async def start(
+        self,
+        flow: str,
+        input: Any,
+        *,
+        run_id: UUID | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> Run: ...
     async def start(
         self,
         flow: Flow[Any] | str,
         input: Any,  # noqa: A002 - what users call it
         *,
         run_id: UUID | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Run:
         """Start a run, and return once it is committed.
 
@@ -184,16 +204,21 @@ class Client:
                 connection of this client, and a transaction, until it ends.
             run_id: The id for the run, by which to find it if the answer gets lost. The default
                 is a new one.
+            delay: Seconds from the start until a worker may take the first tasks of the run.
+            at: The time from which a worker may take them, with a time zone. The clock of the
+                database decides. A time that is over is at once.
 
         Raises:
             UnknownFlow: The database has no flow of this slug; the message lists those that it
                 has. A worker defines its flows when it starts, so one may do so soon.
             ValueRefused: The input cannot be stored exactly.
-            Misuse: The flow or the id is of another type, or trio does not run.
+            Misuse: The flow, the id, the delay or the time is of another type, both delay and
+                time are given, or trio does not run.
             RunExists: A run has this id already.
         """
         need_trio("Client.start()")
-        (run,) = await self.start_many(flow, [input], run_ids=[run_id or new_id()])
+        ids = [run_id or new_id()]
+        (run,) = await self.start_many(flow, [input], run_ids=ids, delay=delay, at=at)
         return run
 
     async def start_many(
@@ -202,6 +227,8 @@ class Client:
         inputs: Sequence[Any],
         *,
         run_ids: Sequence[UUID] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> list[Run]:
         """Start a run for each input, all in one commit.
 
@@ -209,6 +236,8 @@ class Client:
             flow: A flow that is defined in the database, or its slug.
             inputs: The inputs, each as for :meth:`start`.
             run_ids: An id for each run, in the order of the inputs. The default are new ones.
+            delay: As for :meth:`start`, for all of the runs.
+            at: As for :meth:`start`, for all of the runs.
 
         Returns:
             The runs, in the order of the inputs.
@@ -222,6 +251,7 @@ class Client:
             raise Misuse(f"start() takes a flow or its slug, not {quoted(flow)}")
         if isinstance(inputs, str | bytes | Mapping):
             raise Misuse("start_many() takes a list of inputs: give [input] for one")
+        begins = moment(delay, at)
         if isinstance(flow, str):
             slug, threshold = flow, None
         else:
@@ -235,7 +265,7 @@ class Client:
         inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:
             with refusals_of("the input"):
-                await self._start(slug, ids, inputs, threshold)
+                await self._start(slug, ids, inputs, threshold, begins)
         except psycopg.errors.NoDataFound as error:
             raise await self._unknown(slug) from error
         except psycopg.errors.UniqueViolation as error:
@@ -252,13 +282,18 @@ class Client:
             return UnknownFlow(f'unknown flow "{slug}": no worker has defined it')
 
     async def _start(
-        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Any], threshold: int | None
+        self,
+        slug: str,
+        run_ids: Sequence[UUID],
+        inputs: Sequence[Any],
+        threshold: int | None,
+        begins: Moment,
     ) -> None:
         """Start the runs: in one round trip if all inputs are small, otherwise with their blobs."""
         forms = [await self._blobs.inline(value, threshold=threshold) for value in inputs]
         small = [form for form in forms if form]
         if len(small) == len(inputs):
-            await self._start_small(slug, run_ids, small)
+            await self._start_small(slug, run_ids, small, begins)
             return
         async with self._pool.connection() as connection, connection.transaction():
             values = [
@@ -270,14 +305,14 @@ class Client:
             ]
             blobs = [value for value in values if isinstance(value, Stored)]
             await self._blobs.save_inputs(connection, blobs)
-            await run_queries.start_flows(connection, slug, values, run_ids)
+            await run_queries.start_flows(connection, slug, values, run_ids, begins)
 
     async def _start_small(
-        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline]
+        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline], begins: Moment
     ) -> None:
         try:
             async with self._pool.connection() as connection:
-                await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids)
+                await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids, begins)
         except psycopg.Error as error:
             # Others are the first commit's alone: of an id that is there already, for one.
             may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
@@ -13,15 +14,19 @@ from pgflow_events.errors import RunExists, UnknownFlow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import enumeration
 
+Moment: TypeAlias = float | datetime | None
+"""When a run begins: after this number of seconds, at this time, or at once."""
+
 # Arguments are evaluated before the call, so that its triggers find the setting.
 START_AND_NOTIFY_NOBODY = """
 select from pgflow.start_flows(
-  case set_config('pgflow.notify', 'off', true) when 'off' then %s end, {inputs}, {run_ids}
+  case set_config('pgflow.notify', 'off', true) when 'off' then %s end, {inputs}, {run_ids}{delay}
 )
 """
-START_MANY = START_AND_NOTIFY_NOBODY.format(inputs="%s::jsonb[]", run_ids="%s::uuid[]")
+MANY = ("%s::jsonb[]", "%s::uuid[]")
 # After a rest, each list that psycopg writes costs 50 us.
-START_ONE = START_AND_NOTIFY_NOBODY.format(inputs="array[%s::jsonb]", run_ids="array[%s::uuid]")
+ONE = ("array[%s::jsonb]", "array[%s::uuid]")
+START_WITH_BLOBS = "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[]{delay})"
 
 RunStatus = Literal["started", "completed", "failed"]
 
@@ -56,35 +61,58 @@ async def start_flows(
     flow_slug: str,
     inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
+    moment: Moment = None,
 ) -> None:
     """Start a run for each input. The caller saves blobs among them in the same transaction."""
+    delay, given = delay_argument(moment)
     await connection.execute(
-        "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[])",
+        START_WITH_BLOBS.format(delay=delay).encode(),
         [
             flow_slug,
             [inline_json(value) for value in inputs],
             list(run_ids),
             [blob_id(value) for value in inputs],
+            *given,
         ],
     )
 
 
+def delay_argument(moment: Moment) -> tuple[str, list[float | datetime]]:
+    """The argument `delay` for start_flows(), as SQL and its values.
+
+    The server's clock says how long it is until a time: it decides too when a task is due.
+    """
+    if moment is None:
+        return "", []
+    if not isinstance(moment, datetime):
+        return ", delay => %s::float8", [moment]
+    left = "extract(epoch from %s::timestamptz - clock_timestamp())"
+    return f", delay => greatest({left}, 0)::float8", [moment]
+
+
 async def start_flows_and_notify(
-    connection: Connection, flow_slug: str, inputs: Sequence[Inline], run_ids: Sequence[UUID]
+    connection: Connection,
+    flow_slug: str,
+    inputs: Sequence[Inline],
+    run_ids: Sequence[UUID],
+    moment: Moment = None,
 ) -> None:
     """Start a run for each input, and wake the workers right after it, in one round trip.
 
     A NOTIFY within the commit would hold a lock of the whole server until the disk has it.
+    Workers are woken for a later start too: they learn when it is due.
 
     Raises:
         psycopg.OperationalError: One commit or both may have failed.
     """
+    delay, given = delay_argument(moment)
+    values: list[object] = [value.json.decode() for value in inputs]
+    is_one = len(inputs) == 1
+    (of_inputs, of_ids) = ONE if is_one else MANY
+    start = START_AND_NOTIFY_NOBODY.format(inputs=of_inputs, run_ids=of_ids, delay=delay)
+    arguments = [*values, *run_ids] if is_one else [values, list(run_ids)]
     async with connection.pipeline():
-        values = [value.json.decode() for value in inputs]
-        if len(inputs) == 1:
-            await connection.execute(START_ONE, [flow_slug, *values, *run_ids])
-        else:
-            await connection.execute(START_MANY, [flow_slug, values, list(run_ids)])
+        await connection.execute(start.encode(), [flow_slug, *arguments, *given])
         connection.end_transaction()
         await connection.execute("select pg_notify(pgflow.channel('tasks', %s), '')", [flow_slug])
 

@@ -1,6 +1,7 @@
 -- Internal, of fill_windows(), queue_steps(), start_steps(). Queues the tasks of a step from index `first` to
--- `last`. They become visible after `delay` seconds. The caller has written to the run: raise_queue_floor()
--- relies on a transaction that gets its number before its messages get their ids.
+-- `last`. They become visible after `delay` seconds: at the time in their `queued_at`. The caller has written
+-- to the run: raise_queue_floor() relies on a transaction that gets its number before its messages get their
+-- ids.
 create or replace function pgflow.queue_tasks(
   flow_slug text,
   run_id uuid,
@@ -19,6 +20,7 @@ declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
   indexes integer[];
   sizes bigint[];
+  due timestamptz := clock_timestamp() + make_interval(secs => coalesce(delay, 0));
 begin
   select array_agg(b.task_index order by b.task_index), array_agg(b.bytes order by b.task_index)
   into indexes, sizes
@@ -27,8 +29,8 @@ begin
   if to_regclass(format('pgmq.%I', queue)) is null then
     -- The tasks wait for requeue_lost_tasks().
     perform pgflow.tell_of_lost_queue(flow_slug);
-    insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, input_bytes)
-    select queue_tasks.flow_slug, queue_tasks.run_id, queue_tasks.step_slug, i.n, i.bytes
+    insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, input_bytes, queued_at)
+    select queue_tasks.flow_slug, queue_tasks.run_id, queue_tasks.step_slug, i.n, i.bytes, due
     from unnest(indexes, sizes) as i (n, bytes);
     return;
   end if;
@@ -40,13 +42,14 @@ begin
     sent as (
       insert into pgmq.%I (msg_id, vt, message) overriding system value
       select
-        message_id, clock_timestamp() + make_interval(secs => $6),
-        jsonb_build_object('flow_slug', $1, 'run_id', $2, 'step_slug', $3, 'task_index', n)
+        message_id, $6, jsonb_build_object('flow_slug', $1, 'run_id', $2, 'step_slug', $3, 'task_index', n)
       from new
     )
-    insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id, input_bytes)
-    select $1, $2, $3, n, message_id, bytes from new
+    insert into pgflow.step_tasks (
+      flow_slug, run_id, step_slug, task_index, message_id, input_bytes, queued_at
+    )
+    select $1, $2, $3, n, message_id, bytes, $6 from new
   $sql$, pg_get_serial_sequence(format('pgmq.%I', queue), 'msg_id'), queue)
-  using flow_slug, run_id, step_slug, indexes, sizes, coalesce(delay, 0);
+  using flow_slug, run_id, step_slug, indexes, sizes, due;
 end
 $$;

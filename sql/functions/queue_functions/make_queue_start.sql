@@ -58,11 +58,11 @@ begin
           select n.run_id, s.step_slug from new n, steps s
           where s.deps_count = 0 order by n.n, s.step_index
         ) r
-        returning msg_id, message
+        returning msg_id, vt, message
       ),
       tasks as (
-        insert into pgflow.step_tasks (flow_slug, run_id, step_slug, message_id)
-        select slug, (m.message ->> 'run_id')::uuid, m.message ->> 'step_slug', m.msg_id
+        insert into pgflow.step_tasks (flow_slug, run_id, step_slug, message_id, queued_at)
+        select slug, (m.message ->> 'run_id')::uuid, m.message ->> 'step_slug', m.msg_id, m.vt
         from messages m
       )
       insert into pgflow.runs (run_id, flow_slug, input, has_blobs, remaining_steps)

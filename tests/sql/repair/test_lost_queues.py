@@ -1,6 +1,7 @@
 """Queues and messages that are lost, and what brings them back."""
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from ...parts.models.core import Outcome
 
@@ -98,6 +99,25 @@ def test_a_run_that_starts_meanwhile_waits(core):
     core.rows(RESTORE)
     assert core.value(REQUEUE) == 1
     assert [task.run_id for task in core.poll()] == [run]
+
+
+@pytest.mark.parametrize("value", ["x", "x" * 10_000], ids=["short", "long"])
+@pytest.mark.parametrize("is_lost_before", [True, False], ids=["before", "after"])
+def test_a_delayed_run_keeps_its_moment(core, value, is_lost_before):
+    core.flow("a")
+    start = "select pgflow.start_flows('f', array[%s]::jsonb[], delay => 100)"
+    if is_lost_before:
+        core.db.execute(DROP)
+    core.rows(start, Jsonb(value))
+    if not is_lost_before:
+        core.db.execute(DROP)
+    core.rows(RESTORE)
+    assert core.value(REQUEUE) == 1
+    assert core.rows(
+        "select q.vt = t.queued_at as is_told, q.vt > clock_timestamp() + interval '99 s' as waits"
+        " from pgflow.step_tasks t join pgmq.q_f q on q.msg_id = t.message_id"
+    ) == [(True, True)]
+    assert core.claim().next_due == pytest.approx(100, abs=1)
 
 
 def test_other_calls_of_a_worker_go_on_too(core):

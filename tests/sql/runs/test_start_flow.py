@@ -175,6 +175,42 @@ def test_a_short_input_starts_by_one_statement(core):
     assert [task.run_id for task in core.poll()] == [run]
 
 
+DELAYED = """
+select run_id from pgflow.start_flows('f', array[%s]::jsonb[], delay => %s)
+"""
+WAITS = """
+select
+  q.vt = t.queued_at as is_told, q.vt > clock_timestamp() + make_interval(secs => %s) as waits
+from pgflow.step_tasks t join pgmq.q_f q on q.msg_id = t.message_id
+"""
+
+
+@pytest.mark.parametrize("value", ["x", "x" * 10_000], ids=["short", "long"])
+def test_the_first_tasks_of_a_delayed_run_wait(core, value):
+    core.flow("a", "b", "c<a")
+    (run,) = core.rows(DELAYED, Jsonb(value), 100)
+    assert core.tasks(run.run_id) == {"a": "queued", "b": "queued"}
+    assert core.rows(WAITS, 99) == [(True, True), (True, True)]
+    assert core.poll() == []
+
+
+@pytest.mark.parametrize("value", ["x", "x" * 10_000], ids=["short", "long"])
+def test_a_step_after_a_delayed_one_does_not_wait(core, value):
+    core.flow("a", "b<a")
+    core.rows(DELAYED, Jsonb(value), 100)
+    core.db.execute("update pgmq.q_f set vt = clock_timestamp()")
+    (first,) = core.poll()
+    core.complete(first.run_id, "a")
+    assert [task.step_slug for task in core.poll()] == ["b"]
+
+
+@pytest.mark.parametrize("delay", [-1, "NaN", "infinity", "-infinity", 3153600001, None])
+def test_what_is_no_delay_is_refused(core, delay):
+    core.flow("a")
+    with pytest.raises(errors.InvalidParameterValue, match="delay of a start is 0 to 3153600000 s"):
+        core.rows(DELAYED, Jsonb("x"), delay)
+
+
 def test_no_inputs_start_no_runs(core):
     core.flow("a")
     assert core.rows("select * from pgflow.start_flows('f', '{}')") == []

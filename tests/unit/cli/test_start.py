@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -108,6 +109,56 @@ def test_what_is_no_number_of_seconds_is_refused(given, text):
     assert f"{text!r} is not a number of seconds: use 30 or 0.5" in answer.stderr
     assert not given
     assert call("f", "--patience=inf").exit_code == 0
+
+
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """When runs would begin."""
+    found: list[Any] = []
+
+    async def start_runs(dsn: str, flow: str, inputs: list[Any], *, when: Any, **_: Any) -> Any:
+        found.append(when)
+        return [{"run_id": RUN}]
+
+    monkeypatch.setattr(start, "start_runs", start_runs)
+    return found
+
+
+def test_a_start_may_be_later(moments):
+    for options in (
+        [],
+        ["--delay", "0.5"],
+        ["--at", "2026-12-24T18:00+01:00"],
+        ["--at=20261224T17Z"],
+    ):
+        answer = call("f", *options)
+        assert answer.exit_code == 0, answer.stderr
+    christmas = datetime(2026, 12, 24, 17, tzinfo=UTC)
+    assert moments == [
+        {"delay": None, "at": None},
+        {"delay": 0.5, "at": None},
+        {"delay": None, "at": christmas},
+        {"delay": None, "at": christmas},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--delay=-1"], "'-1' is not a number of seconds: use 30 or 0.5"),
+        (["--delay=soon"], "'soon' is not a number of seconds: use 30 or 0.5"),
+        (["--delay=inf"], "'inf' is too long: use at most 3,153,600,000 seconds"),
+        (["--at=2026-12-24T18:00"], "has no time zone: add one, as in 2026-12-24T18:00+01:00"),
+        (["--at=christmas"], "'christmas' is not a time: use 2026-12-24T18:00+01:00"),
+        (["--delay=0", "--at=2026-12-24T18:00Z"], "give --delay or --at, not both"),
+    ],
+    ids=str,
+)
+def test_what_is_no_later_time_is_refused(moments, options, told):
+    answer = call("f", *options)
+    assert answer.exit_code == 2
+    assert told in " ".join(answer.stderr.split())
+    assert not moments
 
 
 @pytest.mark.parametrize("arguments", [["blob", "key", "new"], ["systemd-unit", "f.py", "--user"]])
