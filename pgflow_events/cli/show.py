@@ -11,13 +11,8 @@ import trio
 from pgflow_events.cli.command import Command, an_id, json_option, print_json
 from pgflow_events.cli.database import database, dsn_option
 from pgflow_events.core.identify import refuse_run
-from pgflow_events.core.summaries import (
-    RunSummary,
-    StepSummary,
-    find_input,
-    summarize_runs,
-    summarize_steps,
-)
+from pgflow_events.core.step_summaries import StepSummary, find_input, summarize_steps
+from pgflow_events.core.summaries import RunSummary, summarize_runs
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.terminal.console import output_console
 from pgflow_events.terminal.display import least_width, run_tree

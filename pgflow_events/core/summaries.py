@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -11,7 +10,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from pgflow_events.core.times import sane
 from pgflow_events.postgres.connection import Connection
 
-STATES = ("queued", "running", "retrying")  # of a run that is started
+STATES = ("queued", "delayed", "running", "retrying")  # of a run that is started
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +22,11 @@ class RunSummary:
     status: str
     """`started`, `completed` or `failed`, as it is stored."""
     state: str
-    """Of a run that has not ended: `running` if a worker has one of its tasks, `retrying` if all
-    of its queued tasks wait for another attempt, otherwise `queued`. Of an ended run: its
-    status."""
+    """Of a run that has not ended: `running` if a worker has one of its tasks, `delayed` if all of
+    its queued tasks begin later, `retrying` if those that do not wait for another attempt,
+    otherwise `queued`. Of an ended run: its status."""
+    starts_at: datetime | None
+    """If the run is delayed: when the first of its tasks begins."""
     started_at: datetime
     ended_at: datetime | None
     age: float
@@ -33,6 +34,7 @@ class RunSummary:
     duration: float
     """Seconds from its start to its end, or to now."""
     steps_done: int
+    """Steps that completed or were skipped."""
     steps_total: int
 
 
@@ -40,16 +42,21 @@ RUN_STATE = """
 case when runs.status <> 'started' then runs.status else (
   select case
     when bool_or(t.started_at is not null) then 'running'
-    when bool_and(t.attempts_count > 0) then 'retrying'
+    when bool_and(t.queued_at > clock_timestamp()) then 'delayed'
+    when bool_and(t.attempts_count > 0 or t.queued_at > clock_timestamp()) then 'retrying'
     else 'queued'
   end
-  from pgflow.step_tasks t where t.run_id = runs.run_id and t.status = 'queued'
+  from pgflow.step_tasks t where t.run_id = runs.run_id and t.status in ('queued', 'started')
 ) end
 """
 
 RUN_SUMMARIES = f"""
 select
-  runs.run_id, flow_slug, status, {RUN_STATE} as state, started_at, ended_at,
+  runs.run_id, flow_slug, status, state, started_at, ended_at,
+  case when state = 'delayed' then (
+    select {sane("min(t.queued_at)")} from pgflow.step_tasks t
+    where t.run_id = runs.run_id and t.status = 'queued'
+  ) end as starts_at,
   extract(epoch from clock_timestamp() - started_at)::float8 as age,
   extract(epoch from coalesce(ended_at, clock_timestamp()) - started_at)::float8 as duration,
   steps_done, steps_total
@@ -66,8 +73,11 @@ from (
   -- Not by the id: a caller may have chosen one that encodes no time.
   order by runs.started_at desc, run_id desc limit %(limit)s
 ) runs
+cross join lateral (select {RUN_STATE} as state) state
 cross join lateral (
-  select count(*) filter (where status = 'completed') as steps_done, count(*) as steps_total
+  select
+    count(*) filter (where status in ('completed', 'skipped')) as steps_done,
+    count(*) as steps_total
   from pgflow.step_states where run_id = runs.run_id
 ) steps
 order by started_at desc, runs.run_id desc
@@ -94,126 +104,6 @@ async def summarize_runs(
     cursor = connection.cursor(row_factory=class_row(RunSummary))
     await cursor.execute(RUN_SUMMARIES, chosen)
     return await cursor.fetchall()
-
-
-class BlobSummary(TypedDict):
-    """A blob without its content."""
-
-    id: str
-    kind: str
-    """`text`, `bytes`, `json` or `list`."""
-    codec: str
-    raw_size: int
-    """Bytes before compression."""
-    stored_size: int
-    """Bytes as stored."""
-    forgotten: bool
-    """Whether its bytes were deleted because its `keep_output` was over."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepSummary:
-    """A step of a run as it is shown to people, with its task if that has been queued."""
-
-    step_slug: str
-    dependencies: list[str]
-    status: str
-    """`waiting` for its dependencies, `queued`, `running`, `retrying` (queued again),
-    `completed`, `failed`, `cancelled`, or `skipped`: the run failed before the step started."""
-    attempts: int
-    max_attempts: int
-    error: str | None
-    """The error of the last attempt that failed."""
-    output: str | None
-    """The JSON of the output. None if there is no output yet, it is a blob, or it was not asked
-    for."""
-    worker_id: UUID | None
-    queued_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration: float | None
-    """Seconds of the last attempt, from its claim to its end or to now."""
-    blob: BlobSummary | None
-    """The output, if it is a blob."""
-
-
-STEP_SUMMARIES = f"""
-select
-  s.step_slug,
-  array(
-    select d.dep_slug
-    from pgflow.deps d
-    join pgflow.steps p on p.flow_slug = d.flow_slug and p.step_slug = d.dep_slug
-    where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
-    order by p.step_index
-  ) as dependencies,
-  case
-    when ss.status = 'created' and r.status = 'started' then 'waiting'
-    when ss.status = 'created' then 'skipped'
-    when ss.status <> 'started' then ss.status
-    when t.started_at is not null then 'running'
-    when t.attempts_count > 0 then 'retrying'
-    else 'queued'
-  end as status,
-  coalesce(t.attempts_count, 0) as attempts,
-  coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
-  t.error_message as error, {{output}} as output, t.worker_id,
-  e.queued_at, e.started_at, e.ended_at,
-  extract(epoch from
-    case when t.status = 'queued' then clock_timestamp() else e.ended_at end - e.started_at
-  )::float8 as duration,
-  case when b.id is not null then jsonb_build_object(
-    'id', b.id, 'kind', b.kind, 'codec', b.codec,
-    'raw_size', b.raw_size, 'stored_size', b.stored_size,
-    'forgotten', b.forgotten_at is not null
-  ) end as blob
-from pgflow.runs r
-join pgflow.step_states ss on ss.run_id = r.run_id
-join pgflow.steps s on s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug
-join pgflow.flows f on f.flow_slug = ss.flow_slug
-left join pgflow.step_tasks t on t.run_id = ss.run_id and t.step_slug = ss.step_slug
-left join pgflow.output_blobs b on b.id = t.output_blob_id
-cross join lateral (
-  select
-    {sane("t.queued_at")} as queued_at, {sane("t.started_at")} as started_at,
-    {sane("coalesce(t.completed_at, t.failed_at)")} as ended_at
-) e
-where r.run_id = %s
-order by s.step_index, t.task_index
-"""  # noqa: S608 - put together from constants
-
-
-async def summarize_steps(
-    connection: Connection, run_id: UUID, *, values: bool = True
-) -> list[StepSummary]:
-    """The steps of a run, with or without their outputs. Each one follows its dependencies."""
-    cursor = connection.cursor(row_factory=class_row(StepSummary))
-    output = SQL("t.output::text") if values else SQL("null")
-    await cursor.execute(SQL(STEP_SUMMARIES).format(output=output), [run_id])
-    return await cursor.fetchall()
-
-
-async def find_input(
-    connection: Connection, run_id: UUID, *, values: bool = True
-) -> tuple[str | None, BlobSummary | None]:
-    """The input of a run, as its JSON or as a summary of its blob. The JSON only with `values`."""
-    statement = SQL(
-        """
-        select
-          {input},
-          case when b.id is not null then jsonb_build_object(
-            'id', b.id, 'kind', b.kind, 'codec', b.codec,
-            'raw_size', b.raw_size, 'stored_size', b.stored_size,
-            'forgotten', b.forgotten_at is not null
-          ) end
-        from pgflow.runs r left join pgflow.output_blobs b on b.id = r.input_blob_id
-        where r.run_id = %s
-        """
-    )
-    given = SQL("r.input::text") if values else SQL("null")
-    cursor = await connection.execute(statement.format(input=given), [run_id])
-    ((value, blob),) = await cursor.fetchall()
-    return value, blob
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from blobstore.postgres.ids import new_id
 from pgflow_events.client.client import Client, connect
 from pgflow_events.client.run import Run
 from pgflow_events.core.runs import start_flows
-from pgflow_events.core.summaries import summarize_runs, summarize_steps
+from pgflow_events.core.step_summaries import summarize_steps
+from pgflow_events.core.summaries import summarize_runs
 from pgflow_events.demo import report
 from pgflow_events.demo import tables as queries
 from pgflow_events.demo.flows import FLOWS, bundle, count, scrape, wake, woken

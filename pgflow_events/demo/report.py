@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_events.core.summaries import RunSummary, StepSummary
+from pgflow_events.core.step_summaries import StepSummary
+from pgflow_events.core.summaries import RunSummary
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.terminal.display import run_tree
 from pgflow_events.texts import size as bytes_text

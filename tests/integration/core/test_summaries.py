@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from pgflow_events.core import summaries
+from pgflow_events.core import step_summaries, summaries
 from pgflow_events.core.flows import define_flow
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
@@ -64,7 +64,7 @@ async def fail(connection: Connection, run_id: UUID, slug: str) -> None:
 
 
 async def states(connection: Connection, run_id: UUID) -> list[str]:
-    return [step.status for step in await summaries.summarize_steps(connection, run_id)]
+    return [step.status for step in await step_summaries.summarize_steps(connection, run_id)]
 
 
 async def test_runs_are_listed_newest_first_by_flow_and_status(connection):
@@ -133,7 +133,7 @@ async def test_a_step_tells_of_its_attempts_output_and_dependencies(connection):
     run_id = await start(connection)
     await complete(connection, run_id, "first", "x" * 10_000)
     await fail(connection, run_id, "second")
-    one, two, three = await summaries.summarize_steps(connection, run_id)
+    one, two, three = await step_summaries.summarize_steps(connection, run_id)
     assert (one.attempts, one.max_attempts, one.output) == (1, 2, None)
     assert one.blob.items() >= {"kind": "json", "codec": "none", "raw_size": 10_002}.items()
     assert one.duration == pytest.approx((one.ended_at - one.started_at).total_seconds())
@@ -142,7 +142,7 @@ async def test_a_step_tells_of_its_attempts_output_and_dependencies(connection):
 
 
 async def test_an_input_is_told_as_a_value_or_as_a_blob(connection):
-    assert await summaries.find_input(connection, await start(connection)) == ("{}", None)
+    assert await step_summaries.find_input(connection, await start(connection)) == ("{}", None)
 
 
 async def test_queues_are_counted_with_what_is_visible(connection):

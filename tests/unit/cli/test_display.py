@@ -1,6 +1,7 @@
 """Runs as they are shown on a terminal."""
 
 import io
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
@@ -11,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pgflow_events.core.summaries import RunSummary, StepSummary
+from pgflow_events.core.step_summaries import StepSummary
+from pgflow_events.core.summaries import RunSummary
 from pgflow_events.terminal.console import print_whole
 from pgflow_events.terminal.display import least_width, run_tree, runs_table, value
 from pgflow_events.texts import SIZES, UNITS, duration, one_line, short_duration, size
@@ -37,14 +39,15 @@ def shown(renderable, width: int = 200) -> str:
 def a_run(status: str) -> RunSummary:
     ended = None if status == "started" else NOW
     state = "retrying" if status == "started" else status
-    return RunSummary(uuid4(), "a_flow", status, state, NOW, ended, 7200.0, 61.4, 1, 2)
+    return RunSummary(uuid4(), "a_flow", status, state, None, NOW, ended, 7200.0, 61.4, 1, 2)
 
 
 def a_step(status: str, **facts) -> StepSummary:
     usual = {
         "step_slug": "a_step", "dependencies": [], "attempts": 1, "max_attempts": 3,
         "error": None, "output": None, "worker_id": None, "queued_at": NOW,
-        "started_at": NOW, "ended_at": None, "duration": 0.25, "blob": None,
+        "started_at": NOW, "ended_at": None, "duration": 0.25, "blob": None, "starts_at": None,
+        "skip_reason": None, "tasks": None, "error_index": None,
     }  # fmt: skip
     return StepSummary(status=status, **usual | facts)
 
@@ -121,6 +124,68 @@ def test_the_state_of_each_step_is_told():
         "│   └── ValueError: [red]no[/]",
         "└── a_step (after x, y) waiting",
     ]
+
+
+def a_map(status: str, total: int | None, counts: dict[str, int], **facts) -> StepSummary:
+    names = ("done", "running", "retrying", "waiting", "failed", "lost", "cancelled", "skipped")
+    tasks = {"total": total, **{name: counts.get(name, 0) for name in names}}
+    return a_step(status, tasks=tasks, attempts=3, **facts)
+
+
+def test_a_map_is_a_line_whatever_the_number_of_its_elements():
+    going_on = {"done": 41_230, "running": 200, "retrying": 50, "waiting": 58_500, "lost": 20}
+    gone_wrong = {"done": 5, "failed": 1, "cancelled": 4}
+    error = "ValueError: no\n  page"
+    steps = [
+        a_map("running", 100_000, going_on, dependencies=["links"], error=error, error_index=17),
+        a_map("failed", 10, gone_wrong, ended_at=NOW, error=error, error_index=0),
+        a_map("completed", 1_000, {"done": 1_000}, ended_at=NOW),
+        a_map("completed", 0, {}, ended_at=NOW),
+        a_map("waiting", None, {}, dependencies=["links"], duration=None),
+    ]
+    lines = shown(run_tree(a_run("started"), steps, values=False)).splitlines()[1:]
+    assert lines == [
+        (
+            "├── a_step (for each of links) running for 250 ms: 41,230 of 100,000 done,"
+            " 200 running, 50 retrying, 58,500 waiting, 20 lost"
+        ),
+        "│   └── element 17: ValueError: no; page",
+        "├── a_step (for each of the input) failed in 250 ms: 5 of 10 done, 1 failed, 4 cancelled",
+        "│   └── element 0: ValueError: no; page",
+        "├── a_step (for each of the input) completed in 250 ms: 1,000 done",
+        "├── a_step (for each of the input) completed in 250 ms: no elements",
+        "└── a_step (for each of links) waiting",
+    ]
+
+
+def test_a_step_that_was_skipped_says_why():
+    reasons = ("condition_unmet", "dependency_skipped", "handler_failed", "run_ended", "other")
+    steps = [a_step("skipped", skip_reason=reason, duration=None) for reason in reasons]
+    steps[2] = replace(steps[2], error="ValueError: no")
+    lines = shown(run_tree(a_run("completed"), steps)).splitlines()[1:]
+    assert lines == [
+        "├── a_step skipped: its condition is not met",
+        "├── a_step skipped: a step before it was skipped",
+        "├── a_step skipped: no attempt was left",
+        "│   └── ValueError: no",
+        "├── a_step skipped: the run had ended",
+        "└── a_step skipped",
+    ]
+
+
+def test_what_is_delayed_says_when_it_starts(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC-1")
+    time.tzset()
+    christmas = datetime(2026, 12, 24, 17, 0, 0, 999_999, UTC)
+    run = replace(a_run("started"), state="delayed", starts_at=christmas)
+    step = a_step("delayed", duration=None, attempts=0, starts_at=christmas)
+    told = "starts at 2026-12-24 18:00:00+01:00"
+    first, second = shown(run_tree(run, [step])).splitlines()
+    assert first == f"run {run.run_id} of a_flow: {told} for 1 min 1 s"
+    assert second == f"└── a_step {told}"
+    assert told in shown(runs_table([run]))
+    monkeypatch.undo()
+    time.tzset()
 
 
 @given(st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**6).map(lambda n: n / 1000))
