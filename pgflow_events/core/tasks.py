@@ -83,6 +83,8 @@ class Outcome(NamedTuple):
     """Whether a failure is for good, however many attempts are left."""
     until: float = inf
     """By trio's clock, when the attempt is about to lapse, and its task to be claimed again."""
+    facts: dict[str, dict[str, bool]] | None = None
+    """What the output contains of the patterns of other steps, if SQL cannot read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ CLAIM = f"select {CLAIM_COLUMNS} from {{}}(%b, %b, %b, true) c order by (c.task)
 
 COMPLETE_TASKS = f"""
 select {CLAIM_COLUMNS}
-from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
+from pgflow.complete_tasks(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) c
 """
 
 
@@ -163,6 +165,7 @@ async def complete_tasks(
             Int4(qty),
             worker_id,
             Int8(max_bytes),
+            facts_json(outcomes),
         ],
         prepare=True,
         binary=True,
@@ -243,6 +246,12 @@ async def release_tasks(
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:
     """The output as a parameter, if it is stored in the row."""
     return Jsonb(output.json, dumps=_as_it_is) if isinstance(output, Inline) else None
+
+
+def facts_json(outcomes: Sequence[Outcome]) -> list[Jsonb | None] | None:
+    """The facts of outcomes as a parameter; None if there are none, as in most calls."""
+    facts = [Jsonb(outcome.facts) if outcome.facts else None for outcome in outcomes]
+    return facts if any(facts) else None
 
 
 def blob_id(output: Inline | Stored | None) -> UUID | None:

@@ -11,6 +11,7 @@ import trio
 from blobstore import Blobs, Inline, Loaded, Stored
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.errors import HandlerTimeout, PgflowError
+from pgflow_events.flow.conditions import Facts
 from pgflow_events.flow.flow import Context, Flow, Step
 from pgflow_events.handlers.blocking import Standstills
 from pgflow_events.handlers.failures import look_at
@@ -125,7 +126,7 @@ class Executor:
     async def execute(self, task: ClaimedTask, loaded: Loaded | None, claimed: float) -> None:
         """Run one task, and settle it whatever its handler does, unless we are cancelled."""
         try:
-            output = await self._succeed_by(claimed + task.timeout, task, loaded)
+            output, facts = await self._succeed_by(claimed + task.timeout, task, loaded)
         except BaseException as error:  # noqa: BLE001 - handlers may raise anything
             # An error raised while we are being cancelled is not a failure of the task.
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -133,11 +134,11 @@ class Executor:
         else:
             if self._end(task) is not None:
                 until = claimed + task.timeout + OVERRUN
-                await self._settle(Outcome(task, output, until=until))
+                await self._settle(Outcome(task, output, until=until, facts=facts))
 
     async def _succeed_by(
         self, deadline: float, task: ClaimedTask, loaded: Loaded | None
-    ) -> Inline | Stored:
+    ) -> tuple[Inline | Stored, Facts | None]:
         if loaded is None and (refs := self._refs(task)):
             loaded = await self._load_by(deadline, task, refs)
         with self._standstills.limit(task, deadline) as scope:
@@ -154,7 +155,7 @@ class Executor:
 
     async def _succeed(
         self, task: ClaimedTask, loaded: Loaded | None, scope: trio.CancelScope
-    ) -> Inline | Stored:
+    ) -> tuple[Inline | Stored, Facts | None]:
         """Resolve, call the handler, encode."""
         step = self._find(task)
         if step is None:

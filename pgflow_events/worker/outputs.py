@@ -1,11 +1,16 @@
 """Encodes what handlers return."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from blobstore import Blobs, Inline, NotAList, Owner, Stored, ValueRefused
+import trio
+
+from blobstore import Blob, Blobs, Inline, NotAList, Owner, Stored, ValueRefused
+from blobstore.values.contract import is_wide
 from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import PermanentError
+from pgflow_events.flow.conditions import Facts, facts
 from pgflow_events.flow.flow import Flow, Step
 from pgflow_events.flow.inline import thresholds
 from pgflow_events.handlers.failures import refused
@@ -25,8 +30,10 @@ class Outputs:
         self._flows = flows
         self._thresholds: dict[Step[Any], int] = {}
 
-    async def encode(self, step: Step[Any], task: ClaimedTask, value: object) -> Inline | Stored:
-        """Encode what the handler of a step returned.
+    async def encode(
+        self, step: Step[Any], task: ClaimedTask, value: object
+    ) -> tuple[Inline | Stored, Facts | None]:
+        """Encode what the handler of a step returned, and say what it contains.
 
         Raises:
             PermanentError: A map goes over it, and it is no list.
@@ -34,7 +41,7 @@ class Outputs:
         """
         threshold = self._thresholds.get(step)
         try:
-            return await self._blobs.encode(
+            output = await self._blobs.encode(
                 value,
                 Owner(task.run_id, task.step_slug, task.task_index, task.attempt, task.flow_slug),
                 threshold=self._threshold(step) if threshold is None else threshold,
@@ -50,6 +57,19 @@ class Outputs:
             raise PermanentError(said) from None
         except ValueRefused as error:
             raise refused(f"step {step.slug!r} returned what", error) from None
+        if step.watchers and isinstance(output, Stored):
+            return output, await self._facts(step, value)
+        return output, None
+
+    async def _facts(self, step: Step[Any], value: object) -> Facts | None:
+        """What an output that SQL cannot read contains of the patterns of other steps."""
+        if isinstance(value, Blob):
+            value = await value.value()
+        if isinstance(value, Path | AsyncIterator):
+            value = b""  # bytes contain no pattern, whichever they are
+        if is_wide(value):
+            return await trio.to_thread.run_sync(facts, step, value)
+        return facts(step, value)
 
     def _maps_over(self, step: Step[Any]) -> list[str]:
         """The maps that go over the output of a step."""

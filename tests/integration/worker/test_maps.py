@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from blobstore import Blob
 from blobstore.keys import KeyRing
@@ -27,14 +28,15 @@ def prepare(database: str) -> Define:
         async with await Connection.connect(database) as connection:
             await connection.execute("select pgflow.create_flow(%s)", [flow.slug])
             for step in flow.steps.values():
+                rules = step.rules.definition(is_root=not step.dependencies)
+                named = {"step_type": "map" if step.is_map else "single"} | rules
+                given = [
+                    Jsonb(value) if isinstance(value, dict) else value for value in named.values()
+                ]
+                arguments = "".join(f", {name} => %s" for name in named)
                 await connection.execute(
-                    "select pgflow.add_step(%s, %s, %s, step_type => %s)",
-                    [
-                        flow.slug,
-                        step.slug,
-                        list(step.dependencies),
-                        "map" if step.is_map else "single",
-                    ],
+                    f"select pgflow.add_step(%s, %s, %s{arguments})".encode(),
+                    [flow.slug, step.slug, list(step.dependencies), *given],
                 )
 
     return add
@@ -179,3 +181,34 @@ async def test_what_no_map_can_go_over_fails_the_run_at_once(database, work, pre
     await prepare(flow)
     assert error in await failure_of(database, work, flow, settings=Settings(value_cap=50_000))
     assert calls == [1]
+
+
+LANGUAGE = {"lang": "en", "text": PAGE}
+
+
+@pytest.mark.parametrize("how", ["value", "handle", "bytes", "wide"])
+async def test_a_condition_looks_into_an_output_that_sql_cannot_read(
+    database, work, prepare, settings, how
+):
+    flow = Flow("flow")
+
+    @flow.step()
+    async def first() -> Any:
+        return {**LANGUAGE, "more": list(range(10_000 if how == "wide" else 1))}
+
+    @flow.step(first.blob)
+    async def page(blob: Blob[Any]) -> Any:
+        return PAGE.encode() if how == "bytes" else blob if how == "handle" else await blob.value()
+
+    skipped = ["german", "absent"] if how != "bytes" else ["english", "german"]
+    english = flow.step(page, slug="english", run_if=page.contains({"lang": "en"}))(lambda _: 1)
+    flow.step(page, slug="german", run_if=page.contains({"lang": "de"}))(lambda _: 2)
+    flow.step(page, slug="absent", run_unless=page.contains({"lang": "en"}))(lambda _: 3)
+    flow.step(english.or_none, slug="last")(repr)
+
+    await prepare(flow)
+    await work(flow, settings=settings)
+    async with connect(database, settings=settings) as client:
+        result = await (await client.start(flow, None)).result()
+    assert set(result) == {"last", "german", "absent"} - {*skipped}
+    assert result["last"] == ("None" if how == "bytes" else "1")
