@@ -249,7 +249,7 @@ def inline_json(output: Inline | Stored | None) -> Jsonb | None:
 
 
 def facts_json(outcomes: Sequence[Outcome]) -> list[Jsonb | None] | None:
-    """The facts of outcomes as a parameter; None if there are none, as in most calls."""
+    """The facts of outcomes as a parameter; None if no facts are given, as in most calls."""
     facts = [Jsonb(outcome.facts) if outcome.facts else None for outcome in outcomes]
     return facts if any(facts) else None
 

@@ -9,7 +9,8 @@
 -- Raises:
 --   P0002 no_data_found: no flow has this slug.
 --   23505 unique_violation: a run has one of these ids already.
---   22023 invalid_parameter_value: a blob is not the finished input of its run.
+--   22023 invalid_parameter_value: a blob is not the finished input of its run, or the delay is not from 0
+--     to 3153600000 seconds, a hundred years.
 --   23502 not_null_violation: an input is the SQL null. For JSON null write 'null'.
 --   P0001 raise_exception: a map goes over the input, which is no list.
 --
@@ -38,6 +39,10 @@ declare
   blob_ids uuid[];
   steps record;
 begin
+  if start_flows.delay between 0 and 3153600000 is not true then
+    raise exception 'the delay of a start is 0 to 3153600000 seconds, not %', start_flows.delay
+    using errcode = 'invalid_parameter_value';
+  end if;
   -- Mostly this is all: the function starts the runs if their inputs are small and the flow has steps.
   if
     coalesce(array_remove(start_flows.input_blob_ids, null), '{}') = '{}'
