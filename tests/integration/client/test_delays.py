@@ -173,8 +173,8 @@ async def test_repair_gives_a_delayed_task_its_message_again_and_its_moment(clie
 @pytest.mark.parametrize(
     ("when", "told"),
     [
-        ({"delay": 1, "at": datetime.now(UTC)}, "a start takes delay or at, not both"),
-        ({"delay": 0, "at": datetime.now(UTC)}, "a start takes delay or at, not both"),
+        ({"delay": 1, "at": datetime(2026, 12, 24, tzinfo=UTC)}, "a start takes delay or at, not both"),
+        ({"delay": 0, "at": datetime(2026, 12, 24, tzinfo=UTC)}, "a start takes delay or at, not both"),
         ({"delay": -1}, "delay is 0 to 3,153,600,000 seconds, not -1"),
         ({"delay": nan}, "not nan"),
         ({"delay": inf}, "not inf"),

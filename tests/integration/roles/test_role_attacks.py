@@ -294,6 +294,7 @@ worker_seats pgflow_observer r
 worker_seats pgflow_worker riud
 worker_functions pgflow_observer r
 workers pgflow_observer r
+workers pgflow_worker r
 """
 
 
