@@ -60,11 +60,21 @@ from pgflow_events.errors import (
     RunExists,
     RunFailed,
     SettingsError,
+    StepSkipped,
     UnknownFlow,
     UnknownRun,
     UnknownStep,
 )
-from pgflow_events.flow import Context, Flow, Node, Step, StepOptions
+from pgflow_events.flow import (
+    Condition,
+    Context,
+    EachNode,
+    Flow,
+    Node,
+    SkippableStep,
+    Step,
+    StepOptions,
+)
 from pgflow_events.schema.migrations import migrate, migrate_now
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import Hook, TaskEvent, log_task
@@ -97,9 +107,11 @@ __all__ = [
     "BlobMisuse",
     "BlobUnavailable",
     "Client",
+    "Condition",
     "Context",
     "DatabaseTooNew",
     "DefinitionError",
+    "EachNode",
     "EmbeddedError",
     "EmbeddedServer",
     "Flow",
@@ -123,8 +135,10 @@ __all__ = [
     "RunFailed",
     "Settings",
     "SettingsError",
+    "SkippableStep",
     "Step",
     "StepOptions",
+    "StepSkipped",
     "TaskEvent",
     "UnknownFlow",
     "UnknownRun",

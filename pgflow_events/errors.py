@@ -11,6 +11,7 @@
     ├── UnknownRun           no run has this id
     ├── RunExists            a run has this id already
     ├── UnknownStep          the run has no such step
+    ├── StepSkipped          the run has skipped the step whose output was asked for
     ├── RunFailed            the awaited run has failed
     ├── Misuse               called without trio, or entered by the wrong kind of `with`
     ├── PermanentError       handlers raise it: the task fails now, without another attempt
@@ -77,6 +78,10 @@ class RunExists(PgflowError, psycopg.errors.UniqueViolation):
 
 class UnknownStep(PgflowError):
     """The run has no such step. The message lists the steps that it has."""
+
+
+class StepSkipped(PgflowError):
+    """The run has skipped this step, because it skipped a step before it. The message says why."""
 
 
 class RunFailed(PgflowError):

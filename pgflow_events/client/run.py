@@ -9,11 +9,18 @@ import orjson
 from blobstore import Blob, Blobs, Place
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
-from pgflow_events.core.runs import RunRow, RunStatus, TaskRow
-from pgflow_events.errors import Misuse, PgflowError, RunFailed, UnknownRun, UnknownStep
+from pgflow_events.core.runs import OutputRow, RunRow, RunStatus
+from pgflow_events.errors import (
+    Misuse,
+    PgflowError,
+    RunFailed,
+    StepSkipped,
+    UnknownRun,
+    UnknownStep,
+)
 from pgflow_events.flow.flow import Node, Step
 from pgflow_events.flow.option_faults import quoted
-from pgflow_events.flow.step import BlobNode
+from pgflow_events.flow.step import BlobNode, OptionalBlobNode, SkippableStep
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.texts import enumeration
@@ -22,6 +29,11 @@ Out = TypeVar("Out")
 
 NO_REASON = "no reason was recorded"
 NOTHING = "{}"
+WHY_SKIPPED = {
+    "condition_unmet": "its condition was not met",
+    "dependency_skipped": "a step before it was skipped",
+    "handler_failed": "its attempts all failed",
+}
 
 
 class Reader:
@@ -39,9 +51,17 @@ class Reader:
             raise UnknownRun(f"there is no run {run_id}")
         return row
 
-    async def tasks(self, run_id: UUID) -> list[TaskRow]:
-        """The tasks of a run, in order of its steps."""
-        return await self._calls.make(lambda connection: run_queries.find_tasks(connection, run_id))
+    async def output(self, run_id: UUID, step_slug: str) -> OutputRow | None:
+        """What became of a step; None if the run has no such step."""
+        return await self._calls.make(
+            lambda connection: run_queries.find_output(connection, run_id, step_slug)
+        )
+
+    async def errors(self, run_id: UUID) -> dict[str, str | None]:
+        """The errors of the steps that failed, in their order."""
+        return await self._calls.make(
+            lambda connection: run_queries.find_errors(connection, run_id)
+        )
 
     async def steps(self, run_id: UUID) -> list[str]:
         """The slugs of a run's steps, in their order.
@@ -57,18 +77,17 @@ class Reader:
         loaded = await self._blobs.load(refs.values())
         return {slug: await loaded.get(ref, Place(run_id, slug)) for slug, ref in refs.items()}
 
-    async def value(self, run_id: UUID, task: TaskRow) -> Any:
-        """A task's output."""
-        if ref := task.output_blob_id:
-            return (await self.values(run_id, {task.step_slug: ref}))[task.step_slug]
-        return self.inline(run_id, task.output)
+    async def value(self, run_id: UUID, step_slug: str, row: OutputRow) -> Any:
+        """The output in a row."""
+        if ref := row.output_blob_id:
+            return (await self.values(run_id, {step_slug: ref}))[step_slug]
+        return self.inline(run_id, row.output)
 
-    async def handle(self, run_id: UUID, task: TaskRow) -> Any:
-        """The handle of a task's output."""
-        if ref := task.output_blob_id:
-            place = Place(run_id, task.step_slug)
-            return (await self._blobs.load([], [ref])).handle(ref, place)
-        return Blob.of(run_id, self.inline(run_id, task.output))
+    async def handle(self, run_id: UUID, step_slug: str, row: OutputRow) -> Any:
+        """The handle of the output in a row."""
+        if ref := row.output_blob_id:
+            return (await self._blobs.load([], [ref])).handle(ref, Place(run_id, step_slug))
+        return Blob.of(run_id, self.inline(run_id, row.output))
 
     def inline(self, run_id: UUID, json: str | None) -> Any:
         """A value that stands in a row, if it may."""
@@ -148,31 +167,44 @@ class Run:
     async def output(self, step: Step[Out]) -> Out: ...
     @overload
     async def output(self, step: BlobNode[Out]) -> Blob[Out]: ...
-    async def output(self, step: Step[Any] | BlobNode[Any]) -> Any:
+    @overload
+    async def output(self, step: SkippableStep[Out]) -> Out | None: ...
+    @overload
+    async def output(self, step: OptionalBlobNode[Out]) -> Blob[Out] | None: ...
+    async def output(
+        self, step: Step[Any] | BlobNode[Any] | SkippableStep[Any] | OptionalBlobNode[Any]
+    ) -> Any:
         """Wait for the run, and return the output of one of its steps.
 
         Args:
             step: A step. ``step.blob`` gives a handle, by which to read a large output in pieces.
+                A step that may be skipped gives None if it was.
 
         Raises:
             RunFailed: The run has failed, and this step had not completed.
+            StepSkipped: The step was skipped with one before it.
             UnknownStep: The run has no such step. The message lists its steps.
             UnknownRun: The run was deleted.
             BlobError: The output cannot be read.
         """
         need_trio("Run.output()")
-        if not isinstance(step, Node):
+        node = step.or_none if isinstance(step, SkippableStep) else step
+        if not isinstance(node, Node):
             raise Misuse(f"output() takes a step itself, or step.blob, not {quoted(step)}")
-        if step.flow.slug != self.flow_slug:
-            raise await self._unknown(f"{step.slug!r} of flow {step.flow.slug!r}")
+        if node.flow.slug != self.flow_slug:
+            raise await self._unknown(f"{node.slug!r} of flow {node.flow.slug!r}")
         await self.wait()
-        for task in await self._reader.tasks(self.id):
-            if task.step_slug == step.slug and task.status == "completed":
-                if step.takes_handle:
-                    return await self._reader.handle(self.id, task)
-                return await self._reader.value(self.id, task)
-        if step.slug not in await self._reader.steps(self.id):
-            raise await self._unknown(repr(step.slug))
+        row = await self._reader.output(self.id, node.slug)
+        if row is None:
+            raise await self._unknown(repr(node.slug))
+        if row.status == "skipped" and node.is_optional:
+            return None
+        if row.status == "completed":
+            read = self._reader.handle if node.takes_handle else self._reader.value
+            return await read(self.id, node.slug, row)
+        if row.status == "skipped":
+            why = WHY_SKIPPED.get(row.skip_reason or "", row.skip_reason or NO_REASON)
+            raise StepSkipped(f"{self._name} skipped step {node.slug!r}: {why}")
         raise await self._failure()
 
     async def _unknown(self, step: str) -> UnknownStep:
@@ -180,11 +212,8 @@ class Run:
         return UnknownStep(f"{self._name} has no step {step}; its steps: {enumeration(steps)}")
 
     async def _failure(self) -> RunFailed:
-        errors = {
-            task.step_slug: task.error_message or NO_REASON
-            for task in await self._reader.tasks(self.id)
-            if task.status == "failed"
-        }
+        found = await self._reader.errors(self.id)
+        errors = {slug: error or NO_REASON for slug, error in found.items()}
         if errors:
             failed = "; ".join(f"step {slug!r}: {error}" for slug, error in errors.items())
             return RunFailed(f"{self._name} failed in {failed}", self.id, errors)

@@ -45,12 +45,11 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRow:
-    """A row of `pgflow.step_tasks`."""
+class OutputRow:
+    """What became of a step of a run, and its output."""
 
-    step_slug: str
     status: str
-    error_message: str | None
+    skip_reason: str | None
     output: str | None
     """Its JSON."""
     output_blob_id: UUID | None
@@ -145,18 +144,42 @@ async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> tuple[l
     return ended, in_recovery
 
 
-async def find_tasks(connection: Connection, run_id: UUID) -> list[TaskRow]:
-    """The tasks of a run, in order of their steps."""
-    cursor = connection.cursor(row_factory=class_row(TaskRow))
+async def find_output(connection: Connection, run_id: UUID, step_slug: str) -> OutputRow | None:
+    """What became of a step of a run. That of a map is made of the outputs of its tasks."""
+    cursor = connection.cursor(row_factory=class_row(OutputRow))
     await cursor.execute(
         """
-        select t.step_slug, t.status, t.error_message, t.output::text, t.output_blob_id
-        from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
-        where t.run_id = %s order by s.step_index, t.task_index
+        select
+          c.status, c.skip_reason,
+          case when s.step_type = 'map' then c.output else t.output end::text as output,
+          case when s.step_type = 'map' then c.output_blob_id else t.output_blob_id end
+          as output_blob_id
+        from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
+        left join pgflow.step_tasks t
+        on t.run_id = c.run_id and t.step_slug = c.step_slug and t.task_index = 0
+        where c.run_id = %s and c.step_slug = %s
+        """,
+        [run_id, step_slug],
+    )
+    return await cursor.fetchone()
+
+
+async def find_errors(connection: Connection, run_id: UUID) -> dict[str, str | None]:
+    """The errors of the steps that failed, in their order."""
+    cursor = await connection.execute(
+        """
+        select c.step_slug, coalesce(c.error_message, t.error_message)
+        from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
+        left join lateral (
+          select t.error_message from pgflow.step_tasks t
+          where t.run_id = c.run_id and t.step_slug = c.step_slug and t.status = 'failed'
+          order by t.task_index limit 1
+        ) t on true
+        where c.run_id = %s and c.status = 'failed' order by s.step_index
         """,
         [run_id],
     )
-    return await cursor.fetchall()
+    return dict(await cursor.fetchall())
 
 
 async def find_steps(connection: Connection, run_id: UUID) -> list[str]:

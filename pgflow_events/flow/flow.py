@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar, overload
 from pgflow_events.flow.adding import OPTIONS, refuse, set_options
 from pgflow_events.flow.making import StepMaker
 from pgflow_events.flow.option_faults import input_faults, name_faults, quoted, range_faults
-from pgflow_events.flow.step import Context, Node, Step, StepOptions, ValueNode
+from pgflow_events.flow.step import Context, Node, OptionalNode, Step, StepOptions, ValueNode
 from pgflow_events.flow.step_faults import slug_faults
 
 __all__ = ["Context", "Flow", "Node", "Step", "StepOptions"]
@@ -36,6 +36,7 @@ In = TypeVar("In")
 # A flow's slug is also the name of its queue, and pgmq takes no longer names.
 _LONGEST_FLOW_SLUG = 47
 _FLOW_OPTIONS = ("input", *OPTIONS)
+_LOADED = (ValueNode, OptionalNode)
 
 
 class Flow(StepMaker, Generic[In]):
@@ -145,7 +146,7 @@ def _step_definition(step: Step[Any]) -> dict[str, Any]:
     return {
         "step_slug": step.slug,
         "deps_slugs": list(step.dependencies),
-        "loads": [node.slug for node in step.nodes if isinstance(node, ValueNode)],
+        "loads": [node.slug for node in step.nodes if isinstance(node, _LOADED)],
         **asdict(step.options),
         **({"step_type": "map"} if step.is_map else {}),
         **step.rules.definition(is_root=not step.dependencies),

@@ -109,7 +109,6 @@ class BlobNode(Node[Blob[T_co]], Generic[T_co]):
     def __init__(self, value: ValueNode[T_co]) -> None:
         super().__init__(value.flow, value.slug)
         self._value = value
-        self.is_optional = value.is_optional
         self.is_element = value.is_element
 
     @property
@@ -133,12 +132,37 @@ class ElementNode(ValueNode[T_co]):
         return self._whole.origin
 
 
-class OptionalNode(ValueNode[T_co]):
-    """The node of a step that may be skipped. It gives None then."""
+class OptionalNode(Node[T_co | None], Generic[T_co]):
+    """The node of a step that may be skipped, which gives None then. `SkippableStep.or_none`."""
 
     is_optional = True
 
-    def __init__(self, step: ValueNode[Any]) -> None:
+    def __init__(self, step: ValueNode[T_co]) -> None:
+        super().__init__(step.flow, step.slug)
+        self._step = step
+
+    @property
+    def origin(self) -> Node[Any]:
+        """The step."""
+        return self._step
+
+    @property
+    def blob(self) -> OptionalBlobNode[T_co]:
+        """The node that gives the handle of the output, or None if the step was skipped."""
+        return OptionalBlobNode(self._step)
+
+    def contains(self, pattern: Any) -> Condition:
+        """Return the condition that the step was not skipped and its output contains a pattern."""
+        return self._step.contains(pattern)
+
+
+class OptionalBlobNode(Node[Blob[T_co] | None], Generic[T_co]):
+    """A node that gives the handle of a value, or None. `OptionalNode.blob` makes it."""
+
+    takes_handle = True
+    is_optional = True
+
+    def __init__(self, step: ValueNode[T_co]) -> None:
         super().__init__(step.flow, step.slug)
         self._step = step
 

@@ -12,6 +12,7 @@ from pgflow_events.flow.nodes import (
     EachNode,
     FlowLike,
     Node,
+    OptionalBlobNode,
     OptionalNode,
     ValueNode,
 )
@@ -25,6 +26,8 @@ __all__ = [
     "EachNode",
     "FlowLike",
     "Node",
+    "OptionalBlobNode",
+    "OptionalNode",
     "SkippableStep",
     "Step",
     "StepFunction",
@@ -117,7 +120,7 @@ class SkippableStep(Generic[T_co]):
         self.slug = step.slug
 
     @property
-    def or_none(self) -> ValueNode[T_co | None]:
+    def or_none(self) -> OptionalNode[T_co]:
         """The node that gives the output of this step, and None if it was skipped."""
         return OptionalNode(self.step)
 

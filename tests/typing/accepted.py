@@ -9,7 +9,14 @@ from blobstore import Blob
 from pgflow_events.client.client import Client
 from pgflow_events.client.run import Run
 from pgflow_events.flow.flow import Context, Flow, Node, Step
-from pgflow_events.flow.step import BlobNode, EachNode, StepFunction, ValueNode
+from pgflow_events.flow.step import (
+    BlobNode,
+    EachNode,
+    OptionalBlobNode,
+    OptionalNode,
+    StepFunction,
+    ValueNode,
+)
 
 T = TypeVar("T")
 
@@ -473,8 +480,8 @@ async def takes_none(text: str | None) -> bool:
 
 
 @crawl.step(skipped.or_none.blob)
-async def takes_handle_of_none(text: Blob[str | None]) -> int:
-    return text.size
+async def takes_handle_or_none(text: Blob[str] | None) -> int:
+    return text.size if text else 0
 
 
 @crawl.step(links, run_unless=crawl.input.contains({"depth": 0}), unmet="skip-cascade")
@@ -637,6 +644,12 @@ async def the_result_of_a_map_is_a_list(run: Run) -> None:
     assert_type(await run.output(not_skipped_either), int)
 
 
+async def the_result_of_a_step_that_may_be_skipped_can_be_none(run: Run) -> None:
+    assert_type(await run.output(skipped), str | None)
+    assert_type(await run.output(skipped_map), list[dict[str, Any]] | None)
+    assert_type(await run.output(skipped.or_none.blob), Blob[str] | None)
+
+
 async def a_step_is_a_node_of_its_result_and_of_wider_types(run: Run) -> None:
     pages: list[Step[Page]] = [website]
     moods: list[Step[Sentiment]] = [typed_dict_result, subclass_result]
@@ -656,12 +669,15 @@ def a_node_gives_the_handle_of_its_value() -> None:
 
 
 def a_step_that_may_be_skipped_gives_none_too() -> None:
-    assert_type(skipped.or_none, ValueNode[str | None])
-    assert_type(skipped_with_all_below.or_none, ValueNode[list[str] | None])
-    assert_type(skipped_map.or_none, ValueNode[list[dict[str, Any]] | None])
-    assert_type(takes_none_for_a_map.or_none, ValueNode[int | None])
-    assert_type(skipped_in_the_end.or_none, ValueNode[int | None])
-    assert_type(skipped_and_lost.or_none, ValueNode[list[int | None] | None])
+    assert_type(skipped.or_none, OptionalNode[str])
+    assert_type(skipped_with_all_below.or_none, OptionalNode[list[str]])
+    assert_type(skipped_map.or_none, OptionalNode[list[dict[str, Any]]])
+    assert_type(takes_none_for_a_map.or_none, OptionalNode[int])
+    assert_type(skipped_in_the_end.or_none, OptionalNode[int])
+    assert_type(skipped_and_lost.or_none, OptionalNode[list[int | None]])
+    assert_type(skipped.or_none.blob, OptionalBlobNode[str])
+    texts_or_none: Node[list[str] | None] = skipped_with_all_below.or_none
+    assert texts_or_none is not None
     assert_type(links.each, EachNode[str])
     assert_type(skipped_map.each, EachNode[dict[str, Any]])
     assert_type(skipped_with_all_below(["a"]), list[str])

@@ -313,6 +313,11 @@ async def wrong_or_none(text: int | None) -> int:
     return text or 0
 
 
+@analyze.step(skippable.or_none.blob)  # rejected: there may be no handle
+async def forgets_that_there_is_none(text: Blob[str]) -> int:
+    return text.size
+
+
 @analyze.step(summary.or_none)  # rejected: it is never skipped
 async def never_none(text: str | None) -> int:
     return len(text or "")
@@ -399,6 +404,8 @@ async def results(run: Run) -> None:
     takes_text(run.output(summary))  # rejected: it is to be awaited
     await run.output(analyze.input)  # rejected: the input is no step
     await run.output(undecorated)  # rejected: a function is no step
+    takes_text(await run.output(skippable))  # rejected: it may be skipped
+    await run.output(words.each)  # rejected: the output is the list
     await run.output(website.result)  # rejected: a step has no such attribute
 
 

@@ -27,7 +27,16 @@ Every name is imported from `pgflow_events`.
 """
 
 GROUPS = {
-    "Flows": ["Flow", "Step", "StepOptions", "Node", "Context"],
+    "Flows": [
+        "Flow",
+        "Step",
+        "SkippableStep",
+        "StepOptions",
+        "Node",
+        "EachNode",
+        "Condition",
+        "Context",
+    ],
     "Workers": ["Worker", "Settings", "TaskEvent", "Hook", "log_task"],
     "Clients": ["connect", "Client", "Run"],
     "Values": ["Blob", "KeyRing", "ObjectStore"],
@@ -44,6 +53,7 @@ GROUPS = {
         "UnknownRun",
         "RunExists",
         "UnknownStep",
+        "StepSkipped",
         "RunFailed",
         "Misuse",
         "PermanentError",
