@@ -93,8 +93,9 @@ def _tell_origins(step: Step[Any]) -> None:
     if step.is_map:
         _value(step.nodes[0]).feeds_map = True
     for word, condition in step.rules.conditions.items():
-        watchers = _value(condition.node).watchers
-        watchers[step.slug] = {**watchers.get(step.slug, {}), word: condition.pattern}
+        for part in condition.parts:
+            watchers = _value(part.node).watchers
+            watchers[step.slug] = {**watchers.get(step.slug, {}), word: part.pattern}
 
 
 def _value(node: Node[Any]) -> ValueNode[Any]:

@@ -213,10 +213,29 @@ class EachNode(First[T_co, Many], Generic[T_co]):
 class Condition:
     """That a value contains a pattern. `ValueNode.contains` makes it, for `Flow.step`.
 
+    ``a & b`` is the condition that both hold, of two values.
+
     Attributes:
         node: The node of the value: a step, or the input.
         pattern: What JSON has. It is what `jsonb @> pattern` means in SQL.
+        others: The conditions of other values that must hold as well.
     """
 
     node: Node[Any]
     pattern: Any
+    others: tuple[Condition, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Condition, ...]:
+        """The conditions of the values, one for each."""
+        return Condition(self.node, self.pattern), *self.others
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition(self.node, self.pattern, (*self.others, *other.parts))
+
+    def __bool__(self) -> bool:
+        # Otherwise `a and b` would be b, without a word.
+        raise TypeError(
+            "a condition is not true or false before a run: write a & b for both,"
+            " run_unless for not, and a step more for or"
+        )

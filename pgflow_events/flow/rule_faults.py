@@ -38,10 +38,18 @@ def condition_faults(rules: Rules, step: Step[Any]) -> Iterator[str]:
     """Say why the conditions of a step cannot be looked at when it is to start."""
     for name, condition in zip(_CONDITIONS, (rules.run_if, rules.run_unless), strict=True):
         if condition is not None:
-            yield from (f"{name}: {fault}" for fault in _condition_faults(condition, step))
+            yield from (f"{name}: {fault}" for fault in _faults(condition, step))
 
 
-def _condition_faults(condition: Condition, step: Step[Any]) -> Iterator[str]:
+def _faults(condition: Condition, step: Step[Any]) -> Iterator[str]:
+    nodes = [part.node for part in condition.parts]
+    for position, part in enumerate(condition.parts):
+        yield from _part_faults(part, step)
+        if part.node in nodes[:position]:
+            yield f"it has two patterns of {part.node.slug}: write them as one"
+
+
+def _part_faults(condition: Condition, step: Step[Any]) -> Iterator[str]:
     node = condition.node
     if node.flow is not step.flow:
         yield f"{quoted(node)} belongs to another flow"

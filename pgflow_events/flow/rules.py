@@ -29,7 +29,7 @@ class Rules:
     @property
     def may_skip(self) -> bool:
         """Whether a run may go on without the step."""
-        is_conditional = bool(self.run_if or self.run_unless)
+        is_conditional = self.run_if is not None or self.run_unless is not None
         return (is_conditional and self.unmet != "fail") or self.exhausted not in {None, "fail"}
 
     @property
@@ -58,10 +58,12 @@ class Rules:
     def conditions(self) -> dict[str, Condition]:
         """The conditions, each under the word that facts have for it."""
         named = {"required": self.run_if, "forbidden": self.run_unless}
-        return {word: condition for word, condition in named.items() if condition}
+        return {word: condition for word, condition in named.items() if condition is not None}
 
 
 def _pattern(condition: Condition | None, *, is_root: bool) -> Any:
-    if condition is None or is_root:
-        return condition and condition.pattern
-    return {condition.node.slug: condition.pattern}
+    if condition is None:
+        return None
+    if is_root:
+        return condition.pattern
+    return {part.node.slug: part.pattern for part in condition.parts}

@@ -94,6 +94,43 @@ def test_the_definition_says_what_follows_only_where_it_is_not_usual() -> None:
         }
 
 
+def test_a_condition_may_be_about_several_values() -> None:
+    flow, page = site()
+    other = flow.step(page, slug="other")(takes_any)
+    both = page.contains({"lang": "en"}) & other.contains(1) & flow.input.contains([])
+    pattern = {"page": {"lang": "en"}, "other": 1, "run": []}
+    assert define(flow, other, page, run_if=both) == {"required_input_pattern": pattern}
+    assert define(flow, other, page, slug="not", run_unless=page.contains(2) & both.others[0]) == {
+        "forbidden_input_pattern": {"page": 2, "other": 1}
+    }
+    assert other.watchers == {"step": {"required": 1}, "not": {"forbidden": 1}}
+    assert page.watchers == {"step": {"required": {"lang": "en"}}, "not": {"forbidden": 2}}
+    assert flow.input.watchers == {"step": {"required": []}}
+
+
+def test_a_condition_about_several_values_has_one_pattern_of_each() -> None:
+    flow, page = site()
+    twice = page.contains({"a": 1}) & page.contains({"b": 2})
+    assert refused(flow, page, run_if=twice) == (
+        "run_if: it has two patterns of page: write them as one"
+    )
+    other = flow.step(page, slug="other")(takes_any)
+    assert refused(flow, page, run_if=page.contains({}) & other.contains({})) == (
+        "run_if: this step does not depend on other: name it among the nodes"
+    )
+
+
+@pytest.mark.parametrize(
+    "join",
+    [lambda a, b: a and b, lambda a, b: a or b, lambda a, _: not a, lambda a, b: a if b else b],
+    ids=["and", "or", "not", "if"],
+)
+def test_a_condition_is_not_joined_by_words_that_would_lose_it(join: Any) -> None:
+    _, page = site()
+    with pytest.raises(TypeError, match="write a & b for both"):
+        join(page.contains({}), page.contains([]))
+
+
 # Steps that may be skipped are no nodes.
 
 SKIPPABLE = [
