@@ -53,6 +53,11 @@ alter function pgflow.finish_input security definer;
 alter function pgflow.ensure_blob_days security definer;
 alter function pgflow.forget_blobs security definer;
 alter function pgflow.delete_chunks security definer;
+-- No role of ours has rights on the schema realtime.
+alter function pgflow.send_runs_started security definer;
+alter function pgflow.send_runs_ended security definer;
+alter function pgflow.send_steps_started security definer;
+alter function pgflow.send_steps_changed security definer;
 
 -- A worker defines flows and sets their options, claims and settles tasks, stores and forgets blobs. It may
 -- not delete a run, or change what a run was given.

@@ -59,6 +59,7 @@ begin
   then
     perform pgflow.restore_queue(create_flow.flow_slug);
   end if;
+  perform pgflow.connect_realtime();
 
   select * into strict flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;
   return flow;

@@ -1,6 +1,7 @@
--- Internal, of bare_input(), learn_sizes(), maybe_complete_run(), store_elements(), task_records(),
--- value_contains(). Returns the output of a step of a run, and how it ended; for a null step_slug, the input
--- of the run. `tasks` is the number of tasks if the step is a map: then the value is made of their outputs.
+-- Internal, of bare_input(), learn_sizes(), maybe_complete_run(), send_step_event(), store_elements(),
+-- task_records(), value_contains(). Returns the output of a step of a run, and how it ended; for a null
+-- step_slug, the input of the run. `tasks` is the number of tasks if the step is a map: then the value is
+-- made of their outputs.
 create or replace function pgflow.step_value(run_id uuid, step_slug text)
 returns table (status text, value jsonb, blob_id uuid, tasks integer)
 language plpgsql stable

@@ -91,13 +91,7 @@ begin
     perform pgflow.refuse_inputs(ids, start_flows.input_blob_ids);
   end if;
 
-  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, has_blobs, remaining_steps, is_plain)
-  select
-    i.run_id, start_flows.flow_slug,
-    case when i.blob_id is null then i.input else 'null' end, i.blob_id,
-    i.blob_id is not null, steps.n, steps.are_plain
-  from unnest(ids, start_flows.inputs, blob_ids) as i (run_id, input, blob_id);
-
+  -- Before the runs: the event of a run tells the size of its input.
   if array_remove(blob_ids, null) <> '{}' then
     perform pgflow.insert_json_blob(
       i.blob_id, i.run_id, 'run', 0, convert_to(i.input::text, 'UTF8')
@@ -106,6 +100,13 @@ begin
       as i (run_id, input, blob_id, given)
     where i.blob_id is not null and i.given is null;
   end if;
+
+  insert into pgflow.runs (run_id, flow_slug, input, input_blob_id, has_blobs, remaining_steps, is_plain)
+  select
+    i.run_id, start_flows.flow_slug,
+    case when i.blob_id is null then i.input else 'null' end, i.blob_id,
+    i.blob_id is not null, steps.n, steps.are_plain
+  from unnest(ids, start_flows.inputs, blob_ids) as i (run_id, input, blob_id);
 
   insert into pgflow.step_states (
     flow_slug, run_id, step_slug, remaining_deps, initial_tasks, status, started_at, facts, queued_tasks

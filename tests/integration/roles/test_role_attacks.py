@@ -203,6 +203,10 @@ def test_only_these_functions_run_with_the_rights_of_the_owner(owned):
         "ensure_blob_days",
         "forget_blobs",
         "delete_chunks",
+        "send_runs_started",
+        "send_runs_ended",
+        "send_steps_started",
+        "send_steps_changed",
         "refuse_lone_input",
         "make_queue",
     }
