@@ -9,11 +9,11 @@ from pgflow_events.postgres.connection import Connection
 
 BATCH = 10_000  # tasks that are locked and written at once
 
-# A run that goes on has a queued task, of a step whose state exists. A stuck run has none.
+# A run that goes on has a task to be done, of a step whose state exists. A stuck run has none.
 STUCK = """
 r.status = 'started' and not exists (
   select from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
-  where t.run_id = r.run_id and t.status = 'queued'
+  where t.run_id = r.run_id and t.status in ('queued', 'started')
 )
 """
 NUMBER_AGAIN = (

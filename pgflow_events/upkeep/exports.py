@@ -15,33 +15,17 @@ from uuid import UUID
 
 import orjson
 import trio
-from psycopg.rows import class_row
 
 from blobstore import Blob, BlobError, BlobForgotten, Blobs, BlobUnavailable, Place
-from pgflow_events.core.identify import refuse_run
 from pgflow_events.errors import PgflowError
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.texts import printable
+from pgflow_events.upkeep.values import Value, find_values, handle_of
 
 # Python's own table, not the machine's, so that files have the same names everywhere.
 MEDIA_TYPES = MimeTypes()
 EXTENSION = re.compile(r"\.[a-z0-9]{1,12}")
 MANIFEST = "manifest"  # the name of the file that describes the others
 EXTENSIONS = {"text": ".txt", "json": ".json", "list": ".json", "bytes": ".bin"}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value of a run, as it is stored in its row."""
-
-    step_slug: str
-    """`run` for the input."""
-    task_index: int
-    blob_id: UUID | None
-    kind: str
-    """`text` or `json`. Says nothing about a blob."""
-    content: str | None
-    """The text or the JSON. None if the value is a blob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +49,6 @@ class Exported:
     """Whether its bytes were deleted because its `keep_output` was over."""
 
 
-VALUES = """
-select
-  v.step_slug, v.task_index, v.blob_id,
-  case jsonb_typeof(v.value) when 'string' then 'text' else 'json' end as kind,
-  case jsonb_typeof(v.value) when 'string' then v.value #>> '{}' else v.value::text end as content
-from (
-  select
-    'run' as step_slug, 0 as task_index, -1 as step_index, r.input_blob_id as blob_id,
-    case when r.input_blob_id is null then r.input end as value
-  from pgflow.runs r where r.run_id = %(run_id)s
-  union all
-  select t.step_slug, t.task_index, s.step_index, t.output_blob_id, t.output
-  from pgflow.step_tasks t
-  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-  where t.run_id = %(run_id)s and t.status = 'completed'
-) v
-order by v.step_index, v.task_index
-"""
-
-
 async def export_values(
     connection: Connection, blobs: Blobs, run_id: UUID, folder: Path
 ) -> list[Exported]:
@@ -99,10 +63,8 @@ async def export_values(
         BlobUnavailable: `blobs` lacks a key or an object storage that a value needs.
     """
     await trio.to_thread.run_sync(_make_export_folder, folder)
-    cursor = connection.cursor(row_factory=class_row(Value))
-    await cursor.execute(VALUES, {"run_id": run_id})
     exported: list[Exported] = []
-    for value in await cursor.fetchall():
+    for value in await find_values(connection, run_id):
         exported += await _export(blobs, run_id, value, folder)
     return exported
 
@@ -123,10 +85,10 @@ def _make_export_folder(folder: Path) -> None:
 
 
 async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> list[Exported]:
-    name = _file_name(value.step_slug, value.task_index)
+    name = _file_name(value)
     plain = Exported(value.step_slug, value.task_index, None, None, blob_id=value.blob_id)
     try:
-        handle = await _handle(blobs, run_id, value)
+        handle = await handle_of(blobs, run_id, value)
         items = await elements(blobs, handle)
     except BlobUnavailable:
         raise
@@ -144,19 +106,13 @@ async def _export(blobs: Blobs, run_id: UUID, value: Value, folder: Path) -> lis
     ]
 
 
-def _file_name(step_slug: str, task_index: int) -> str:
+def _file_name(value: Value) -> str:
     """The name of a value's file without its extension. It is never the manifest's name."""
-    plain = task_index == 0 and step_slug.lower() != MANIFEST  # some file systems ignore case
-    return step_slug if plain else f"{step_slug}-{task_index}"
-
-
-async def _handle(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
-    if value.blob_id is None:
-        blobs.admit_inline(run_id)
-        content = value.content or ""
-        return Blob.of(run_id, content if value.kind == "text" else orjson.Fragment(content))
-    place = Place(run_id, value.step_slug, value.task_index)
-    return (await blobs.load([], [value.blob_id])).handle(value.blob_id, place)
+    slug, index = value.step_slug, value.task_index
+    if value.last_index is not None:
+        return f"{slug}.{index:0{len(str(value.last_index))}}"
+    plain = index == 0 and slug.lower() != MANIFEST  # some file systems ignore case
+    return slug if plain else f"{slug}-{index}"
 
 
 async def _write(blob: Blob[Any], plain: Exported, stem: Path) -> Exported:
@@ -238,31 +194,6 @@ async def _small(whole: Blob[Any], ids: Sequence[UUID | None]) -> Sequence[Any]:
         value: list[Any] = await whole.value()
         return value
     return [await whole.item(place) for place, element in enumerate(ids) if element is None]
-
-
-async def blob_of(blobs: Blobs, blob_id: UUID) -> Blob[Any]:
-    """The handle of a blob."""
-    return (await blobs.load([], handles=[blob_id])).handle(blob_id)
-
-
-async def value_of(connection: Connection, blobs: Blobs, run_id: UUID, step_slug: str) -> Blob[Any]:
-    """The output of a step, whether it is a blob or not. For `run`, the input of the run.
-
-    Raises:
-        UnknownRun: No run has this id.
-        PgflowError: The run has no output of this step.
-    """
-    cursor = connection.cursor(row_factory=class_row(Value))
-    await cursor.execute(VALUES, {"run_id": run_id})
-    values = {value.step_slug: value for value in await cursor.fetchall()}
-    if not values:
-        raise await refuse_run(connection, run_id)
-    if step_slug not in values:
-        raise PgflowError(
-            f"run {run_id} has no output of a step {printable(step_slug)!r}; it has outputs of"
-            f" {', '.join(values)}"
-        )
-    return await _handle(blobs, run_id, values[step_slug])
 
 
 async def value_pieces(blobs: Blobs, handle: Blob[Any]) -> AsyncGenerator[bytes, None]:

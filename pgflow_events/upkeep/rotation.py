@@ -72,12 +72,14 @@ from pgflow.output_blobs b
 where b.id > %s order by b.id limit %s
 """
 
-# The places of blobs that are not their step's own output: elements, and values that another step
-# has passed on. The ids of a run's blobs form one range.
+# The places of blobs that are not their task's own output: elements, and values that another step
+# has passed on. The elements of a map's output have the places of its tasks. The ids of a run's
+# blobs form one range.
 PLACES = """
 select e.id, b.id, (e.n - 1)::integer
 from pgflow.output_blobs b cross join unnest(b.elements) with ordinality as e (id, n)
-where b.id between %(first)s and %(last)s and e.id = any(%(ids)s::uuid[])
+where
+  b.id between %(first)s and %(last)s and b.task_index >= 0 and e.id = any(%(ids)s::uuid[])
 union all
 select t.output_blob_id, null, null
 from pgflow.output_blobs b join pgflow.step_tasks t on t.run_id = b.run_id

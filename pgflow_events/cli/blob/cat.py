@@ -28,7 +28,8 @@ from pgflow_events.cli.stores import (
 )
 from pgflow_events.core.identify import refuse_blob
 from pgflow_events.texts import printable
-from pgflow_events.upkeep.exports import blob_of, save, value_of, value_pieces
+from pgflow_events.upkeep.exports import save, value_pieces
+from pgflow_events.upkeep.values import blob_of, value_of
 
 AS_IT_IS = "for the bytes as they are, use `| less`, --output or --force"
 

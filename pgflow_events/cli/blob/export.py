@@ -52,8 +52,9 @@ def export(
     The command creates DIR, or takes an empty folder of your own. Only you can read the files.
 
     It writes the input as run.EXT, and each output as STEP.EXT. A list that is stored by its
-    elements becomes STEP.0.EXT and so on. EXT follows the media type. The last file,
-    manifest.json, describes each file. The output of a step named manifest is manifest-0.EXT.
+    elements, or the output of a map, becomes STEP.0.EXT and so on. EXT follows the media type. The
+    last file, manifest.json, describes each file. The output of a step named manifest is
+    manifest-0.EXT.
 
     A value that cannot be read has no file, and the exit code is 1. A value that was deleted
     because of keep_output has no file either, but is not an error.

@@ -56,7 +56,7 @@ as $$
       when not r.has_blobs then format('run %s does not know that it has blobs', b.run_id)
       when b.id not between pgflow.first_blob_id(b.run_id) and pgflow.last_blob_id(b.run_id)
       then format('its id is not made from that of run %s', b.run_id)
-      when b.sha256 is null and t.status is distinct from 'queued'
+      when b.sha256 is null and (t.status in ('queued', 'started')) is not true
       then format(
         'it was begun %s ago and not finished, and step %s of run %s is %s',
         date_trunc(

@@ -1,5 +1,6 @@
 -- Internal, of blob_faults(). Returns every blob that a run names, and the place where it is named.
--- `again` marks the output of a run: the blob is also the output of one of its tasks.
+-- `again` marks the output of a run, and the elements of the output of a map: such a blob is also the output
+-- of a task, or the list itself is that of a map.
 create or replace function pgflow.blob_references()
 returns table (run_id uuid, id uuid, place text, again boolean)
 language sql stable
@@ -12,7 +13,11 @@ as $$
   from pgflow.step_tasks t
   where t.output_blob_id is not null
   union all
-  select l.run_id, e.id, format('in list %s', l.id), false
+  select s.run_id, s.output_blob_id, 'as the output of ' || s.step_slug, false
+  from pgflow.step_states s
+  where s.output_blob_id is not null
+  union all
+  select l.run_id, e.id, format('in list %s', l.id), l.task_index = -1
   from pgflow.output_blobs l cross join unnest(l.elements) as e (id)
   where e.id is not null
   union all

@@ -43,6 +43,12 @@ begin
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
       where t.run_id = any(run_ids)
+      union all
+      select m.output_blob_id, m.run_id, coalesce(s.opt_keep_output, f.opt_keep_output)
+      from pgflow.step_states m -- of maps
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+      where m.run_id = any(run_ids) and m.output_blob_id is not null
     ) named
     where named.id is not null
     group by named.id, named.run_id having count(*) = count(named.seconds)

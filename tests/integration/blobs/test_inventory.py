@@ -21,10 +21,11 @@ from pgflow_events.errors import PgflowError
 from pgflow_events.flow.flow import Flow
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.upkeep import inventory
-from pgflow_events.upkeep.exports import blob_of, elements, export_values, extension, value_pieces
+from pgflow_events.upkeep.exports import elements, export_values, extension, value_pieces
 from pgflow_events.upkeep.inventory import SizeClass, take_inventory
 from pgflow_events.upkeep.rotation import Rotated, rotate
 from pgflow_events.upkeep.training import train_step
+from pgflow_events.upkeep.values import blob_of
 
 from ...parts.storing import blobs_on, complete, start, store
 
