@@ -199,11 +199,6 @@ async def test_what_is_no_moment_is_refused(client, when, told):
         assert told in str(error.value)
 
 
-DELAY_STEP = """
-update pgflow.steps set opt_start_delay = %s, is_plain = false where step_slug = 'late'
-"""
-
-
 async def test_a_step_with_a_start_delay_begins_so_much_later_and_its_retry_does_not(
     client, work, database
 ):
@@ -213,14 +208,13 @@ async def test_a_step_with_a_start_delay_begins_so_much_later_and_its_retry_does
     async def early():
         begun.append("early")
 
-    @flow.step(flow.context, early, slug="late")
+    @flow.step(flow.context, early, slug="late", start_delay=1)
     async def late(context, none):
         begun.append(context.attempt)
         if context.attempt == 1:
             raise ValueError
 
     await work(flow, settings=HOUR, hooks=())
-    await execute(database, DELAY_STEP % 1)
     async with counting(database) as statements:
         run = await client.start(flow, None)
         await statements.settle()
@@ -249,12 +243,35 @@ async def test_of_the_delay_of_a_run_and_of_its_first_step_the_longer_one_holds(
     client, database, delay, seconds
 ):
     flow = Flow("flow")
-    flow.step(flow.input, slug="late")(lambda value: value)
+    flow.step(flow.input, slug="late", start_delay=1)(lambda value: value)
     await define(database, flow)
-    await execute(database, DELAY_STEP % 1)
     await client.start("flow", 1, delay=delay)
     ((found, _),) = await rows(database, AFTER)
     assert seconds <= found < seconds + 0.5
+
+
+async def test_the_elements_of_a_late_map_begin_together_and_none_of_them_before(
+    client, work, database
+):
+    flow = Flow("flow", input=list[int])
+    flow.step(flow.input.each, slug="late", start_delay=1)(lambda number: number)
+    await work(flow, settings=HOUR)
+    run = await client.start(flow, [1, 2, 3])
+    assert await rows(database, FREE) == [(0,)]
+    assert await run.result() == {"late": [1, 2, 3]}
+    late = [task.late for task in await rows(database, LATE)]
+    assert len(late) == 3
+    assert all(0 <= seconds < 8 for seconds in late)
+
+
+async def test_repair_gives_a_late_step_its_message_again_and_its_moment(client, database):
+    flow = Flow("flow", input=list[int])
+    flow.step(flow.input.each, slug="late", start_delay=3600)(lambda number: number)
+    await define(database, flow)
+    await client.start(flow, [1, 2])
+    await execute(database, "delete from pgmq.q_flow", "select pgflow.requeue_lost_tasks('flow')")
+    assert [task.is_told for task in await rows(database, HIDDEN)] == [True, True]
+    assert await rows(database, FREE) == [(0,)]
 
 
 async def test_a_delayed_start_that_is_repeated_starts_one_run(client, work, database):
