@@ -233,7 +233,7 @@ class Dispatcher:
             self._turns.make_ready(slug)
         # Others may be due a moment later, as runs are that were delayed together.
         if question.is_due and claim.tasks and claim.next_due == NOT_LOOKED:
-            self._turns.make_ready(slug)
+            self._turns.make_due(slug)
 
     def _report(self, slug: str) -> None:
         """Let the lapsed tasks of a flow be failed."""

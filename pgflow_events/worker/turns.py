@@ -43,7 +43,7 @@ class Turn:
     is_notified: bool = False
     """Whether `is_woken` is due to a notification."""
     is_due: bool = False
-    """Whether it is ready because its time has come."""
+    """Whether it is ready because its time has come, and what is due may not be all taken."""
     is_shy: bool = False
     """Whether the last claim after a notification was in vain."""
     shy_until: float = -inf
@@ -117,6 +117,11 @@ class Turns:
         """Have this flow asked, as soon as it may be."""
         if slug not in self._ready:
             self._set(self._turns[slug], self._turns[slug].rests_until)
+
+    def make_due(self, slug: str) -> None:
+        """Have this flow asked again, because what is due may not have been all."""
+        self.make_ready(slug)
+        self._turns[slug].is_due = True
 
     def leave_out(self, slug: str) -> None:
         """Let this flow not be asked until :meth:`take_back`."""

@@ -20,6 +20,7 @@ from pgflow_events.bench.plot import check_plot, plot
 from pgflow_events.bench.report import table
 from pgflow_events.schema.migrations import migrate_now
 from tests.bench.budget import budget
+from tests.bench.delay import delay
 from tests.bench.due import due
 from tests.bench.elements import elements
 from tests.bench.flows import flows
@@ -35,7 +36,7 @@ from tests.bench.workers import workers
 
 QUICK = {
     each.__name__: each
-    for each in (flows, workers, growth, slow_disk, pruning, due, elements, pages)
+    for each in (flows, workers, growth, slow_disk, pruning, due, delay, elements, pages)
 }
 LONG = {each.__name__: each for each in (stream, budget, memory, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
