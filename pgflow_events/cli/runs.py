@@ -27,8 +27,8 @@ MOST = 2**31 - 1  # rows
 @click.option(
     "--status",
     type=click.Choice(["started", *STATES, "completed", "failed"]),
-    help="Only runs of this status. A started run is queued (it waits for a worker), running, or"
-    " retrying (it waits for the next attempt).",
+    help="Only runs of this status. A started run is queued (it waits for a worker), delayed (it"
+    " begins later), running, or retrying (it waits for the next attempt).",
 )
 @click.option(
     "--limit",

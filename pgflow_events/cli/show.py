@@ -33,8 +33,8 @@ def show(run_id: UUID, values: bool, dsn: str | None, as_json: bool) -> None:
     """Show a run with its steps.
 
     Each step follows the steps it depends on. It is shown with its status, attempts, duration and
-    error, and with --values its output. For an output that is a blob, the command shows only the
-    kind and the sizes.
+    error, and with --values its output. A map is shown with the numbers of its elements, and one
+    of their errors. For an output that is a blob, the command shows only the kind and the sizes.
     """
     with database(dsn) as found:
         run, steps, given = trio.run(find, found, run_id, values)

@@ -1,6 +1,7 @@
 """What both type checkers accept, and what they infer. Importing it defines the flows, too."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, assert_type
@@ -715,4 +716,7 @@ async def a_run_is_started_with_the_input_of_its_flow(client: Client) -> None:
     await client.start(maybe, None)
     await client.start(untyped, 1)
     await client.start("known_by_its_slug", {"any": "value"})
+    await client.start(texts, ["one"], delay=30)
+    await client.start_many("known_by_its_slug", [1], delay=0.5)
+    await client.start("known_by_its_slug", 1, at=datetime(2026, 12, 24, tzinfo=UTC))
     assert_type(await run.result(), dict[str, Any])

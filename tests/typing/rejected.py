@@ -413,6 +413,8 @@ async def starts(client: Client) -> None:
     await client.start(analyze, {"uri": ""})  # rejected: the input is a Website
     await client.start(analyze, "https://example.org")  # rejected: the input is a Website
     await client.start(analyze)  # rejected: an input is needed
+    await client.start(analyze, {"url": ""}, delay="30")  # rejected: a number of seconds
+    await client.start(analyze, {"url": ""}, at="2026-12-24")  # rejected: a datetime
     await client.start(website, {"url": ""})  # rejected: a step is no flow
 
 
