@@ -25,6 +25,7 @@ from tests.bench.due import due
 from tests.bench.elements import elements
 from tests.bench.flows import flows
 from tests.bench.growth import growth
+from tests.bench.maps import maps
 from tests.bench.memory import memory
 from tests.bench.pages import pages
 from tests.bench.pruning import pruning
@@ -38,7 +39,7 @@ QUICK = {
     each.__name__: each
     for each in (flows, workers, growth, slow_disk, pruning, due, delay, elements, pages)
 }
-LONG = {each.__name__: each for each in (stream, budget, memory, sizes, recovery)}
+LONG = {each.__name__: each for each in (maps, stream, budget, memory, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
 
 WIDTH = 120

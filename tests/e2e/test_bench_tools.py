@@ -66,6 +66,17 @@ def test_a_scenario_can_be_measured_and_leaves_nothing(database, scenario, setti
     assert left(database) == (0, 0, None)
 
 
+def test_maps_can_be_measured_and_leave_nothing(database):
+    few, many, others, large = map(
+        json.loads, run("tests.bench", "maps", "--json", "--dsn", database).splitlines()
+    )
+    assert few["ours"]["p50"] <= few["ours"]["p99"]
+    assert many["ours"]["rate"] > 0
+    assert others["floor"]
+    assert large["ours"].keys() == {"rate", "worker, MiB", "backend, MiB"}
+    assert left(database) == (0, 0, None)
+
+
 def test_an_interrupted_scenario_leaves_nothing(database):
     options = command("tests.bench", "workers", "--dsn", database)
     with subprocess.Popen(
