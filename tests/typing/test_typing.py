@@ -72,7 +72,8 @@ def errors(
     request: pytest.FixtureRequest, pages: list[Path], pytestconfig: pytest.Config
 ) -> dict[Place, str]:
     """What each checker refuses."""
-    paths = [str(FOLDER), *map(str, pages)]
+    scraper = (ROOT / "examples").glob("*_site.py")
+    paths = [str(FOLDER), *map(str, [*pages, *scraper])]
     if request.param == "pyright":
         return pyright(*paths)
     assert pytestconfig.cache is not None
