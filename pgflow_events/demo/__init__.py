@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import trio
 from psycopg.conninfo import make_conninfo
@@ -150,12 +151,17 @@ class Demo:
         }
 
     async def bundle(self, urls: Sequence[str]) -> dict[str, Any]:
-        """Pass all of these pages from one step to the next as one value."""
-        with report.part(self._console, "All of them in one value: pages → count", 1) as advance:
+        """Fetch these pages by a task each, and pass the list of them to one step."""
+        what = "All of them in one run, by a task each: pages → count"
+        with report.part(self._console, what, 1) as advance:
             started = await self._client.start(bundle, list(urls))
             await completed([started], advance)
         counted = await started.output(count)
-        return {"bundle_pages": counted["pages"], "bundle_bytes": counted["bytes"]}
+        return {
+            "bundle_pages": counted["pages"],
+            "bundle_bytes": counted["bytes"],
+            "bundle_run": str(started.id),
+        }
 
     async def wake(self, starts: int) -> dict[str, Any]:
         """Start runs of one step while the worker is idle."""
@@ -199,12 +205,18 @@ class Demo:
         }
 
     async def report(self, figures: dict[str, Any], *, program: str, embedded: bool) -> None:
-        """Print the figures, and the run of the largest page."""
-        run_id = figures["largest_page_run"]
-        (row,) = await summarize_runs(self._connection, run_id=run_id)
-        steps = await summarize_steps(self._connection, run_id)
+        """Print the figures, the run of all pages, and that of the largest page."""
         report.figures(self._console, figures)
-        report.largest(self._console, row, steps, program=program, embedded=embedded)
+        run_id = figures["largest_page_run"]
+        await self._show("The run of all pages, which has a task for each", figures["bundle_run"])
+        await self._show("The run of the largest page", run_id)
+        report.commands(self._console, run_id, program=program, embedded=embedded)
+
+    async def _show(self, title: str, run_id: str) -> None:
+        """Print a run."""
+        (row,) = await summarize_runs(self._connection, run_id=UUID(run_id))
+        steps = await summarize_steps(self._connection, row.run_id)
+        report.run(self._console, title, row, steps)
 
 
 async def completed(runs: Sequence[Run], advance: Advance) -> None:

@@ -1,10 +1,11 @@
 """The flows of the demo.
 
-    website ─┬─> links ───┬─> save        bundle ──> count        wake
+    website ─┬─> links ───┬─> save        pages ═══> count        woken
              ├─> words ───┤
              └─> summary ─┘
 
-Handlers that take more than a millisecond are plain functions, which run in threads.
+The step `pages` has a task for each page. Handlers that take more than a millisecond are plain
+functions, which run in threads.
 """
 
 import re
@@ -17,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
+from blobstore import Blob
 from pgflow_events.demo import tables as queries
 from pgflow_events.errors import PermanentError
 from pgflow_events.flow.flow import Context, Flow
@@ -114,16 +116,17 @@ async def save(
 bundle = Flow("pgflow_bundle", input=list[str], base_delay=1)
 
 
-@bundle.step(bundle.input)
-def pages(urls: list[str]) -> dict[str, str]:
-    """All pages in one value."""
-    return {url: fetch(url) for url in urls}
+@bundle.step(bundle.input.each)
+def pages(url: str) -> str:
+    """Fetch one of the pages."""
+    return fetch(url)
 
 
-@bundle.step(pages)
-def count(htmls: dict[str, str]) -> Count:
-    """Count the pages that arrived."""
-    return {"pages": len(htmls), "bytes": sum(len(html.encode()) for html in htmls.values())}
+@bundle.step(pages.blob)
+async def count(htmls: Blob[list[str]]) -> Count:
+    """Count the pages that arrived, without having all of them in memory."""
+    sizes = [len(html.encode()) async for html in htmls.items()]
+    return {"pages": len(sizes), "bytes": sum(sizes)}
 
 
 wake = Flow("pgflow_wake", input=int, max_attempts=1)

@@ -96,8 +96,8 @@ def rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         size["html_passed_bytes"],
         (
-            "of HTML passed to next steps: each page to three steps, then all pages to one step,"
-            f" as one value of {size['largest_blob_bytes']}"
+            "of HTML passed to next steps: each page to three steps, then to one step a list of"
+            f" {figures['bundle_pages']} pages, which it read one after the other"
         ),
     )
     yield (
@@ -137,19 +137,21 @@ def idle(figures: Mapping[str, Any]) -> tuple[str, str]:
     return "0", f"{queries} (according to pg_stat_activity)"
 
 
-def largest(
-    console: Console, run: RunSummary, steps: Sequence[StepSummary], *, program: str, embedded: bool
-) -> None:
-    """Print the run of the largest page, and the commands that show more."""
-    where = "which start the embedded PostgreSQL again" if embedded else "or in pgflow_demo.pages"
+def run(console: Console, title: str, run: RunSummary, steps: Sequence[StepSummary]) -> None:
+    """Print a run with its steps."""
     show(console, "")
-    show(console, Text("The run of the largest page", "bold"))
+    show(console, Text(title, "bold"))
     show(console, run_tree(run, steps), no_wrap=True)
+
+
+def commands(console: Console, run_id: str, *, program: str, embedded: bool) -> None:
+    """Print the commands that show more."""
+    where = "which start the embedded PostgreSQL again" if embedded else "or in pgflow_demo.pages"
     show(
         console,
         Text(
             f"\nThese runs stay until the next demo. Look at them with `{program} runs`"
-            f" and `{program} show {run.run_id}`, {where}.",
+            f" and `{program} show {run_id}`, {where}.",
             "dim",
         ),
     )

@@ -62,7 +62,6 @@ select
   ) as runs,
   count(*) filter (where status = 'completed') as tasks,
   count(raw_size) as blobs,
-  coalesce(max(raw_size), 0) as largest_blob_bytes,
   sum(coalesce(raw_size, octet_length(output::text)))::bigint as output_bytes,
   sum(stored)::bigint as stored_bytes,
   sum(coalesce(raw_size, octet_length(output #>> '{}')) * dependents)
