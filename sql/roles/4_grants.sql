@@ -53,7 +53,7 @@ alter function pgflow.finish_input security definer;
 alter function pgflow.ensure_blob_days security definer;
 alter function pgflow.forget_blobs security definer;
 alter function pgflow.delete_chunks security definer;
--- No role of ours has rights on the schema realtime.
+-- The roles of workers and clients have no rights on the schema realtime.
 alter function pgflow.send_runs_started security definer;
 alter function pgflow.send_runs_ended security definer;
 alter function pgflow.send_steps_started security definer;

@@ -18,6 +18,7 @@ from ...parts.observing import counting, execute, rows
 NUDGE = "select pg_notify(pgflow.channel('tasks', 'flow'), '')"
 HOUR = Settings(check_interval=3600)
 PAGE = "<p>" * 10_000
+SOME_TIME = datetime(2026, 12, 24, tzinfo=UTC)
 NAIVE = datetime(2026, 12, 24, tzinfo=UTC).replace(tzinfo=None)
 # How late each task was claimed, in seconds. One that was claimed too early has a negative number.
 LATE = (
@@ -173,8 +174,14 @@ async def test_repair_gives_a_delayed_task_its_message_again_and_its_moment(clie
 @pytest.mark.parametrize(
     ("when", "told"),
     [
-        ({"delay": 1, "at": datetime(2026, 12, 24, tzinfo=UTC)}, "a start takes delay or at, not both"),
-        ({"delay": 0, "at": datetime(2026, 12, 24, tzinfo=UTC)}, "a start takes delay or at, not both"),
+        (
+            {"delay": 1, "at": SOME_TIME},
+            "a start takes delay or at, not both",
+        ),
+        (
+            {"delay": 0, "at": SOME_TIME},
+            "a start takes delay or at, not both",
+        ),
         ({"delay": -1}, "delay is 0 to 3,153,600,000 seconds, not -1"),
         ({"delay": nan}, "not nan"),
         ({"delay": inf}, "not inf"),
