@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -90,11 +91,27 @@ def test_an_id_of_another_kind_is_told_from_one_that_is_nowhere(ids, command, tm
 )
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_no_id_or_half_of_one_is_refused_in_one_line(command, garbage):
+    if command == "show" and garbage.isidentifier() and garbage.isascii():
+        pytest.skip("that may be the slug of a flow")
     answer = call({"dsn": ""}, *COMMANDS[command](garbage, "folder"))
     assert answer.exit_code == 2
     assert "is not an id: give a whole id, such as 0199f3a4-" in answer.stderr
     assert "\x1b" not in answer.stderr
     assert answer.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_the_newest_run_of_a_flow_is_shown_by_the_slug(ids):
+    assert f"run {ids['waiting']} of site: queued" in call(ids, "show", "site").stdout
+    answer = call(ids, "show", "nowhere")
+    assert answer.stderr == (
+        'error: unknown flow "nowhere": no worker has defined it; flows here: site\n'
+    )
+    with psycopg.connect(ids["dsn"], autocommit=True) as connection:
+        connection.execute("select pgflow.create_flow('idle')")
+    answer = call(ids, "show", "idle")
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    said = "error: flow idle has no run yet: start one with `pgflow-events start idle`\n"
+    assert answer.stderr == said
 
 
 def test_the_output_of_a_step_is_written_small_or_large(ids):
