@@ -7,9 +7,11 @@ from uuid import UUID
 
 import psycopg
 import pytest
+import trio
 from click.testing import CliRunner, Result
 from psycopg.types.json import Jsonb
 
+from pgflow_events import Flow, KeyRing, Settings, Worker, connect
 from pgflow_events.cli import commands
 
 FLOW = """
@@ -121,3 +123,42 @@ def test_a_run_with_a_task_that_start_tasks_took_is_not_stuck(crawl):
     crawl.ask("select run_id from pgflow.start_flow('crawl', '1')")
     crawl.connection.execute("update pgflow.step_tasks set status = 'started', started_at = now()")
     assert "cannot go on" not in crawl.call("doctor").output
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [LARGE, "b", LARGE]], ids=["small", "large"])
+def test_with_keys_the_output_of_a_map_is_read_by_its_elements(database, tmp_path, values):
+    (tmp_path / "keys").write_text(KeyRing.new_line("one"))
+    (tmp_path / "keys").chmod(0o600)
+    flow = Flow("sealed", input=list[str])
+
+    @flow.step(flow.input)
+    async def links(given: list[str]) -> list[str]:
+        return given
+
+    flow.step(links.each, slug="page")(lambda value: value)
+
+    async def made() -> UUID:
+        keys = KeyRing.from_file(tmp_path / "keys")
+        settings = Settings(keys=keys)
+        async with trio.open_nursery() as nursery, connect(database, settings=settings) as client:
+            await nursery.start(Worker([flow], database, settings=settings).run)
+            run = await client.start(flow, values)
+            await run.wait()
+            nursery.cancel_scope.cancel()
+        return run.id
+
+    run_id = trio.run(made)
+    options = ["--keys", str(tmp_path / "keys"), "--dsn", database]
+    answer = CliRunner().invoke(commands, ["blob", "cat", str(run_id), "page", *options])
+    assert (answer.exit_code, json.loads(answer.stdout)) == (0, values), answer.stderr
+    folder = tmp_path / "run"
+    answer = CliRunner().invoke(commands, ["blob", "export", str(run_id), str(folder), *options])
+    assert answer.exit_code == 0, answer.stderr
+    assert [(folder / f"page.{n}.txt").read_text() for n in range(len(values))] == values
+
+    old = (tmp_path / "keys").read_text()
+    (tmp_path / "keys").write_text(f"{KeyRing.new_line('two')}\n{old}")
+    for command in (["rotate"], ["check", "--deep"], ["cat", str(run_id), "page"]):
+        answer = CliRunner().invoke(commands, ["blob", *command, *options])
+        assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout) == values
