@@ -19,7 +19,8 @@ begin
   ) into id using pgflow.queue_floor(queue);
   return (
     select t.input_bytes from pgflow.step_tasks t
-    where t.flow_slug = next_bytes.flow_slug and t.message_id = id and t.status = 'queued' limit 1
+    where t.flow_slug = next_bytes.flow_slug and t.message_id = id and t.status in ('queued', 'started')
+    limit 1
   );
 end
 $$;

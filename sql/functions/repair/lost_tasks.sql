@@ -1,5 +1,5 @@
--- Owner. Returns up to qty tasks of a flow that are queued and have no message, so that no worker can
--- claim them (again). It reads all runs of the flow, unless `runs` names some.
+-- Owner. Returns up to qty tasks of a flow that are queued or started and have no message, so that no
+-- worker can claim them (again). It reads all runs of the flow, unless `runs` names some.
 --
 -- The messages were deleted or archived by hand, or the queue was lost.
 create or replace function pgflow.lost_tasks(
@@ -30,7 +30,8 @@ begin
       select t.run_id, t.step_slug, t.task_index
       from pgflow.runs r join pgflow.step_tasks t on t.run_id = r.run_id
       where
-        r.flow_slug = $1 and r.status = 'started' and t.status = 'queued' and not %s
+        r.flow_slug = $1 and r.status = 'started' and t.status in ('queued', 'started')
+        and t.permanently_stalled_at is null and not %s
         and ($3 is null or r.run_id = any($3))
       limit $2
     $sql$, case when to_regclass(format('pgmq.%I', queue)) is null then 'false' else has_message end

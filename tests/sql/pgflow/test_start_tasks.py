@@ -298,6 +298,26 @@ def test_our_own_workers_leave_a_started_task_until_its_message_reappears(core, 
     assert core.task(run, "a").status == "queued"
 
 
+def test_the_last_attempt_of_a_started_task_fails_when_its_message_reappears(core, worker):
+    core.flow("a", max_attempts=1, timeout=7)
+    run = core.start()
+    start(core)
+    core.lapse()
+    assert core.claim().tasks == []
+    task = core.task(run, "a")
+    assert (task.status, core.run(run).status) == ("failed", "failed")
+    assert task.error_message == "attempt 1 gave no answer within its 7 seconds"
+
+
+def test_a_started_task_that_reappears_says_how_much_it_loads(core, small):
+    small("a")
+    core.start(LONG)
+    start(core)
+    core.lapse()
+    claim = core.claim(max_bytes=1)
+    assert (claim.tasks, claim.next_bytes) == ([], len(LONG) + 2)
+
+
 def test_a_task_that_stalls_is_queued_again_three_times(core, worker):
     core.flow("a", timeout=10)
     run = core.start()

@@ -192,6 +192,26 @@ def test_a_task_under_way_whose_time_is_over_is_claimed_at_once_or_fails_as_laps
     assert core.run(run).status == "failed"
 
 
+def test_a_task_that_a_worker_of_pgflow_has_started_waits_for_its_time_too(core):
+    core.flow("a", timeout=40)
+    run = core.start()
+    core.start_tasks(core.queued())
+    core.rows("select pgmq.purge_queue('f')")
+    assert core.value(REQUEUE) == 1
+    assert 41 < core.hidden_for(core.task(run, "a").message_id) < 43
+    core.lapse()
+    assert [task.attempts_count for task in core.claim().tasks] == [2]
+
+
+def test_a_task_that_has_stalled_for_good_stays_so(core):
+    core.flow("a")
+    core.start()
+    core.start_tasks(core.queued())
+    core.db.execute("update pgflow.step_tasks set permanently_stalled_at = clock_timestamp()")
+    core.rows("select pgmq.purge_queue('f')")
+    assert core.value(REQUEUE) == 0
+
+
 def test_a_task_to_be_tried_again_waits_for_its_delay(core):
     core.flow("a", base_delay=100)
     run = core.start()
