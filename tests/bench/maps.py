@@ -4,8 +4,9 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from typing import NamedTuple
 
+import psycopg
 import trio
 
 from blobstore import Blob
@@ -13,6 +14,7 @@ from pgflow_events import Flow, Worker, connect
 from pgflow_events.bench.measured import Measured, latencies, percentile, scaled
 from pgflow_events.bench.scenarios.wake import FLOW, Starter, idle_worker, starter
 from pgflow_events.bench.tables import START_RUN
+from tests.bench.cpu import postmaster_of, server_cpu
 from tests.bench.measuring import html, in_process, progress
 from tests.bench.stream import MIB, largest_backend, peak_of
 
@@ -37,7 +39,7 @@ async def few(dsn: str) -> Measured:
     progress(f"maps of {scaled(FEW)} pages")
     seconds = await in_process(pass_pages, dsn, html(TEXT), scaled(FEW))
     return Measured(
-        setting=f"{scaled(FEW)} pages of {FEW_SIZE // 1000} kB",
+        setting=f"{scaled(FEW)} of {FEW_SIZE // 1000} kB",
         unit="s",
         ours={"p50": percentile(seconds, 0.5), "p99": max(seconds)},
     )
@@ -49,7 +51,7 @@ async def large(dsn: str) -> Measured:
     with largest_backend(dsn) as peak:
         seconds, resident = await in_process(make_pages, dsn, html(TEXT), scaled(LARGE))
     return Measured(
-        setting=f"{scaled(LARGE):,} pages of {LARGE_SIZE // 1000} kB, made and read",
+        setting=f"{scaled(LARGE):,} of {LARGE_SIZE // 1000} kB",
         unit="tasks/s",
         ours={
             "rate": 2 * scaled(LARGE) / seconds,
@@ -66,24 +68,41 @@ async def many(dsn: str) -> list[Measured]:
         await wakes.add(lambda: len(wakes.seconds) >= scaled(WAKES))
         alone = latencies(list(wakes.seconds.values()))
         progress(f"a map of {scaled(MANY):,} lines")
-        span: list[float] = []
+        passed: list[Passed] = []
 
         async def work() -> None:
-            span.extend(await in_process(pass_lines, dsn, scaled(MANY)))
+            passed.append(await in_process(pass_lines, dsn, scaled(MANY)))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work)
-            await wakes.add(lambda: bool(span))
-    setting = f"{scaled(MANY):,} lines of {MANY_SIZE} bytes"
-    rate = scaled(MANY) / (span[1] - span[0])
-    meanwhile = [took for at, took in wakes.seconds.items() if span[0] <= at <= span[1]]
+            await wakes.add(lambda: bool(passed))
+    (lines,) = passed
+    setting = f"{scaled(MANY):,} of {MANY_SIZE} B"
+    meanwhile = [took for at, took in wakes.seconds.items() if lines.began <= at <= lines.ended]
     waking = Measured(
-        setting=f"{setting}, another flow meanwhile",
+        setting="another flow meanwhile",
         unit="ms",
         ours=latencies(meanwhile) if meanwhile else {},
         floor=alone,
     )
-    return [Measured(setting=setting, unit="tasks/s", ours={"rate": rate}), waking]
+    return [Measured(setting=setting, unit="tasks/s", ours=lines.figures(scaled(MANY))), waking]
+
+
+class Passed(NamedTuple):
+    """When the list was there, when the map had ended, and the seconds of CPU for all of it."""
+
+    began: float
+    ended: float
+    worker_cpu: float
+    server_cpu: float
+
+    def figures(self, count: int) -> dict[str, float]:
+        """The rate, and the CPU for a task."""
+        return {
+            "rate": count / (self.ended - self.began),
+            "worker CPU, us": self.worker_cpu / count * 1e6,
+            "server CPU, us": self.server_cpu / count * 1e6,
+        }
 
 
 @dataclass
@@ -168,16 +187,15 @@ def make_pages(dsn: str, text: str, count: int) -> tuple[float, int]:
     return seconds, peak_of(os.getpid())
 
 
-def pass_lines(dsn: str, count: int) -> tuple[float, float]:
-    """Give lines to a map; when the list was there, and when the map had ended."""
+def pass_lines(dsn: str, count: int) -> Passed:
+    """Give lines to a map."""
     flow = Flow("bench_map_many", input=int)
-    times = []
-    note = partial(lambda: times.append(time.monotonic()))
+    times = list[float]()
 
     @flow.step(flow.input)
-    async def make(count: int) -> list[str]:
+    def make(count: int) -> list[str]:
         lines = [f"{number:0{MANY_SIZE}}" for number in range(count)]
-        note()
+        times.append(time.monotonic())
         return lines
 
     @flow.step(make.each)
@@ -186,8 +204,13 @@ def pass_lines(dsn: str, count: int) -> tuple[float, float]:
 
     @flow.step(each.blob)
     async def end(lines: Blob[list[str]]) -> int:
-        note()
+        times.append(time.monotonic())
         return lines.length or 0
 
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        postmaster = postmaster_of(connection)
+    server, worker = server_cpu(postmaster) if postmaster else 0.0, time.process_time()
     trio.run(run_once, dsn, flow, count)
-    return times[0], times[1]
+    worker = time.process_time() - worker
+    server = server_cpu(postmaster) - server if postmaster else 0.0
+    return Passed(*times, worker, server)
