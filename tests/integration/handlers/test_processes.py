@@ -36,6 +36,12 @@ async def test_a_step_computes_in_another_process_which_is_used_again(client, wo
     assert os.getpid() not in pids
 
 
+async def test_a_map_that_may_be_skipped_computes_in_processes(client, work):
+    await work(computing.squares)
+    run = await client.start(computing.squares, [7, 8, 9])
+    assert await run.output(computing.squared) == [49, 64, 81]
+
+
 VALUES = [None, True, 2**64 - 1, -0.0, "", "\0 \N{PILE OF POO}", {"a": [1.0, {}]}, b"\xff", b""]
 
 

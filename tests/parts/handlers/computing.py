@@ -94,3 +94,11 @@ def spelled(run: object) -> str:
 
 
 values.step(values.input, slug="spelled", cpu_bound=True)(spelled)
+
+
+squares = Flow("squares", input=list[int])
+
+
+@squares.step(squares.input.each, cpu_bound=True, exhausted="skip")
+def squared(number: int) -> int:
+    return number**2
