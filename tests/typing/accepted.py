@@ -369,6 +369,26 @@ async def also_from_untyped(run: list[int], text: str) -> int:
     return run[0] + len(text)
 
 
+@untyped.step(untyped.input.each)
+async def map_of_untyped(element: int) -> int:
+    return element
+
+
+@untyped.step(map_of_untyped, run_if=untyped.input.contains({}))
+async def skippable_of_untyped(elements: list[int]) -> int:
+    return sum(elements)
+
+
+@kinds.step(
+    any_result,
+    any_inside,
+    run_if=kinds.input.contains("a") & any_inside.contains({}),
+    exhausted="skip",
+)
+def skippable_of_any(value: int, _: dict[str, Any]) -> int:
+    return value
+
+
 @texts.step(texts.input)
 async def from_texts(run: list[str]) -> str:
     return run[0]
@@ -641,6 +661,7 @@ async def the_result_of_a_map_is_a_list(run: Run) -> None:
     assert_type(await run.output(perhaps_again), list[dict[str, Any] | None])
     assert_type(await run.output(root_map), list[int])
     assert_type(await run.output(root_map_with_input), list[float])
+    assert_type(await run.output(map_of_untyped), list[int])
     assert_type(await run.output(never_skipped), bytes)
     assert_type(await run.output(not_skipped_either), int)
 
@@ -679,6 +700,8 @@ def a_step_that_may_be_skipped_gives_none_too() -> None:
     assert_type(skipped.or_none.blob, OptionalBlobNode[str])
     texts_or_none: Node[list[str] | None] = skipped_with_all_below.or_none
     assert texts_or_none is not None
+    assert_type(skippable_of_untyped.or_none, OptionalNode[int])
+    assert_type(skippable_of_any.or_none, OptionalNode[int])
     assert_type(links.each, EachNode[str])
     assert_type(skipped_map.each, EachNode[dict[str, Any]])
     assert_type(skipped_with_all_below(["a"]), list[str])
