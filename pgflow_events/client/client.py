@@ -21,22 +21,19 @@ from uuid import UUID
 import psycopg
 import trio
 
-from blobstore import Blob, Blobs, BlobStore, Inline, Keys, Owner, Stored
+from blobstore import Blob, Blobs, BlobStore, Keys
 from blobstore.postgres.ids import new_id
 from pgflow_events.client.moments import moment
 from pgflow_events.client.run import Reader, Run
+from pgflow_events.client.starting import Starter
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
-from pgflow_events.core.runs import Moment
 from pgflow_events.errors import Misuse, UnknownFlow
 from pgflow_events.flow.flow import Flow
-from pgflow_events.flow.inline import input_threshold
 from pgflow_events.flow.option_faults import quoted
 from pgflow_events.flow.step_faults import SLUG
-from pgflow_events.handlers.failures import refusals_of
 from pgflow_events.misuse import AsyncOnly, need_trio
 from pgflow_events.postgres.calls import Calls
-from pgflow_events.postgres.passing import passes, reason
 from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import Settings
 
@@ -162,7 +159,7 @@ class Client:
 
     def __init__(self, pool: Pool, blobs: Blobs, reader: Reader) -> None:
         self._pool = pool
-        self._blobs = blobs
+        self._starter = Starter(pool, blobs)
         self._reader = reader
 
     @overload
@@ -212,6 +209,7 @@ class Client:
             UnknownFlow: The database has no flow of this slug; the message lists those that it
                 has. A worker defines its flows when it starts, so one may do so soon.
             ValueRefused: The input cannot be stored exactly.
+            NotAList: A map goes over the input, and it is no list.
             Misuse: The flow, the id, the delay or the time is of another type, both delay and
                 time are given, or trio does not run.
             RunExists: A run has this id already.
@@ -252,10 +250,7 @@ class Client:
         if isinstance(inputs, str | bytes | Mapping):
             raise Misuse("start_many() takes a list of inputs: give [input] for one")
         begins = moment(delay, at)
-        if isinstance(flow, str):
-            slug, threshold = flow, None
-        else:
-            slug, threshold = flow.slug, input_threshold(flow)
+        slug = flow if isinstance(flow, str) else flow.slug
         if not SLUG.fullmatch(slug):
             raise await self._unknown(slug)
         ids = [new_id() for _ in inputs] if run_ids is None else [*map(an_id, run_ids)]
@@ -264,8 +259,7 @@ class Client:
         # To read a handle takes a connection, and the one below may be the last.
         inputs = [await value.value() if isinstance(value, Blob) else value for value in inputs]
         try:
-            with refusals_of("the input"):
-                await self._start(slug, ids, inputs, threshold, begins)
+            await self._starter.start(flow, ids, inputs, begins)
         except psycopg.errors.NoDataFound as error:
             raise await self._unknown(slug) from error
         except psycopg.errors.UniqueViolation as error:
@@ -280,55 +274,6 @@ class Client:
                 return run_queries.unknown_flow(slug, await run_queries.find_flows(connection))
         except (psycopg.Error, trio.TooSlowError):  # nobody can tell which there are
             return UnknownFlow(f'unknown flow "{slug}": no worker has defined it')
-
-    async def _start(
-        self,
-        slug: str,
-        run_ids: Sequence[UUID],
-        inputs: Sequence[Any],
-        threshold: int | None,
-        begins: Moment,
-    ) -> None:
-        """Start the runs: in one round trip if all inputs are small, otherwise with their blobs."""
-        forms = [await self._blobs.inline(value, threshold=threshold) for value in inputs]
-        small = [form for form in forms if form]
-        if len(small) == len(inputs):
-            await self._start_small(slug, run_ids, small, begins)
-            return
-        async with self._pool.connection() as connection, connection.transaction():
-            values = [
-                form
-                or await self._blobs.encode(
-                    value, Owner(run_id), threshold=threshold, connection=connection
-                )
-                for run_id, value, form in zip(run_ids, inputs, forms, strict=True)
-            ]
-            blobs = [value for value in values if isinstance(value, Stored)]
-            await self._blobs.save_inputs(connection, blobs)
-            await run_queries.start_flows(connection, slug, values, run_ids, begins)
-
-    async def _start_small(
-        self, slug: str, run_ids: Sequence[UUID], inputs: Sequence[Inline], begins: Moment
-    ) -> None:
-        try:
-            async with self._pool.connection() as connection:
-                await run_queries.start_flows_and_notify(connection, slug, inputs, run_ids, begins)
-        except psycopg.Error as error:
-            # Others are the first commit's alone: of an id that is there already, for one.
-            may_be_second = passes(error) or error.sqlstate == QUEUE_IS_FULL
-            if not (may_be_second and await self._have_started(run_ids)):
-                raise
-            told = reason(error)
-            log.warning("could not wake the workers of %s: %s", slug, told, extra={"flow": slug})
-
-    async def _have_started(self, run_ids: Sequence[UUID]) -> bool:
-        """Whether the runs are there, which all start in one commit; False if nobody can tell."""
-        try:
-            async with self._pool.connection() as connection:
-                found = await run_queries.find_run(connection, run_ids[0]) if run_ids else None
-        except psycopg.Error:
-            return False
-        return found is not None
 
     async def find(self, run_id: UUID) -> Run:
         """Return the run of this id.

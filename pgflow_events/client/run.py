@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from blobstore import Blob, Blobs, Place
+from blobstore import Blob, Blobs, NotSealed, Place
 from pgflow_events.client.watch import Watch
 from pgflow_events.core import runs as run_queries
 from pgflow_events.core.runs import OutputRow, RunRow, RunStatus
@@ -19,6 +19,7 @@ from pgflow_events.errors import (
     UnknownStep,
 )
 from pgflow_events.flow.flow import Node, Step
+from pgflow_events.flow.inline import has_only_nulls
 from pgflow_events.flow.option_faults import quoted
 from pgflow_events.flow.step import BlobNode, OptionalBlobNode, SkippableStep
 from pgflow_events.misuse import need_trio
@@ -28,7 +29,6 @@ from pgflow_events.texts import enumeration
 Out = TypeVar("Out")
 
 NO_REASON = "no reason was recorded"
-NOTHING = "{}"
 WHY_SKIPPED = {
     "condition_unmet": "its condition was not met",
     "dependency_skipped": "a step before it was skipped",
@@ -81,18 +81,37 @@ class Reader:
         """The output in a row."""
         if ref := row.output_blob_id:
             return (await self.values(run_id, {step_slug: ref}))[step_slug]
-        return self.inline(run_id, row.output)
+        return self._inline(run_id, row)
 
     async def handle(self, run_id: UUID, step_slug: str, row: OutputRow) -> Any:
         """The handle of the output in a row."""
         if ref := row.output_blob_id:
             return (await self._blobs.load([], [ref])).handle(ref, Place(run_id, step_slug))
-        return Blob.of(run_id, self.inline(run_id, row.output))
+        return Blob.of(run_id, self._inline(run_id, row))
 
-    def inline(self, run_id: UUID, json: str | None) -> Any:
-        """A value that stands in a row, if it may."""
-        self._blobs.admit_inline(run_id)
-        return parsed(json)
+    async def inline(self, run_id: UUID, json: str | None) -> dict[str, Any]:
+        """The outputs of leaf steps that stand in the row of a run, if they may."""
+        outputs: dict[str, Any] = parsed(json) or {}
+        try:
+            if outputs:
+                self._blobs.admit_inline(run_id)
+        except NotSealed:
+            maps = await self._calls.make(
+                lambda connection: run_queries.find_maps(connection, run_id)
+            )
+            if not all(slug in maps and has_only_nulls(outputs[slug]) for slug in outputs):
+                raise
+        return outputs
+
+    def _inline(self, run_id: UUID, row: OutputRow) -> Any:
+        """The value in a row, if it may stand there."""
+        value = parsed(row.output)
+        try:
+            self._blobs.admit_inline(run_id)
+        except NotSealed:
+            if not (row.is_map and has_only_nulls(value)):
+                raise
+        return value
 
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
@@ -158,9 +177,7 @@ class Run:
         if row.status == "failed":
             raise await self._failure()
         refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
-        inline: dict[str, Any] = {}
-        if row.output and row.output != NOTHING:
-            inline = self._reader.inline(self.id, row.output)
+        inline = await self._reader.inline(self.id, row.output)
         return inline | await self._reader.values(self.id, refs)
 
     @overload

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from blobstore import Inline, Stored
 from pgflow_events.core.tasks import blob_id, inline_json
@@ -50,6 +51,7 @@ class OutputRow:
 
     status: str
     skip_reason: str | None
+    is_map: bool
     output: str | None
     """Its JSON."""
     output_blob_id: UUID | None
@@ -61,9 +63,17 @@ async def start_flows(
     inputs: Sequence[Inline | Stored],
     run_ids: Sequence[UUID],
     moment: Moment = None,
+    *,
+    facts: Sequence[dict[str, dict[str, bool]] | None] = (),
 ) -> None:
-    """Start a run for each input. The caller saves blobs among them in the same transaction."""
+    """Start a run for each input. The caller saves blobs among them in the same transaction.
+
+    `facts` says of each input that SQL cannot read what it contains of the patterns of steps.
+    """
     delay, given = delay_argument(moment)
+    if any(facts):
+        delay += ", input_facts => %s::jsonb[]"
+        given += [[Jsonb(of_input) if of_input else None for of_input in facts]]
     await connection.execute(
         START_WITH_BLOBS.format(delay=delay).encode(),
         [
@@ -76,7 +86,7 @@ async def start_flows(
     )
 
 
-def delay_argument(moment: Moment) -> tuple[str, list[float | datetime]]:
+def delay_argument(moment: Moment) -> tuple[str, list[object]]:
     """The argument `delay` for start_flows(), as SQL and its values.
 
     The server's clock says how long it is until a time: it decides too when a task is due.
@@ -150,7 +160,7 @@ async def find_output(connection: Connection, run_id: UUID, step_slug: str) -> O
     await cursor.execute(
         """
         select
-          c.status, c.skip_reason,
+          c.status, c.skip_reason, s.step_type = 'map' as is_map,
           case when s.step_type = 'map' then c.output else t.output end::text as output,
           case when s.step_type = 'map' then c.output_blob_id else t.output_blob_id end
           as output_blob_id
@@ -165,21 +175,43 @@ async def find_output(connection: Connection, run_id: UUID, step_slug: str) -> O
 
 
 async def find_errors(connection: Connection, run_id: UUID) -> dict[str, str | None]:
-    """The errors of the steps that failed, in their order."""
+    """The errors of the steps that failed, in their order. That of a map names the element."""
     cursor = await connection.execute(
         """
-        select c.step_slug, coalesce(c.error_message, t.error_message)
+        select
+          c.step_slug, coalesce(c.error_message, t.error_message),
+          case
+            when s.step_type = 'map' and c.error_message is not distinct from t.error_message
+            then t.task_index
+          end
         from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
         left join lateral (
-          select t.error_message from pgflow.step_tasks t
+          select t.error_message, t.task_index from pgflow.step_tasks t
           where t.run_id = c.run_id and t.step_slug = c.step_slug and t.status = 'failed'
-          order by t.task_index limit 1
+          order by t.failed_at desc, t.task_index limit 1
         ) t on true
         where c.run_id = %s and c.status = 'failed' order by s.step_index
         """,
         [run_id],
     )
-    return dict(await cursor.fetchall())
+    return {
+        slug: error if index is None else f"element {index}: {error}"
+        for slug, error, index in await cursor.fetchall()
+    }
+
+
+async def find_maps(connection: Connection, run_id: UUID) -> list[str]:
+    """The slugs of the steps of a run that are maps."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        """
+        select c.step_slug
+        from pgflow.step_states c join pgflow.steps s using (flow_slug, step_slug)
+        where c.run_id = %s and s.step_type = 'map'
+        """,
+        [run_id],
+    )
+    return await cursor.fetchall()
 
 
 async def find_steps(connection: Connection, run_id: UUID) -> list[str]:
@@ -194,6 +226,38 @@ async def find_steps(connection: Connection, run_id: UUID) -> list[str]:
         [run_id],
     )
     return await cursor.fetchall()
+
+
+async def find_entry(
+    connection: Connection, flow_slug: str
+) -> tuple[bool, dict[str, dict[str, Any]]]:
+    """Whether a map goes over the input of a flow, and the patterns that steps look for in it.
+
+    Of each step, the pattern under `required`, under `forbidden`, or both.
+    """
+    cursor = await connection.execute(
+        """
+        select
+          step_type = 'map' and deps_count = 0, step_slug,
+          case when deps_count = 0 then required_input_pattern
+            else required_input_pattern -> 'run' end,
+          case when deps_count = 0 then forbidden_input_pattern
+            else forbidden_input_pattern -> 'run' end
+        from pgflow.steps where flow_slug = %s
+        """,
+        [flow_slug],
+    )
+    found = await cursor.fetchall()
+    watchers = {
+        slug: {
+            word: pattern
+            for word, pattern in (("required", required), ("forbidden", forbidden))
+            if pattern is not None
+        }
+        for _, slug, required, forbidden in found
+    }
+    feeds_map = any(is_root_map for is_root_map, *_ in found)
+    return feeds_map, {slug: patterns for slug, patterns in watchers.items() if patterns}
 
 
 async def find_flows(connection: Connection) -> list[str]:

@@ -42,3 +42,8 @@ def thresholds(flow: Flow[Any]) -> Mapping[str, int]:
 def input_threshold(flow: Flow[Any]) -> int:
     """The bytes beyond which the input of a run becomes a blob."""
     return min(flow.options.blob_threshold or 0, LIMIT)
+
+
+def has_only_nulls(value: Any) -> bool:
+    """Whether this is a list with nothing to encrypt: of a map whose elements were all lost."""
+    return isinstance(value, list) and not any(element is not None for element in value)

@@ -14,6 +14,7 @@ from blobstore.keys.places import ANY_LIST
 from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.flow.flow import Context, Node, Step
+from pgflow_events.flow.inline import has_only_nulls
 from pgflow_events.postgres.passing import Verdict, reason, verdict_of
 from pgflow_events.texts import counted
 
@@ -87,7 +88,9 @@ class Inputs:
         try:
             self._blobs.admit_inline(task.run_id)
         except NotSealed:
-            if not (_is_map(node.origin) and _has_only_nulls(value, is_element=node.is_element)):
+            # What a map gives may have nothing to encrypt.
+            empty = value is None if node.is_element else has_only_nulls(value)
+            if not (empty and _is_map(node.origin)):
                 raise
         return Blob.of(task.run_id, value) if node.takes_handle else value
 
@@ -109,13 +112,6 @@ def _place(node: Node[Any], task: ClaimedTask) -> Place:
 
 def _is_map(node: Node[Any]) -> bool:
     return isinstance(node, Step) and node.is_map
-
-
-def _has_only_nulls(value: Any, *, is_element: bool) -> bool:
-    """Whether what a map gave has nothing to encrypt: no elements, or only some that were lost."""
-    if is_element:
-        return value is None
-    return isinstance(value, list) and not any(element is not None for element in value)
 
 
 def blobs_asked_for(step: Step[Any] | None, task: ClaimedTask) -> Refs:

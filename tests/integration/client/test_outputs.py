@@ -114,4 +114,4 @@ async def test_a_map_that_fails_tells_the_error_of_an_element(client, work):
     run = await client.start(flow, None)
     with pytest.raises(RunFailed) as failed:
         await run.output(page)
-    assert failed.value.errors == {"page": "PermanentError: no page b"}
+    assert failed.value.errors == {"page": "element 1: PermanentError: no page b"}
