@@ -1,45 +1,18 @@
 """Maps: a task for each element of a list, from the worker that makes the list to its consumer."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from blobstore import Blob
 from blobstore.keys import KeyRing
 from pgflow_events import Flow, RunFailed, Settings, connect
-from pgflow_events.postgres.connection import Connection
 
 KEYS = KeyRing({"key": sha256(b"key").digest()})
 SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 PAGE = "<p>Ärger im Büro</p>" * 1000
-
-Define = Callable[[Flow[Any]], Awaitable[None]]
-
-
-@pytest.fixture
-def prepare(database: str) -> Define:
-    """Adds the steps of a flow with their types."""
-
-    async def add(flow: Flow[Any]) -> None:
-        async with await Connection.connect(database) as connection:
-            await connection.execute("select pgflow.create_flow(%s)", [flow.slug])
-            for step in flow.steps.values():
-                rules = step.rules.definition(is_root=not step.dependencies)
-                named = {"step_type": "map" if step.is_map else "single"} | rules
-                given = [
-                    Jsonb(value) if isinstance(value, dict) else value for value in named.values()
-                ]
-                arguments = "".join(f", {name} => %s" for name in named)
-                await connection.execute(
-                    f"select pgflow.add_step(%s, %s, %s{arguments})".encode(),
-                    [flow.slug, step.slug, list(step.dependencies), *given],
-                )
-
-    return add
 
 
 @pytest.fixture(params=[False, True], ids=["in clear", "sealed"])
@@ -59,7 +32,7 @@ LISTS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
 async def test_each_element_goes_to_a_task_and_the_outputs_come_in_their_order(
-    database, work, prepare, settings, values
+    database, work, settings, values
 ):
     flow = Flow("flow")
 
@@ -82,29 +55,25 @@ async def test_each_element_goes_to_a_task_and_the_outputs_come_in_their_order(
         assert repr(await pages.value()) == repr(found)
         return repr(found)
 
-    await prepare(flow)
     await work(flow, settings=settings)
     async with connect(database, settings=settings) as client:
         run = await client.start(flow, None)
         assert await run.result() == {"whole": repr(values), "by_one": repr(values)}
 
 
-async def test_a_map_goes_over_a_map(database, work, prepare, settings):
+async def test_a_map_goes_over_a_map(database, work, settings):
     flow = Flow("flow")
     links = flow.step(slug="links")(lambda: ["a", "b", PAGE])
     twice = flow.step(links.each, slug="twice")(lambda text: [text, text])
     joined = flow.step(twice.each, flow.context, slug="joined")(lambda pair, _: "".join(pair))
     flow.step(joined, slug="whole")(lambda texts: texts)
 
-    await prepare(flow)
     await work(flow, settings=settings)
     async with connect(database, settings=settings) as client:
         assert await (await client.start(flow, 1)).result() == {"whole": ["aa", "bb", PAGE * 2]}
 
 
-async def test_the_handle_of_an_element_gives_it_and_passes_it_on(
-    database, work, prepare, settings
-):
+async def test_the_handle_of_an_element_gives_it_and_passes_it_on(database, work, settings):
     flow = Flow("flow")
     links = flow.step(slug="links")(lambda: [PAGE, "small", b"bytes", [PAGE]])
 
@@ -118,7 +87,6 @@ async def test_the_handle_of_an_element_gives_it_and_passes_it_on(
 
     flow.step(same, slug="whole")(repr)
     flow.step(kind, slug="kinds")(lambda kinds: kinds)
-    await prepare(flow)
     await work(flow, settings=settings)
     async with connect(database, settings=settings) as client:
         assert await (await client.start(flow, None)).result() == {
@@ -137,7 +105,7 @@ async def failure_of(database: str, work: Any, flow: Flow[Any], **options: Any) 
         return str(raised.value)
 
 
-async def test_the_log_names_the_element(work, client, prepare, caplog):
+async def test_the_log_names_the_element(work, client, caplog):
     flow = Flow("flow", max_attempts=1)
     links = flow.step(slug="links")(lambda: ["a", "b"])
 
@@ -147,7 +115,6 @@ async def test_the_log_names_the_element(work, client, prepare, caplog):
             raise ValueError(text)
         return text
 
-    await prepare(flow)
     await work(flow)
     await (await client.start(flow, None)).wait()
     assert any(
@@ -169,7 +136,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("value", "error"), REFUSED.values(), ids=REFUSED)
-async def test_what_no_map_can_go_over_fails_the_run_at_once(database, work, prepare, value, error):
+async def test_what_no_map_can_go_over_fails_the_run_at_once(database, work, value, error):
     flow, calls = Flow("flow"), []
 
     @flow.step()
@@ -178,7 +145,6 @@ async def test_what_no_map_can_go_over_fails_the_run_at_once(database, work, pre
         return value
 
     flow.step(links.each, slug="page")(lambda element: element)
-    await prepare(flow)
     assert error in await failure_of(database, work, flow, settings=Settings(value_cap=50_000))
     assert calls == [1]
 
@@ -187,9 +153,7 @@ LANGUAGE = {"lang": "en", "text": PAGE}
 
 
 @pytest.mark.parametrize("how", ["value", "handle", "bytes", "wide"])
-async def test_a_condition_looks_into_an_output_that_sql_cannot_read(
-    database, work, prepare, settings, how
-):
+async def test_a_condition_looks_into_an_output_that_sql_cannot_read(database, work, settings, how):
     flow = Flow("flow")
 
     @flow.step()
@@ -206,7 +170,6 @@ async def test_a_condition_looks_into_an_output_that_sql_cannot_read(
     flow.step(page, slug="absent", run_unless=page.contains({"lang": "en"}))(lambda _: 3)
     flow.step(english.or_none, slug="last")(repr)
 
-    await prepare(flow)
     await work(flow, settings=settings)
     async with connect(database, settings=settings) as client:
         result = await (await client.start(flow, None)).result()
