@@ -1,6 +1,7 @@
 """Encodes lists by their elements: each element that is not small becomes a blob."""
 
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -52,7 +53,8 @@ class Elements:
         self._threshold = threshold
         self._pack = pack
         self._feeds_map = feeds_map
-        self._frame: list[bytes] = []
+        # Not a list: orjson allocates a kilobyte for each text, and its rest would stay unused.
+        self._frame = BytesIO()
         self._ids: list[UUID | None] = []
         self._rows: dict[bytes, BlobRow] = {}
         self._small = self._total = 0
@@ -60,7 +62,7 @@ class Elements:
     @property
     def frame(self) -> bytes:
         """The list as JSON, with null for each element that is a blob."""
-        return b"[%b]" % b",".join(self._frame)
+        return b"[%b]" % self._frame.getvalue()
 
     @property
     def ids(self) -> list[UUID | None]:
@@ -97,8 +99,7 @@ class Elements:
         try:
             form = serialize(value, threshold=self._limit(), cap=self._depot.cap)
             if isinstance(form, Inline):
-                self._frame.append(form.json)
-                self._ids.append(None)
+                self._append(form.json, None)
                 self._small += len(form.json)
                 return
             size = form.size(min(self._depot.cap, ELEMENT_CAP))
@@ -106,8 +107,13 @@ class Elements:
             raise type(error)(f"$[{index}]{str(error).removeprefix('$')}") from None
         self._total += size
         check_size(self._small + self._total, self._depot.cap)
-        self._frame.append(b"null")
-        self._ids.append(self._blob(index, form, size))
+        self._append(b"null", self._blob(index, form, size))
+
+    def _append(self, json: bytes, blob_id: UUID | None) -> None:
+        if self._ids:
+            self._frame.write(b",")
+        self._frame.write(json)
+        self._ids.append(blob_id)
 
     def _limit(self) -> int:
         """The size up to which the next element stays in the list, which is read as a whole."""
