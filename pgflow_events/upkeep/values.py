@@ -7,10 +7,12 @@ from uuid import UUID
 import orjson
 from psycopg.rows import class_row
 
-from blobstore import Blob, Blobs, Place
+from blobstore import Blob, Blobs, NotSealed, Place
+from blobstore.postgres.rows import OF_TASKS
 from pgflow_events.core.identify import refuse_run
 from pgflow_events.core.summaries import summarize_runs
 from pgflow_events.errors import PgflowError
+from pgflow_events.flow.inline import has_only_nulls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.texts import printable
 
@@ -98,8 +100,12 @@ async def find_values(connection: Connection, run_id: UUID) -> list[Value]:
 async def handle_of(blobs: Blobs, run_id: UUID, value: Value) -> Blob[Any]:
     """The handle of a value, whether it is a blob or not."""
     if value.blob_id is None:
-        blobs.admit_inline(run_id)
         content = value.content or ""
+        try:
+            blobs.admit_inline(run_id)
+        except NotSealed:
+            if not (value.task_index == OF_TASKS and has_only_nulls(orjson.loads(content))):
+                raise
         return Blob.of(run_id, content if value.kind == "text" else orjson.Fragment(content))
     place = Place(run_id, value.step_slug, value.task_index)
     return (await blobs.load([], [value.blob_id])).handle(value.blob_id, place)

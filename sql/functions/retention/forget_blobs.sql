@@ -27,7 +27,12 @@ begin
     ) s
     where s.before < 32000000
   );
-  due := due || array(select e.id from pgflow.list_elements(due) e);
+  -- The elements of the output of a map are outputs of tasks, and have times of their own.
+  due := due || array(
+    select e.id from pgflow.list_elements(array(
+      select b.id from pgflow.output_blobs b where b.id = any(due) and b.task_index >= 0
+    )) e
+  );
   delete from pgflow.blob_chunks c where c.blob_id = any(due);
 
   with forgotten as (
