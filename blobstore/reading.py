@@ -75,7 +75,12 @@ class Loaded:
         self._payloads, self._rows = {}, {}
 
     async def get(
-        self, blob_id: UUID, place: Place | None = None, scale: Scale | None = None
+        self,
+        blob_id: UUID,
+        place: Place | None = None,
+        scale: Scale | None = None,
+        *,
+        open_list: bool = True,
     ) -> Any:
         """Return the value of a blob. Each call makes a new list or dict.
 
@@ -87,6 +92,8 @@ class Loaded:
             blob_id: One of the loaded blobs.
             place: The place that the value must have; None if only its id is known.
             scale: Weighs the value together with the others of one list.
+            open_list: Whether it may be a list that is not sealed although its elements are: the
+                output of a map, or what a map goes over.
 
         Raises:
             BlobMissing: There is no such blob.
@@ -102,7 +109,7 @@ class Loaded:
             self._depot.admit(blob_id, self._payloads[blob_id].place, place)
             return weighed(blob_id, self._payloads[blob_id], scale)
         row = self.row(blob_id)
-        self._admit(row, self._depot.place_of(row), place)
+        self._admit(row, self._depot.place_of(row), place, open_list=open_list)
         if row.elements is not None:
             return await self._reading(row, place).value()
         # A second reader waits, and then finds the value in the cache.
@@ -121,11 +128,13 @@ class Loaded:
             raise BlobDamaged(blob_id, "it was never finished")
         return row
 
-    def handle(self, blob_id: UUID, place: Place | None = None) -> Blob[Any]:
-        """Return the handle of a blob; `place` and errors as for :meth:`get`."""
+    def handle(
+        self, blob_id: UUID, place: Place | None = None, *, open_list: bool = True
+    ) -> Blob[Any]:
+        """Return the handle of a blob; arguments and errors as for :meth:`get`."""
         row = self.row(blob_id)
         digest, found = open_digest(row, self._depot.seal_of(row))
-        self._admit(row, found, place)
+        self._admit(row, found, place, open_list=open_list)
         return Blob(row, digest, self._reading(row, place))
 
     def _reading(self, row: BlobRow, place: Place | None) -> Reading:
@@ -133,10 +142,12 @@ class Loaded:
             return Reading(self._depot, row, place)
         return ListReading(self._depot, row, place, load)
 
-    def _admit(self, row: BlobRow, found: Place | None, place: Place | None) -> None:
+    def _admit(
+        self, row: BlobRow, found: Place | None, place: Place | None, *, open_list: bool
+    ) -> None:
         """Check that a value is the requested one. A list that is not sealed is checked later.
 
         Such a list has only nulls and the ids of blobs, each of which has a seal and a place.
         """
-        if row.elements is None or found is not None:
+        if row.elements is None or found is not None or not open_list:
             self._depot.admit(row.id, found, place)

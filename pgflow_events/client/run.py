@@ -1,6 +1,6 @@
 """Runs that were started: what became of them, and what they gave."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from pgflow_events.errors import (
 from pgflow_events.flow.flow import Node, Step
 from pgflow_events.flow.inline import has_only_nulls
 from pgflow_events.flow.option_faults import quoted
-from pgflow_events.flow.step import BlobNode, OptionalBlobNode, SkippableStep
+from pgflow_events.flow.step import BlobNode, OptionalBlobNode, SkippableStep, ValueNode
 from pgflow_events.misuse import need_trio
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.texts import enumeration
@@ -73,21 +73,37 @@ class Reader:
         return await self._calls.make(lambda connection: run_queries.find_steps(connection, run_id))
 
     async def values(self, run_id: UUID, refs: Mapping[str, UUID]) -> dict[str, Any]:
-        """The outputs of these steps that are blobs, by slug."""
+        """The outputs of these leaf steps that are blobs, by slug."""
         loaded = await self._blobs.load(refs.values())
-        return {slug: await loaded.get(ref, Place(run_id, slug)) for slug, ref in refs.items()}
 
-    async def value(self, run_id: UUID, step_slug: str, row: OutputRow) -> Any:
+        async def read(maps: Collection[str]) -> dict[str, Any]:
+            return {
+                slug: await loaded.get(ref, Place(run_id, slug), open_list=slug in maps)
+                for slug, ref in refs.items()
+            }
+
+        try:
+            return await read([])
+        except NotSealed:  # or the list of a map, which SQL has made
+            return await read(await self._maps(run_id))
+
+    async def value(self, run_id: UUID, node: Node[Any], row: OutputRow) -> Any:
         """The output in a row."""
         if ref := row.output_blob_id:
-            return (await self.values(run_id, {step_slug: ref}))[step_slug]
+            loaded = await self._blobs.load([ref])
+            place = Place(run_id, node.slug)
+            return await loaded.get(ref, place, open_list=_may_be_open(node, row))
         return self._inline(run_id, row)
 
-    async def handle(self, run_id: UUID, step_slug: str, row: OutputRow) -> Any:
+    async def handle(self, run_id: UUID, node: Node[Any], row: OutputRow) -> Any:
         """The handle of the output in a row."""
         if ref := row.output_blob_id:
-            return (await self._blobs.load([], [ref])).handle(ref, Place(run_id, step_slug))
+            loaded = await self._blobs.load([], [ref])
+            return loaded.handle(ref, Place(run_id, node.slug), open_list=_may_be_open(node, row))
         return Blob.of(run_id, self._inline(run_id, row))
+
+    async def _maps(self, run_id: UUID) -> list[str]:
+        return await self._calls.make(lambda connection: run_queries.find_maps(connection, run_id))
 
     async def inline(self, run_id: UUID, json: str | None) -> dict[str, Any]:
         """The outputs of leaf steps that stand in the row of a run, if they may."""
@@ -96,9 +112,7 @@ class Reader:
             if outputs:
                 self._blobs.admit_inline(run_id)
         except NotSealed:
-            maps = await self._calls.make(
-                lambda connection: run_queries.find_maps(connection, run_id)
-            )
+            maps = await self._maps(run_id)
             if not all(slug in maps and has_only_nulls(outputs[slug]) for slug in outputs):
                 raise
         return outputs
@@ -116,6 +130,11 @@ class Reader:
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
         await self._watch.wait(run_id, flow_slug)
+
+
+def _may_be_open(node: Node[Any], row: OutputRow) -> bool:
+    """Whether the output may be a list that is not sealed although its elements are."""
+    return row.is_map or (isinstance(node.origin, ValueNode) and node.origin.feeds_map)
 
 
 def parsed(json: str | None) -> Any:
@@ -218,7 +237,7 @@ class Run:
             return None
         if row.status == "completed":
             read = self._reader.handle if node.takes_handle else self._reader.value
-            return await read(self.id, node.slug, row)
+            return await read(self.id, node, row)
         if row.status == "skipped":
             why = WHY_SKIPPED.get(row.skip_reason or "", row.skip_reason or NO_REASON)
             raise StepSkipped(f"{self._name} skipped step {node.slug!r}: {why}")

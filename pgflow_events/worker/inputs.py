@@ -15,6 +15,7 @@ from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.errors import PermanentError, PgflowError
 from pgflow_events.flow.flow import Context, Node, Step
 from pgflow_events.flow.inline import has_only_nulls
+from pgflow_events.flow.nodes import ValueNode
 from pgflow_events.postgres.passing import Verdict, reason, verdict_of
 from pgflow_events.texts import counted
 
@@ -96,8 +97,13 @@ class Inputs:
 
 
 async def _loaded_value(node: Node[Any], task: ClaimedTask, loaded: Loaded) -> Any:
-    ref, place = task.refs[node.slug], _place(node, task)
-    return loaded.handle(ref, place) if node.takes_handle else await loaded.get(ref, place)
+    ref, place, origin = task.refs[node.slug], _place(node, task), node.origin
+    open_list = not node.is_element and (
+        _is_map(origin) or (isinstance(origin, ValueNode) and origin.feeds_map)
+    )
+    if node.takes_handle:
+        return loaded.handle(ref, place, open_list=open_list)
+    return await loaded.get(ref, place, open_list=open_list)
 
 
 def _place(node: Node[Any], task: ClaimedTask) -> Place:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from blobstore import Blob, BlobForgotten
 from blobstore.keys import KeyRing
-from pgflow_events import Flow, Settings, connect
+from pgflow_events import Flow, NotSealed, RunFailed, Settings, connect
 from pgflow_events.cli import commands
 from pgflow_events.postgres.connection import Connection
 
@@ -194,3 +194,39 @@ async def test_an_element_that_another_step_has_passed_on_is_kept_as_long_as_tha
         assert await run.output(same) == [PAGE, PAGE + "!"]
         with pytest.raises(BlobForgotten):
             await run.output(page)
+
+
+FORGED = """
+with forged as (
+  insert into pgflow.output_blobs (
+    id, run_id, step_slug, kind, codec, elements, content, raw_size, stored_size, sha256, task_index
+  )
+  select
+    pgflow.new_blob_id(run_id), run_id, step_slug, 'list', 'none', '{}', '[]', 2, 2, sha256('[]'),
+    %s
+  from pgflow.step_tasks where step_slug = 'page'
+  returning id
+)
+update pgflow.step_tasks set output_blob_id = id from forged where step_slug = 'page' returning id
+"""
+
+
+@pytest.mark.parametrize("index", [0, -1])
+async def test_only_what_is_of_a_map_may_be_a_list_that_is_not_sealed(database, work, index):
+    settings, flow = Settings(keys=OLD, sealed_only=SINCE), Flow("flow", max_attempts=1)
+    page = flow.step(slug="page")(lambda: PAGE)
+
+    @flow.step(page.blob)
+    async def forge(_: object) -> None:
+        await rows(database, FORGED, index)
+
+    flow.step(page, forge, slug="value")(lambda value, _: value)
+    await work(flow, settings=settings)
+    async with connect(database, settings=settings) as client:
+        run = await client.start(flow, None)
+        with pytest.raises(RunFailed) as raised:
+            await run.result()
+        assert raised.value.errors["value"].startswith("NotSealed")
+        for node in (page, page.blob):
+            with pytest.raises(NotSealed):
+                await run.output(node)
