@@ -13,21 +13,18 @@ from psycopg.types.json import Jsonb
 
 from blobstore.postgres.ids import new_id
 
-from ...parts.models import general_model
 from ...parts.models.core import CLAIM, COMPLETE, Core
 from ...parts.models.general_flows import LATE, Shape, Step, lists, objects, shapes, values
 from ...parts.models.general_machine import SLUG, Lease, Machine
 from ...parts.models.general_model import ACTIVE, Run, Task
 from ...parts.models.sessions import sessions
 from ...parts.models.sql_machine import pick, pick_some, some
+from ...parts.models.windows import make_windows_small
 
 START = "select run_id from pgflow.start_flows(%s, %s, %s, delay => %s)"
 RELEASE = "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)"
 FEW = 4  # runs
 SETTINGS = settings(deadline=None, stateful_step_count=40, report_multiple_bugs=False)
-# How many tasks of a map are queued, and how many are left when the next ones follow.
-SIZES = {"1000": str(general_model.WINDOW), "500": str(general_model.LOW)}
-WINDOWED = ("start_steps", "fill_windows", "advance_runs")
 
 
 class GeneralMachine(Machine):
@@ -224,15 +221,6 @@ def machine(database: str) -> Iterator[Callable[[], GeneralMachine]]:
         make_windows_small(observer)
         cores = [Core(core.db, UUID(int=n)) for n, core in enumerate((one, other), 1)]
         yield lambda: GeneralMachine([*cores, observer])
-
-
-def make_windows_small(core: Core) -> None:
-    """Let a map have few tasks in its queue, by other numbers in the functions that have them."""
-    for name in WINDOWED:
-        source = core.value("select pg_get_functiondef(%s::regproc)", f"pgflow.{name}")
-        for number, small in SIZES.items():
-            source = source.replace(number, small)
-        core.db.execute(source)
 
 
 @pytest.mark.timeout(600)  # to find the shortest way to a failure takes long

@@ -12,11 +12,9 @@ from uuid import UUID
 
 from .containment import is_met
 from .general_flows import Shape, Step
+from .windows import LOW, WINDOW
 
 ACTIVE = {"queued", "started"}
-WINDOW, LOW = 4, 2
-"""How many tasks of a map are queued at most; how many are left when the next ones follow."""
-
 Address = tuple[UUID, str, int]  # of a task
 
 
