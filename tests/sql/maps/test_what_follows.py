@@ -3,6 +3,8 @@
 import pytest
 from psycopg.types.json import Jsonb
 
+COMPLETE = "select from pgflow.complete_task(%s, 'page', %s, %s)"
+
 
 def step(core, slug, *deps, **options):
     """Add a step with any options."""
@@ -66,3 +68,15 @@ def test_a_share_of_lost_elements_is_counted_as_it_is_written(core, share, toler
     assert core.states(run_id) == {"page": "started"}
     lose(core, (run_id, "page", 99))
     assert core.states(run_id) == {"page": "failed"}
+
+
+def test_the_list_of_a_map_s_outputs_is_a_blob_that_its_run_names(core):
+    core.flow()
+    step(core, "page", step_type="map")
+    step(core, "index", "page")
+    run_id = core.start([1, 2])
+    core.poll()
+    for index in (1, 0):
+        core.rows(COMPLETE, run_id, index, Jsonb("long " * 2000))
+    assert len(core.blobs()) == 3
+    assert core.rows("select * from pgflow.blob_faults()") == []
