@@ -33,11 +33,14 @@ def victim() -> Iterator[Victim]:
     with ExitStack() as stack:
 
         def start(
-            dsn: str, *options: str, environment: dict[str, str] | None = None
+            dsn: str,
+            *options: str,
+            environment: dict[str, str] | None = None,
+            module: str = "victim",
         ) -> "subprocess.Popen[str]":
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.faults.parts.victim", dsn, *options],
+                    [sys.executable, "-m", f"tests.faults.parts.{module}", dsn, *options],
                     cwd=ROOT,
                     env=os.environ | (environment or {}),
                     stdout=subprocess.PIPE,

@@ -29,4 +29,5 @@ async def assert_sound(dsn: str) -> None:
         assert not await rows(dsn, query), what
     for (queue,) in await rows(dsn, QUEUES):
         assert not await rows(dsn, f"select from pgmq.q_{queue}"), f"messages in {queue}"
-    assert await faults(dsn) == []
+    found = await faults(dsn)
+    assert found == [], found
