@@ -14,7 +14,7 @@ import click
 @click.option("--seed", "seeds", type=int, multiple=True, help="By default one by chance.")
 @click.option("--keep", is_flag=True, help="Keep the journals and logs in any case.")
 @click.option("--workers", type=click.IntRange(5), default=5, show_default=True)
-@click.option("--flows", type=click.IntRange(6), default=6, show_default=True)
+@click.option("--flows", type=click.IntRange(8), default=8, show_default=True)
 def main(*, seconds: float, seeds: Sequence[int], keep: bool, workers: int, flows: int) -> None:
     """Torture the engine, with one seed after the other."""
     os.environ["TORTURE_FLOWS"] = str(flows)  # all processes import flows that depend on it

@@ -14,7 +14,9 @@ from pgflow_events import Context
 from pgflow_events.postgres.pool import Pool
 from tests.torture.journal import Journal
 
-RECORD = "insert into torture.effects (run_id, step_slug, attempt) values (%s, %s, %s)"
+RECORD = """
+insert into torture.effects (run_id, step_slug, task_index, attempt) values (%s, %s, %s, %s)
+"""
 HANGS = 0.002  # of the steps
 SLOW, HANG = 2.5, 60.0  # seconds; the timeouts are 1 or 2
 
@@ -54,9 +56,9 @@ def chance(given: Given, *what: object) -> Random:
     return Random(f"{given['seed']} {given['n']} {' '.join(map(str, what))}")
 
 
-def behaviour(given: Given, step: str) -> Behaviour:
+def behaviour(given: Given, step: str, index: int = 0) -> Behaviour:
     """Most steps are quick; some take longer, fail at first, or hang once."""
-    luck = chance(given, step)
+    luck = chance(given, step, *([index] if index else []))
     # Well within the timeouts, on a slow machine too, or a task would use up its attempts.
     pause = luck.choices([0.0, 0.02, 0.2, 0.4], [60, 30, 9, 1])[0] * luck.random()
     failures = luck.choices([0, 1, 2], [92, 6, 2])[0]
@@ -64,14 +66,14 @@ def behaviour(given: Given, step: str) -> Behaviour:
     return Behaviour(pause, failures, hangs, luck.choice([0.0, 0.4 * luck.random()]))
 
 
-async def attend(context: Context, given: Given) -> None:
-    """Note the attempt, by a commit of its own too, and behave."""
+async def attend(context: Context, given: Given, index: int = 0) -> None:
+    """Note the attempt at an element, by a commit of its own too, and behave."""
     journal: Journal = context.resources["journal"]
     pool: Pool = context.resources["pool"]
-    journal.note(context.run_id, context.step, context.attempt)
+    journal.note(context.run_id, context.step, context.attempt, index)
     async with pool.connection() as connection:
-        await connection.execute(RECORD, [context.run_id, context.step, context.attempt])
-    planned = behaviour(given, context.step)
+        await connection.execute(RECORD, [context.run_id, context.step, index, context.attempt])
+    planned = behaviour(given, context.step, index)
     await trio.sleep(planned.seconds(context.attempt, HANG))
     _fail(context, planned)
 

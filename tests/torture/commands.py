@@ -136,7 +136,7 @@ def do_tasks(connection: psycopg.Connection[Any], journal: Journal) -> None:
     """
     for run_id, step, index, attempt, given in connection.execute(poll, [PLAIN]).fetchall():
         journal.note(run_id, step, attempt)
-        connection.execute(RECORD, [run_id, step, attempt])
+        connection.execute(RECORD, [run_id, step, index, attempt])
         n = given["run"]["n"]
         task = [run_id, step, index]
         if attempt == 1 and n % 5 == 0:

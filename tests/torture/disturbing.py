@@ -26,6 +26,7 @@ TABLES = (
     "pgflow.runs",
     "pgflow.step_states",
     "pgflow.step_tasks",
+    "pgflow.map_elements",
     "pgflow.worker_seats",
     "pgflow.output_blobs",
     "pgmq.q_torture_fan",

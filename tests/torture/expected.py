@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.torture.behaviour import Given
 from tests.torture.flows import SMALL, file_of, flow_of, page_of, sha256
+from tests.torture.map_flows import output_of_maps, output_of_skips
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ def ending_of(slug: str, given: Given) -> Ending:
             output = {"summary": {"sha256": digest, "whole": True, "length": len(text)}}
         case "torture_files":
             output = {"hashed": sha256(file_of(given))}
+        case "torture_maps":
+            output = output_of_maps(given)
+        case "torture_skips":
+            output = output_of_skips(given)
         case "torture_mortal":
             return Ending(slug, ["completed", "failed"], {"only": 7 * n}, "only")
         case small if small.startswith(SMALL):

@@ -7,7 +7,7 @@ select
   (select count(*) from torture.attempts) as attempts,
   (
     select count(*) from torture.attempts a
-    join pgflow.step_tasks t using (run_id, step_slug)
+    join pgflow.step_tasks t using (run_id, step_slug, task_index)
     where t.status = 'completed' and a.attempt < t.attempts_count
   ) as "attempts before the one that counted",
   (select count(*) from torture.doubles where excuse = 'a crash')
@@ -15,13 +15,13 @@ select
   (select count(*) from torture.doubles where excuse = 'given back')
   as "attempt numbers that were given back and ran again",
   (
-    select count(*) from torture.attempts a join pgflow.step_tasks t using (run_id, step_slug)
+    select count(*) from torture.attempts a join pgflow.step_tasks t using (run_id, step_slug, task_index)
     where a.attempt = t.attempts_count and a.at > t.completed_at
   ) as "attempts that began after their task was completed",
   (
     select count(distinct f.at) from torture.faults f
     where f.kind = 'SIGKILL' and exists (
-      select from torture.attempts a join pgflow.step_tasks t using (run_id, step_slug)
+      select from torture.attempts a join pgflow.step_tasks t using (run_id, step_slug, task_index)
       where a.pid = f.pid and a.at < f.at and (t.attempts_count > a.attempt or t.completed_at > f.at)
     )
   ) as "SIGKILLs with a task in hand",
@@ -43,7 +43,8 @@ from torture.faults f
 join torture.attempts a on a.pid = f.pid and a.at < f.at
 join lateral (
   select min(b.at) as at from torture.attempts b
-  where b.run_id = a.run_id and b.step_slug = a.step_slug and b.attempt = a.attempt + 1
+  where b.run_id = a.run_id and b.step_slug = a.step_slug and b.task_index = a.task_index
+    and b.attempt = a.attempt + 1
 ) b on b.at > f.at
 where
   f.kind = 'SIGKILL'

@@ -3,14 +3,14 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from blobstore import Blob
 from pgflow_events import Context, Flow, PermanentError
 from tests.torture.behaviour import Given, attend, attend_in_thread, chance
+from tests.torture.making import MANY, Told, make
+from tests.torture.map_flows import maps, skips
 
-MANY = 50  # attempts: no number of faults uses them up
 MIB = 1024 * 1024
 PIECE = 256 * 1024
 TEXT = (10_000, 120_000)  # bytes of a page
@@ -18,17 +18,9 @@ FILE = (MIB, 6 * MIB)  # of a file; a chunk is 4 MiB
 
 FAN = 7
 SMALL = "torture_small_"
-make = partial(Flow[Given], max_attempts=MANY, base_delay=0)
 
 # Fan-out and join.
 fan = make("torture_fan", timeout=2)
-
-
-class Told(TypedDict):
-    """An output that tells of which attempt it is."""
-
-    attempt: int
-    value: Any
 
 
 @fan.step(fan.context, fan.input)
@@ -203,12 +195,12 @@ def doubled(slug: str) -> Flow[Given]:
     return flow
 
 
-SHAPES = (fan, chain, pages, files, doomed, mortal)
+SHAPES = (fan, chain, pages, files, doomed, mortal, maps, skips)
 MORE = int(os.environ.get("TORTURE_FLOWS", len(SHAPES))) - len(SHAPES)
 FLOWS = (*SHAPES, *(doubled(f"{SMALL}{n}") for n in range(MORE)))
 globals().update({flow.slug: flow for flow in FLOWS})  # where the command `worker` looks for them
 # How often each is started. The small ones together are started as often as the others together.
-WEIGHTS = (50, 20, 12, 4, 5, 9, *(100 / MORE for _ in range(MORE)))
+WEIGHTS = (50, 20, 12, 4, 5, 9, 6, 6, *(100 / MORE for _ in range(MORE)))
 
 
 def flow_of(given: Given) -> Flow[Given]:

@@ -17,6 +17,7 @@ class Attempt:
 
     run_id: UUID
     step_slug: str
+    task_index: int
     attempt: int
     pid: int
     at: float
@@ -30,9 +31,9 @@ class Journal:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._file = os.open(folder / f"attempts-{os.getpid()}", flags, 0o600)
 
-    def note(self, run_id: UUID, step_slug: str, attempt: int) -> None:
+    def note(self, run_id: UUID, step_slug: str, attempt: int, index: int = 0) -> None:
         """Note that an attempt begins."""
-        line = f"{run_id} {step_slug} {attempt} {os.getpid()} {time.time():.6f}\n"
+        line = f"{run_id} {step_slug} {index} {attempt} {os.getpid()} {time.time():.6f}\n"
         os.write(self._file, line.encode())
 
 
@@ -40,5 +41,5 @@ def read(folder: Path) -> Iterator[Attempt]:
     """What all processes have noted."""
     for file in folder.glob("attempts-*"):
         for line in file.read_text().splitlines():
-            run_id, step_slug, attempt, pid, at = line.split()
-            yield Attempt(UUID(run_id), step_slug, int(attempt), int(pid), float(at))
+            run_id, step, index, attempt, pid, at = line.split()
+            yield Attempt(UUID(run_id), step, int(index), int(attempt), int(pid), float(at))

@@ -16,10 +16,11 @@ from pgflow_events.postgres.connection import Connection
 from tests.torture.behaviour import Given
 from tests.torture.expected import values
 from tests.torture.flows import files, flow_of, mortal
+from tests.torture.map_flows import maps
 from tests.torture.plan import is_backlog
 
 BATCH = 40  # runs started at once
-FILES = 4  # at once, of megabytes each
+FEW = {files: 4, maps: 4}  # of megabytes each, or of many tasks
 WAITING = 250  # runs under way are a backlog
 CLIENTS = 100  # that wait at a time: on a slow machine no more than it can serve
 TRICKLE = 0.07  # seconds between two runs that a client waits for
@@ -109,7 +110,7 @@ class Load:
         first = next(every)
         flow = flow_of(first)
         same = (given for given in every if flow_of(given) is flow)
-        return [first, *islice(same, (min(number, FILES) if flow is files else number) - 1)]
+        return [first, *islice(same, min(number, FEW.get(flow, number)) - 1)]
 
     async def _start(self, flow: Flow[Given], inputs: Sequence[Given], ids: Sequence[UUID]) -> None:
         """Start runs, again until it is certain that they are there."""

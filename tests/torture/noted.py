@@ -34,8 +34,8 @@ def load(
                 copy.write_row((run_id, due.flow_slug, due.statuses, output, due.failing))
         with cursor.copy("copy torture.attempts from stdin") as copy:
             for each in attempts:
-                at = moment(each.at)
-                copy.write_row((each.run_id, each.step_slug, each.attempt, each.pid, at))
+                task = (each.run_id, each.step_slug, each.task_index)
+                copy.write_row((*task, each.attempt, each.pid, moment(each.at)))
         with cursor.copy("copy torture.faults from stdin") as copy:
             for fault in happened:
                 until = moment(fault.until) if fault.until else None

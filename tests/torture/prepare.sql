@@ -1,7 +1,7 @@
 -- What the invariants compare, once all has ended.
-create index on torture.attempts (run_id, step_slug, attempt);
-create index on torture.effects (run_id, step_slug, attempt);
-create index on torture.changes (run_id, step_slug);
+create index on torture.attempts (run_id, step_slug, task_index, attempt);
+create index on torture.effects (run_id, step_slug, task_index, attempt);
+create index on torture.changes (run_id, step_slug, task_index);
 create index on torture.messages (flow_slug, msg_id);
 
 -- Numbers of attempts that ran more than once. Two things may do that: a crash of the server between
@@ -9,7 +9,7 @@ create index on torture.messages (flow_slug, msg_id);
 -- after the first of them, and gave its task back as if it had never been claimed.
 create table torture.doubles as
 select
-  d.run_id, d.step_slug, d.attempt, d.pids, d.starts,
+  d.run_id, d.step_slug, d.task_index, d.attempt, d.pids, d.starts,
   case
     when exists (
       select from torture.faults f
@@ -22,10 +22,10 @@ select
   end as excuse
 from (
   select
-    a.run_id, a.step_slug, a.attempt,
+    a.run_id, a.step_slug, a.task_index, a.attempt,
     array[a.at, lead(a.at) over w] as starts, array[a.pid, lead(a.pid) over w] as pids
   from torture.attempts a
-  window w as (partition by a.run_id, a.step_slug, a.attempt order by a.at)
+  window w as (partition by a.run_id, a.step_slug, a.task_index, a.attempt order by a.at)
 ) d
 where d.starts[2] is not null;
 

@@ -5,6 +5,7 @@ create schema torture;
 create table torture.effects (
   run_id uuid not null,
   step_slug text not null,
+  task_index integer not null,
   attempt integer not null,
   at timestamptz not null default clock_timestamp()
 );
@@ -13,6 +14,7 @@ create table torture.effects (
 create table torture.changes (
   run_id uuid not null,
   step_slug text, -- null: the run itself
+  task_index integer,
   old_status text not null,
   new_status text not null,
   at timestamptz not null default clock_timestamp()
@@ -20,8 +22,11 @@ create table torture.changes (
 
 create function torture.note_change() returns trigger language plpgsql as $$
 begin
-  insert into torture.changes (run_id, step_slug, old_status, new_status)
-  values (new.run_id, to_jsonb(new) ->> 'step_slug', old.status, new.status);
+  insert into torture.changes (run_id, step_slug, task_index, old_status, new_status)
+  values (
+    new.run_id, to_jsonb(new) ->> 'step_slug', (to_jsonb(new) ->> 'task_index')::integer,
+    old.status, new.status
+  );
   return null;
 end
 $$;
@@ -36,8 +41,8 @@ execute function torture.note_change();
 
 -- The journals, which are loaded at the end.
 create table torture.attempts (
-  run_id uuid not null, step_slug text not null, attempt integer not null, pid integer not null,
-  at timestamptz not null
+  run_id uuid not null, step_slug text not null, task_index integer not null,
+  attempt integer not null, pid integer not null, at timestamptz not null
 );
 
 create table torture.expected (

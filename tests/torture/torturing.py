@@ -9,9 +9,12 @@ from pathlib import Path
 import psycopg
 import trio
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import namedtuple_row
 from rich.console import Console
 
 from pgflow_events.schema.migrations import migrate_now
+from tests.parts.models.core import Core
+from tests.parts.models.windows import make_windows_small
 from tests.parts.servers.disks import NoRightToMount, own_disk
 from tests.parts.servers.own_server import OwnServer, own_folder, running
 from tests.torture.disturbing import ROOM
@@ -73,6 +76,7 @@ def prepare(server: OwnServer) -> str:
         admin.execute("create database torture encoding 'UTF8' template template0")
     dsn = make_conninfo(server.dsn, dbname="torture")
     migrate_now(dsn)
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, row_factory=namedtuple_row) as connection:
         connection.execute((HERE / "schema.sql").read_text().encode())
+        make_windows_small(Core(connection))  # until the first `migrate` among the faults
     return dsn

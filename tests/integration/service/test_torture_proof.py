@@ -23,12 +23,13 @@ from tests.torture.expected import values
 from tests.torture.flows import FLOWS, doomed, fan, flow_of, pages
 from tests.torture.injecting import Happened
 from tests.torture.leavers import prove_processes
+from tests.torture.map_flows import maps, skips
 from tests.torture.proof import HERE, named, prove, prove_blobs, prove_log
 from tests.torture.verdict import complaints
 
 from ...conftest import migrated_database, new_database
 
-RUNS = {fan: 3, pages: 1, doomed: 2}
+RUNS = {fan: 3, pages: 1, doomed: 2, maps: 6, skips: 6}
 
 
 def inputs(flow, number):
@@ -113,7 +114,7 @@ DAMAGES = {
     f"{QUIETLY} update pgflow.runs set output = null {FAN}": (
         "a run has an output that is not right"
     ),
-    f"{QUIETLY} update pgflow.step_tasks set status = 'failed' where step_slug = 'root'": (
+    f"{QUIETLY} update pgflow.step_states set status = 'failed' where step_slug = 'root'": (
         "a run failed in another step than it had to"
     ),
     f"{QUIETLY} update pgflow.step_states set remaining_deps = 1 {TOTAL}": (
@@ -129,7 +130,27 @@ DAMAGES = {
         "a task and its step do not agree"
     ),
     f"update pgflow.step_tasks set output = '1' {TOTAL}": "a task that had ended was changed",
-    f"insert into torture.changes select run_id, step_slug, 'queued', 'completed' "
+    f"{QUIETLY} update pgflow.step_tasks set status = 'queued' where status = 'skipped'": (
+        "a task and its step do not agree"
+    ),
+    f"{QUIETLY} delete from pgflow.step_tasks where step_slug = 'told' and task_index = 0": (
+        "a map and its tasks do not agree"
+    ),
+    f"{QUIETLY} update pgflow.step_states set lost_tasks = 0 where step_slug = 'tried'": (
+        "a map and its tasks do not agree"
+    ),
+    f"{QUIETLY} update pgflow.step_tasks set output = '1' where step_slug = 'seen'": (
+        "the output of a map is not that of its tasks in their order"
+    ),
+    f"{QUIETLY} update pgflow.output_blobs set elements = elements[2:] || elements[1] "
+    f"where step_slug = 'told' and task_index = -1": (
+        "the output of a map is not that of its tasks in their order"
+    ),
+    "insert into pgflow.map_elements select run_id, step_slug, 1, '[1]' from pgflow.step_states "
+    "where step_slug = 'sized' and initial_tasks > 1": (
+        "an element is there twice, or of another map"
+    ),
+    f"insert into torture.changes select run_id, step_slug, task_index, 'queued', 'completed' "
     f"from pgflow.step_tasks {TOTAL}": "a task ended unseen, or twice",
     f"delete from torture.changes {TOTAL}": "a task ended unseen, or twice",
     "update pgflow.runs set completed_at = null": (
@@ -192,7 +213,7 @@ def again(pid: int | None = None, after: float = 60) -> str:
     """Let the attempts of a step run once more, by this process, so many seconds later."""
     return f"""
       insert into torture.attempts
-      select run_id, step_slug, attempt, {pid or "pid"}, at + interval '{after} s'
+      select run_id, step_slug, task_index, attempt, {pid or "pid"}, at + interval '{after} s'
       from torture.attempts {TOTAL}
     """
 
