@@ -1,6 +1,7 @@
 """Maps, conditions, skips and delays do what a model of their rules does, whatever comes when."""
 
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -14,14 +15,17 @@ from psycopg.types.json import Jsonb
 from blobstore.postgres.ids import new_id
 
 from ...parts.models.core import CLAIM, COMPLETE, Core
-from ...parts.models.general_flows import LATE, Shape, Step, lists, objects, shapes, values
-from ...parts.models.general_machine import SLUG, Lease, Machine
+from ...parts.models.general_flows import LATE, VALUES, Shape, Step, lists, objects, shapes, values
+from ...parts.models.general_machine import SLUG, Lease, Machine, some_of
 from ...parts.models.general_model import ACTIVE, Run, Task
 from ...parts.models.sessions import sessions
-from ...parts.models.sql_machine import pick, pick_some, some
+from ...parts.models.sql_machine import pick, some
 from ...parts.models.windows import make_windows_small
 
 START = "select run_id from pgflow.start_flows(%s, %s, %s, delay => %s)"
+READ = "select msg_id from pgmq.read(%s, 0, %s)"  # which stay visible
+START_TASKS = "select * from pgflow.start_tasks(%s, %s::bigint[], %s)"
+PGFLOW = UUID(int=9)
 RELEASE = "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)"
 FEW = 4  # runs
 SETTINGS = settings(deadline=None, stateful_step_count=40, report_multiple_bugs=False)
@@ -58,24 +62,38 @@ class GeneralMachine(Machine):
         core = pick(data, self.cores)
         self.taken(core._claim(CLAIM, [SLUG], qty, core.worker, None).tasks, core.worker, qty)
 
-    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), qty=st.integers(1, 3))
+    def start_tasks(self, data, qty: int) -> None:
+        """Claim in two phases, as workers do that were written for pgflow."""
+        core = pick(data, self.cores)
+        read = [row.msg_id for row in core.rows(READ, SLUG, qty)]
+        for record in core.rows(START_TASKS, SLUG, read, PGFLOW):
+            task = self.task((record.run_id, record.step_slug, record.task_index))
+            assert task
+            assert (task.status, task.visible) == ("queued", True)
+            task.status, task.visible, task.worker = "started", False, None
+            task.attempts += 1
+            assert record.attempts_count == task.attempts
+            self.leases.append((task.address, task.attempts))
+
     @rule(data=st.data(), qty=some)
     def settle(self, data, qty: int) -> None:
         """Settle attempts, those under way or any that ever were: replays and late ones."""
         core = pick(data, self.cores)
-        self.settle_some(data, core, self.leased(data), qty)
+        luck = lucky(data)
+        self.settle_some(core, self.leased(luck), qty, luck)
 
     @rule(data=st.data())
     def work(self, data) -> None:
         """Settle all that is under way, as a worker does that has time for it, and claim more."""
         core = pick(data, self.cores)
         leases = [(t.address, t.attempts) for t in self.tasks if t.status in ACTIVE and t.worker]
-        self.settle_some(data, core, leases, 4)
+        self.settle_some(core, leases, 4, lucky(data))
 
-    def settle_some(self, data, core: Core, leases: list[Lease], qty: int) -> None:
-        outputs = [data.draw(self.output(slug)) for (_, slug, _), _ in leases]
-        fails = [data.draw(st.sampled_from([False] * 5 + [True])) for _ in leases]
-        last = [fail and data.draw(st.booleans()) for fail in fails]
+    def settle_some(self, core: Core, leases: list[Lease], qty: int, luck: Random) -> None:
+        outputs = [self.output(slug, luck) for (_, slug, _), _ in leases]
+        fails = [luck.random() < 0.2 for _ in leases]
+        last = [fail and luck.random() < 0.5 for fail in fails]
         said = core._claim(
             COMPLETE,
             [run_id for (run_id, _, _), _ in leases],
@@ -120,17 +138,21 @@ class GeneralMachine(Machine):
             run.settle()
         return sorted(refused)
 
-    def output(self, slug: str) -> st.SearchStrategy[Any]:
+    def output(self, slug: str, luck: Random) -> Any:
         """An output of a step: mostly a list, where a map goes over it."""
         is_fed = any(step.is_map for step in self.shape.dependents(slug))
-        return st.one_of(lists, lists, lists, values) if is_fed else values
+        if is_fed and luck.random() < 0.9:
+            return luck.choices(VALUES, k=luck.randrange(8))
+        return luck.choice(VALUES)
 
-    @precondition(lambda self: any(True for _ in self.tasks))
     @rule(data=st.data(), fails=st.booleans())
     def settle_one(self, data, fails: bool) -> None:
         """Settle a task by the calls for one, which name no attempt, be it claimed or not."""
-        core, task = pick(data, self.cores), pick(data, [*self.tasks])
-        output = data.draw(self.output(task.step.slug))
+        core, luck = pick(data, self.cores), lucky(data)
+        if not (tasks := [*self.tasks]):
+            return
+        task = luck.choice(tasks)
+        output = self.output(task.step.slug, luck)
         if fails:
             core.rows("select * from pgflow.fail_task(%s, %s, %s, 'boom')", *task.address)
         else:
@@ -146,21 +168,19 @@ class GeneralMachine(Machine):
         assert said == len({task.run for task in lapsed})
         self.model_settles([((t.address, t.attempts), None, True, True) for t in lapsed])
 
-    @precondition(lambda self: any(t.status in ACTIVE and not t.visible for t in self.tasks))
     @rule(data=st.data())
     def lapse(self, data) -> None:
         """Let the time of some hidden messages be over."""
         hidden = {n: t for n, t in self.messages.items() if t.status in ACTIVE and not t.visible}
-        for message in pick_some(data, sorted(hidden)):
+        for message in some_of(lucky(data), sorted(hidden)):
             show = f"update pgmq.q_{SLUG} set vt = clock_timestamp() where msg_id = %s"
             self.observer.db.execute(show, [message])
             hidden[message].visible = True
 
-    @precondition(lambda self: self.leases)
     @rule(data=st.data())
     def release(self, data) -> None:
         """Give back some attempts; those of another worker, or that are over, stay as they are."""
-        core, leases = pick(data, self.cores), self.leased(data)
+        core, leases = pick(data, self.cores), self.leased(lucky(data))
         given_back = [
             task
             for address, attempt in leases
@@ -195,10 +215,15 @@ class GeneralMachine(Machine):
     @rule(data=st.data())
     def delete(self, data) -> None:
         """Delete a run by hand, be it at work; claims archive the messages of its tasks."""
-        run = pick(data, [*self.runs.values()])
+        run = lucky(data).choice([*self.runs.values()])
         pick(data, self.cores).delete([run.id])
         del self.runs[run.id]
         self.strays |= {n for n, task in self.messages.items() if task.run is run}
+
+
+def lucky(data: st.DataObject) -> Random:
+    """Chooses among what there is, which SQL may have in another order when all is done again."""
+    return Random(data.draw(st.integers(0, 2**32 - 1)))
 
 
 def is_current(task: Task, attempt: int | None) -> bool:

@@ -10,7 +10,10 @@ from psycopg.types.json import Jsonb
 
 from .core import Core
 
-DELAY = "update pgflow.flows set opt_base_delay = %s where flow_slug = %s"
+OPTIONS = """
+update pgflow.flows set opt_base_delay = %s, opt_blob_threshold = %s where flow_slug = %s
+"""
+FEW_BYTES = 4  # so that most values are blobs
 LATE = 3600  # seconds: more than a test takes
 
 # Few values, so that patterns are met about as often as not.
@@ -66,9 +69,12 @@ class Shape:
     slug: str
     steps: tuple[Step, ...]
     base_delay: int = 0
+    threshold: int = 8192
+    """Bytes above which a value is a blob."""
 
     def __repr__(self) -> str:
-        return f"{self.slug}({'; '.join(map(repr, self.steps))}; base_delay={self.base_delay})"
+        steps = "; ".join(map(repr, self.steps))
+        return f"{self.slug}({steps}; {self.base_delay}, {self.threshold})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self))
@@ -98,7 +104,7 @@ class Shape:
 
 def define(core: Core, shape: Shape) -> None:
     """Make these the steps of a flow that has none."""
-    core.db.execute(DELAY, [shape.base_delay, shape.slug])
+    core.db.execute(OPTIONS, [shape.base_delay, shape.threshold, shape.slug])
     for step in shape.steps:
         options = {
             name: Jsonb(value) if name.endswith("pattern") else value
@@ -113,23 +119,27 @@ def define(core: Core, shape: Shape) -> None:
 def shapes(draw: st.DrawFn, slug: str, most: int = 6) -> Shape:
     """Up to so many steps; each is a map as often as not, and has a condition now and then."""
     steps: list[Step] = []
+    threshold = draw(st.sampled_from([8192, FEW_BYTES]))
     for name in ascii_lowercase[: draw(st.integers(1, most))]:
-        steps.append(draw(a_step(name, [step.slug for step in steps])))
-    return Shape(slug, tuple(steps), draw(st.sampled_from([0, 0, LATE])))
+        # SQL cannot look into a list that is made of blobs.
+        readable = [step.slug for step in steps if not (step.is_map and threshold == FEW_BYTES)]
+        steps.append(draw(a_step(name, [step.slug for step in steps], readable)))
+    return Shape(slug, tuple(steps), draw(st.sampled_from([0, 0, LATE])), threshold)
 
 
 @st.composite
-def a_step(draw: st.DrawFn, slug: str, before: Sequence[str]) -> Step:
-    """A step that may depend on those before it."""
+def a_step(draw: st.DrawFn, slug: str, before: Sequence[str], readable: Sequence[str]) -> Step:
+    """A step that may depend on those before it, and look into some of them."""
     is_map = draw(st.booleans())
     most = 1 if is_map else 3
     deps = draw(st.lists(st.sampled_from(before), max_size=most, unique=True)) if before else []
+    seen = [dep for dep in deps if dep in readable] if deps else None
     return Step(
         slug,
         tuple(sorted(deps)),
         is_map,
-        draw(st.one_of(st.none(), st.none(), conditions(deps))),
-        draw(st.one_of(st.none(), st.none(), st.none(), conditions(deps))),
+        draw(st.one_of(st.none(), st.none(), conditions(seen))),
+        draw(st.one_of(st.none(), st.none(), st.none(), conditions(seen))),
         draw(fates),
         draw(fates),
         draw(st.sampled_from([None, "0.2", "0.5", "1.0"])) if is_map else None,
@@ -139,9 +149,9 @@ def a_step(draw: st.DrawFn, slug: str, before: Sequence[str]) -> Step:
 
 
 @st.composite
-def conditions(draw: st.DrawFn, deps: Sequence[str]) -> dict[str, Any]:
-    """What the input of a step may have to contain."""
-    if not deps:
+def conditions(draw: st.DrawFn, deps: Sequence[str] | None) -> dict[str, Any]:
+    """What the input of a step may have to contain; None: it depends on no other."""
+    if deps is None:
         return draw(objects)
     keys = draw(st.lists(st.sampled_from([*deps, "run"]), max_size=2, unique=True))
     return {key: draw(patterns) for key in keys}

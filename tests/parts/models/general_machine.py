@@ -1,33 +1,36 @@
 """What a state machine of runs that are not plain chooses from, and compares with the model."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
-from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from .core import Core
 from .general_flows import Shape, define
 from .general_model import ACTIVE, Address, Run, Task
-from .sql_machine import pick_some
 
 SLUG = "general"
-RUNS = "select run_id, status, output, remaining_steps from pgflow.runs"
+RUNS = "select run_id, status, output, output_blobs_refs, remaining_steps from pgflow.runs"
 STATES = """
 select run_id, step_slug, status, initial_tasks, remaining_tasks, remaining_deps, queued_tasks,
-  lost_tasks, output, skip_reason
+  lost_tasks, output, output_blob_id, skip_reason
 from pgflow.step_states
 """
 TASKS = """
-select run_id, step_slug, task_index, status, attempts_count, worker_id, message_id, output
+select run_id, step_slug, task_index, status, attempts_count, worker_id, message_id, output,
+  output_blob_id
 from pgflow.step_tasks
 """
 QUEUE = f"select msg_id, vt <= clock_timestamp() from pgmq.q_{SLUG}"
+BLOB = "select content, elements from pgflow.output_blobs where id = %s"
+LEFT = "select from pgflow.map_elements where run_id not in (select run_id from pgflow.runs)"
 ARCHIVE = f"select msg_id from pgmq.a_{SLUG}"
 
 
+T = TypeVar("T")
 Lease = tuple[Address, int]  # a task, and the number of an attempt that somebody may still settle
 
 
@@ -49,6 +52,9 @@ class Machine(RuleBasedStateMachine):
         define(self.observer, shape)
 
     def teardown(self) -> None:
+        faults = self.observer.rows("select * from pgflow.blob_faults()")
+        assert not faults, faults
+        assert not self.observer.rows(LEFT), "elements of a run that was deleted"
         self.observer.db.execute(f"""
             delete from pgflow.runs; delete from pgmq.q_{SLUG}; delete from pgmq.a_{SLUG};
             delete from pgflow.deps; delete from pgflow.steps
@@ -80,15 +86,20 @@ class Machine(RuleBasedStateMachine):
         for record in records:
             task = self.task((record.run_id, record.step_slug, record.task_index))
             assert task in free
-            task.attempts, task.visible, task.worker = task.attempts + 1, False, worker
-            assert (record.attempts_count, record.input) == (task.attempts, task.input)
+            task.status, task.visible, task.worker = "queued", False, worker
+            task.attempts += 1
+            given = record.input | values_of(self.observer, record.blobs_refs)
+            assert (record.attempts_count, given) == (task.attempts, task.input), (
+                given,
+                task.input,
+            )
             self.leases.append((task.address, task.attempts))
 
-    def leased(self, data: st.DataObject) -> list[Lease]:
+    def leased(self, luck: Random) -> list[Lease]:
         """Some attempts that may be settled, now or never, no task twice."""
         at_work = [(t.address, t.attempts) for t in self.tasks if t.status in ACTIVE and t.attempts]
-        leases = at_work if at_work and data.draw(st.booleans()) else self.leases
-        return [*{address: (address, n) for address, n in pick_some(data, leases)}.values()]
+        leases = at_work if at_work and luck.random() < 0.5 else self.leases
+        return [*{address: (address, n) for address, n in some_of(luck, leases)}.values()]
 
     @invariant()
     def they_agree(self) -> None:
@@ -96,12 +107,14 @@ class Machine(RuleBasedStateMachine):
         assert runs.keys() == self.runs.keys()
         for run in self.runs.values():
             row = runs[run.id]
-            assert (row.status, row.output) == (run.status, run.output), run
+            refs = values_of(self.observer, row.output_blobs_refs or {})
+            output = row.output if not refs else row.output | refs
+            assert (row.status, output) == (run.status, run.output), (run, output)
             if run.status != "failed":
                 assert row.remaining_steps == run.remaining_steps, run
         self._compare_tasks()
         for row in self.observer.rows(STATES):
-            compare_state(self.runs[row.run_id], row)
+            compare_state(self.observer, self.runs[row.run_id], row)
 
     def _compare_tasks(self) -> None:
         found = self.observer.rows(TASKS)
@@ -114,7 +127,8 @@ class Machine(RuleBasedStateMachine):
         assert len(self.messages) == len(found)
         for key, task in due.items():
             if task.status in {"completed", "failed"}:
-                assert orjson.dumps(given[key].output) == orjson.dumps(task.output), task
+                output = output_of(self.observer, given[key])
+                assert orjson.dumps(output) == orjson.dumps(task.output), task
         active = {n: t for n, t in self.messages.items() if t.status in ACTIVE}
         queue = dict(map(tuple, self.observer.rows(QUEUE)))
         differ = {*queue.items()} ^ {(n, task.visible) for n, task in active.items()}
@@ -125,7 +139,31 @@ class Machine(RuleBasedStateMachine):
         assert sorted(n for n in archive if n not in self.strays) == sorted(ended)
 
 
-def compare_state(run: Run, row: Any) -> None:
+def some_of(luck: Random, things: Sequence[T]) -> list[T]:
+    """Up to three of them."""
+    return luck.sample(things, min(len(things), luck.randint(1, 3)))
+
+
+def output_of(core: Core, row: Any) -> Any:
+    """The output of a row, from where it is."""
+    return value_of(core, row.output_blob_id) if row.output_blob_id else row.output
+
+
+def values_of(core: Core, refs: dict[str, UUID]) -> dict[str, Any]:
+    return {name: value_of(core, UUID(str(blob_id))) for name, blob_id in refs.items()}
+
+
+def value_of(core: Core, blob_id: UUID) -> Any:
+    """A blob that SQL stored: JSON, or a list that has other blobs as its elements."""
+    blob = core.row(BLOB, blob_id)
+    value = orjson.loads(bytes(blob.content))
+    if blob.elements is None:
+        return value
+    elements = zip(value, blob.elements, strict=True)
+    return [value_of(core, ref) if ref else inline for inline, ref in elements]
+
+
+def compare_state(core: Core, run: Run, row: Any) -> None:
     """Compare what the row of a step says, where it means something."""
     state, said = run.states[row.step_slug], (run, row)
     if run.status == "failed":
@@ -137,7 +175,7 @@ def compare_state(run: Run, row: Any) -> None:
         return
     assert (row.status, row.skip_reason) == (state.status, state.reason), said
     if state.step.is_map:
-        assert row.output == state.output, said
+        assert output_of(core, row) == state.output, said
     match state.status:
         case "created":
             assert row.remaining_deps == run.remaining_deps(state.step), said
