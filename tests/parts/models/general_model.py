@@ -98,6 +98,8 @@ class Run:
         self.status = "started"
         self.output: dict[str, Any] | None = None
         self.states = {step.slug: State(step) for step in shape.steps}
+        self.is_refused = False
+        """Whether it has failed by an output that is no list."""
         self.late = False
         """Whether its first tasks start late."""
         self.failing: list[State] = []
@@ -156,6 +158,7 @@ class Run:
                 fed_by = self.states[state.step.deps[0]]
                 if fed_by.status == "completed" and not isinstance(fed_by.output, list):
                     fed_by.tasks[0].status = "failed"
+                    self.is_refused = True
                     self._fail(fed_by)
                     return True
                 state.initial = len(fed_by.output) if fed_by.status == "completed" else 0
