@@ -26,6 +26,10 @@ START = "select run_id from pgflow.start_flows(%s, %s, %s, delay => %s)"
 READ = "select msg_id from pgmq.read(%s, 0, %s)"  # which stay visible
 START_TASKS = "select * from pgflow.start_tasks(%s, %s::bigint[], %s)"
 PGFLOW = UUID(int=9)
+VISIBLE = f"""
+select q.vt <= clock_timestamp() from pgmq.q_{SLUG} q join pgflow.step_tasks t
+on t.message_id = q.msg_id where (t.run_id, t.step_slug, t.task_index) = (%s, %s, %s)
+"""
 RELEASE = "select pgflow.release_tasks(%s::uuid[], %s::text[], %s::integer[], %s::integer[], %s)"
 FEW = 4  # runs
 SETTINGS = settings(deadline=None, stateful_step_count=40, report_multiple_bugs=False)
@@ -210,6 +214,17 @@ class GeneralMachine(Machine):
         for task in self.tasks:
             if task.status in ACTIVE and task.worker == worker:
                 task.visible = True
+
+    @rule(data=st.data())
+    def lose(self, data) -> None:
+        """Somebody else deletes the message of a task, and the owner has it sent again."""
+        active = {n: task for n, task in self.messages.items() if task.status in ACTIVE}
+        for message in some_of(lucky(data), sorted(active))[:1]:
+            core, task = pick(data, self.cores), active[message]
+            core.rows("select pgmq.delete(%s, %s)", SLUG, message)
+            assert core.value("select pgflow.requeue_lost_tasks(%s)", SLUG) == 1
+            # When it could have been claimed, or at once if it waited for its start.
+            task.visible = core.value(VISIBLE, *task.address)
 
     @precondition(lambda self: len(self.runs) > 1)
     @rule(data=st.data())
