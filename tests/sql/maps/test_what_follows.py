@@ -3,6 +3,8 @@
 import pytest
 from psycopg.types.json import Jsonb
 
+from ...parts.models.core import Outcome
+
 COMPLETE = "select from pgflow.complete_task(%s, 'page', %s, %s)"
 
 
@@ -80,3 +82,20 @@ def test_the_list_of_a_map_s_outputs_is_a_blob_that_its_run_names(core):
         core.rows(COMPLETE, run_id, index, Jsonb("long " * 2000))
     assert len(core.blobs()) == 3
     assert core.rows("select * from pgflow.blob_faults()") == []
+
+
+@pytest.mark.parametrize("exhausted", ["fail", "skip", "skip-cascade"])
+def test_what_was_half_written_for_a_skipped_map_is_deleted_and_nothing_more_is_taken(
+    core, exhausted
+):
+    core.flow()
+    step(core, "page", step_type="map", when_exhausted=exhausted)
+    run_id = core.start([1, 2])
+    core.poll()
+    blob = core.open(run_id, "page")
+    assert core.write(blob, 0)
+    lose(core, (run_id, "page", 1))
+    assert not core.write(blob, 1)
+    assert core.open(run_id, "page") is None
+    late = core.settle(Outcome(run_id, "page", 1, blob=core.blob(run_id, "page")))
+    assert (late.refused, core.blobs(), core.chunks()) == ([1], set(), [])
