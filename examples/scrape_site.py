@@ -158,6 +158,8 @@ async def demo(dsn: str) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     given = dsn_from_environment()
     with EmbeddedServer() if given is None else nullcontext() as server:
         dsn = server.dsn if server else given or ""

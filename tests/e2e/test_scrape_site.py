@@ -67,6 +67,19 @@ def test_its_demo_scrapes_all_pages_but_the_one_that_is_gone(database, environme
     ) in rows(database, search)
 
 
+def test_it_says_how_to_start_it(environment):
+    answer = subprocess.run(
+        [sys.executable, EXAMPLES / "scrape_site.py"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert answer.returncode == 1
+    assert "python examples/scrape_site.py --demo" in answer.stderr
+
+
 async def test_each_page_is_tried_as_often_as_it_makes_sense(
     database, example, capsys, monkeypatch
 ):
