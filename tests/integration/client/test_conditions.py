@@ -43,7 +43,7 @@ async def test_a_condition_sees_outputs_of_any_size(client, work, lang, links, r
         assert (await run.result()).keys() == ran
 
 
-@pytest.mark.parametrize("html", ["short"], ids=["inline"])
+@pytest.mark.parametrize("html", ["short", PAGE], ids=["inline", "blob"])
 async def test_a_condition_sees_an_input_of_any_size(client, work, html):
     flow: Flow[Any] = Flow("flow")
     deep, flat = flow.input.contains({"depth": 1}), flow.input.contains({"depth": 0})
