@@ -81,3 +81,29 @@ async def test_a_branch_below_a_cascade_ends_and_another_goes_on(client, work):
     await work(flow)
     run = await client.start(flow, None)
     assert await run.result() == {"beside": 1}
+
+
+@pytest.mark.parametrize("html", ["short", PAGE], ids=["inline", "blob"])
+async def test_a_map_may_be_skipped_by_what_its_list_contains(client, work, html):
+    flow: Flow[Any] = Flow("flow")
+    words = flow.step(flow.input, slug="words")(lambda word: [html, word])
+    each = flow.step(words.each, run_if=words.contains(["go"]), slug="each")(len)
+    flow.step(each.or_none, slug="sizes")(lambda sizes: sizes)
+    await work(flow)
+    for word, sizes in ("go", [len(html), 2]), ("stop", None):
+        run = await client.start(flow, word)
+        assert await run.result() == {"sizes": sizes}
+        assert await run.output(each) == sizes
+
+
+async def test_a_map_that_loses_too_much_is_skipped_if_it_may_be(client, work):
+    flow: Flow[Any] = Flow("flow", max_attempts=1)
+    numbers = flow.step(flow.input, slug="numbers")(lambda most: list(range(most)))
+    half = flow.step(numbers.each, lost="none", tolerate=0.5, exhausted="skip", slug="half")(
+        lambda number: 1 // (number % 2)
+    )
+    flow.step(half.or_none, slug="kept")(lambda kept: kept)
+    await work(flow)
+    for most, kept in (4, [None, 1, None, 1]), (3, None), (0, []):
+        run = await client.start(flow, most)
+        assert await run.result() == {"kept": kept}
