@@ -12,8 +12,8 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.listener import Listener
 from pgflow_events.schema.migrations import check_schema
-from pgflow_events.worker.claims import Claims
-from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.claims import Claims
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
 from pgflow_events.worker.liveness import Liveness
 
 

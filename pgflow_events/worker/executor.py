@@ -19,10 +19,10 @@ from pgflow_events.handlers.loop_watch import LIMIT
 from pgflow_events.handlers.processes import Processes
 from pgflow_events.handlers.running import Running
 from pgflow_events.telemetry import AttemptLog, Hook, TaskEvent, about, heeds
+from pgflow_events.worker.claiming.slots import PATIENCE, Slots
 from pgflow_events.worker.inputs import Inputs, Refs, blobs_asked_for
 from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.outputs import Outputs
-from pgflow_events.worker.slots import PATIENCE, Slots
 
 # Seconds that a handler, or the commit of its outcome, may overrun the timeout before the worker
 # fails the attempt itself. The attempt lapses 2 seconds after the timeout, so our error is stored.

@@ -19,7 +19,7 @@ from pgflow_events.postgres.pool import Pool
 from pgflow_events.settings import Settings
 from pgflow_events.upkeep import retention
 from pgflow_events.upkeep.retention import Pruned
-from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
 
 T = TypeVar("T")
 

@@ -37,22 +37,22 @@ from pgflow_events.service.shutdown import Shutdown, Signals
 from pgflow_events.service.systemd import NotifySocket, Service, watchdog_time
 from pgflow_events.settings import Settings
 from pgflow_events.telemetry import Hook, about, log_task
-from pgflow_events.worker.claims import Claims
-from pgflow_events.worker.commits import Commits, wake_others
-from pgflow_events.worker.completer import Completer
-from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.claims import Claims
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.lapses import Lapses
+from pgflow_events.worker.claiming.returns import Returns
+from pgflow_events.worker.claiming.slots import Slots
+from pgflow_events.worker.claiming.turns import Turns
 from pgflow_events.worker.entering import Entering
 from pgflow_events.worker.executor import Executor
 from pgflow_events.worker.health import Health
 from pgflow_events.worker.housekeeping import SelfCheck, keep_house
-from pgflow_events.worker.lapses import Lapses
 from pgflow_events.worker.leaving import Leaving
 from pgflow_events.worker.ledger import Ledger
 from pgflow_events.worker.liveness import Liveness
 from pgflow_events.worker.persisting import persist, persist_once_started
-from pgflow_events.worker.returns import Returns
-from pgflow_events.worker.slots import Slots
-from pgflow_events.worker.turns import Turns
+from pgflow_events.worker.settling.commits import Commits, wake_others
+from pgflow_events.worker.settling.completer import Completer
 
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 HURRY = 1.0  # seconds that a call which is cancelled then may take

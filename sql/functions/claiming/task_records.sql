@@ -15,7 +15,7 @@ begin
   return query
   select
     t.flow_slug, t.run_id, t.step_slug,
-    case when r.input_blob_id is null then jsonb_build_object('run', r.input) else '{}' end
+    case when r.input_blob_id is null and s.takes_run then jsonb_build_object('run', r.input) else '{}' end
     || coalesce(deps.outputs, '{}')
     || case when s.is_map and e.blob_id is null
       then jsonb_build_object(s.each, coalesce(e.value, 'null')) else '{}' end,
@@ -32,6 +32,8 @@ begin
   cross join lateral (
     select
       coalesce(s.opt_timeout, f.opt_timeout) as timeout, s.step_type = 'map' as is_map,
+      -- A thousand tasks of a map need not carry the list that each of them has one element of.
+      s.step_type = 'single' or s.opt_loads is null or 'run' = any(s.opt_loads) as takes_run,
       coalesce(
         (
           select d.dep_slug from pgflow.deps d

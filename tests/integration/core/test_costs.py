@@ -133,7 +133,7 @@ def clock() -> MockClock:
 @pytest.fixture(autouse=True)
 def nothing_is_claimed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """How much is claimed ahead depends on the time that handlers take, and so would the costs."""
-    monkeypatch.setattr("pgflow_events.worker.slots.MOST", 0)
+    monkeypatch.setattr("pgflow_events.worker.claiming.slots.MOST", 0)
 
 
 def one_step() -> Flow[Any]:

@@ -37,7 +37,7 @@ from pgflow_events.core.tasks import (
 )
 from pgflow_events.core.waking import task_channels
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.worker.turns import Turns
+from pgflow_events.worker.claiming.turns import Turns
 
 from ...parts.costs import costed_server, hold
 

@@ -7,7 +7,7 @@ import trio
 from psycopg.conninfo import conninfo_to_dict
 
 from pgflow_events import Flow, Settings, Worker, connect
-from pgflow_events.worker import dispatcher
+from pgflow_events.worker.claiming import dispatcher
 
 from ...parts.load import PAGE, Load
 from ...parts.observing import execute, logged, rows, until

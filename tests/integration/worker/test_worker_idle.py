@@ -8,7 +8,7 @@ import trio
 
 from pgflow_events import Flow, RunFailed, Settings, connect
 from pgflow_events.postgres.connection import Connection
-from pgflow_events.worker.turns import REST
+from pgflow_events.worker.claiming.turns import REST
 
 from ...parts.observing import counting, rows, until
 

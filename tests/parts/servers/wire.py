@@ -9,7 +9,7 @@ import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from trio.testing import wait_all_tasks_blocked
 
-from pgflow_events.worker.turns import REST
+from pgflow_events.worker.claiming.turns import REST
 
 CALLED = re.compile(r"pg(?:flow\.|flow_queues\.|_)(\w+)")
 

@@ -14,9 +14,9 @@ from pgflow_events.demo import flows
 from pgflow_events.flow.flow import Flow
 from pgflow_events.handlers.failures import failure_of
 from pgflow_events.handlers.processes import work
+from pgflow_events.worker.claiming.slots import Slots
 from pgflow_events.worker.executor import Executor
 from pgflow_events.worker.ledger import Ledger
-from pgflow_events.worker.slots import Slots
 
 
 def deep() -> None:

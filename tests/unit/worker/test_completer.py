@@ -14,10 +14,10 @@ from psycopg import errors
 from blobstore import Inline, Stored
 from blobstore.postgres.rows import BlobRow, Upload
 from pgflow_events.core.tasks import Claim, ClaimedTask, Outcome
-from pgflow_events.worker import completer as module
-from pgflow_events.worker.completer import Completer
-from pgflow_events.worker.dispatcher import Dispatcher
-from pgflow_events.worker.turns import Turns
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.turns import Turns
+from pgflow_events.worker.settling import completer as module
+from pgflow_events.worker.settling.completer import Completer
 
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 MIB = 1024 * 1024

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_events.core.tasks import Claim, ClaimedTask
-from pgflow_events.worker.dispatcher import Dispatcher
-from pgflow_events.worker.turns import REST, Turns
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.turns import REST, Turns
 
 NOTHING = Claim([], next_due=None, refused=[], owed_tasks=[], owed_runs=[])
 LONG = 1e6  # seconds: whoever still sleeps then would sleep for ever

@@ -34,9 +34,9 @@ from pgflow_events import Context, Flow, HandlerTimeout, PermanentError, TaskEve
 from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.handlers.failures import LONGEST_ERROR, Failure, describe, failure_of
 from pgflow_events.telemetry import log_task
+from pgflow_events.worker.claiming.slots import Slots
 from pgflow_events.worker.executor import Executor
 from pgflow_events.worker.ledger import Ledger
-from pgflow_events.worker.slots import Slots
 
 PAGE_ID = UUID(int=1)
 RUN_ID = UUID(int=2)

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_events.core.tasks import Claim, ClaimedTask
-from pgflow_events.worker.dispatcher import Dispatcher
-from pgflow_events.worker.turns import Turns
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.turns import Turns
 
 FLOWS = ["f", "g", "h"]
 BUDGET = 100

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from pgflow_events.worker.slots import MOST, PATIENCE, REST, Slots
+from pgflow_events.worker.claiming.slots import MOST, PATIENCE, REST, Slots
 
 SOME = 300  # attempts: enough for the mean to be theirs
 

@@ -11,7 +11,7 @@ from psycopg import errors
 
 from blobstore import Inline, Stored
 from pgflow_events.core.tasks import ClaimedTask, Outcome
-from pgflow_events.worker.stragglers import Stragglers
+from pgflow_events.worker.settling.stragglers import Stragglers
 
 from .test_completer import upload
 

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 import trio
 
-from pgflow_events.worker.turns import PATIENCE, REST, SHY, Question, Turns
+from pgflow_events.worker.claiming.turns import PATIENCE, REST, SHY, Question, Turns
 
 NOW = -inf
 

@@ -8,7 +8,7 @@ from math import inf
 import trio
 
 from pgflow_events.core.tasks import Claim, ClaimedTask
-from pgflow_events.worker.turns import Question, Turns
+from pgflow_events.worker.claiming.turns import Question, Turns
 
 NOT_LOOKED = 0.5  # seconds: what a claim says that took all it saw, and did not look for more
 HOLD = 1.0  # seconds without claims after a standstill, in which attempts may have lapsed

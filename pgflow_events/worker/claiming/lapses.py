@@ -2,8 +2,8 @@
 
 import trio
 
-from pgflow_events.worker.claims import Claims
-from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.claims import Claims
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
 
 HELD = 0.1  # seconds until the next try, if others hold the runs of the lapsed tasks
 

@@ -9,7 +9,7 @@ from pgflow_events.core.tasks import ClaimedTask
 from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.passing import reason
 from pgflow_events.texts import counted
-from pgflow_events.worker.dispatcher import Dispatcher
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
 from pgflow_events.worker.ledger import Ledger
 
 log = logging.getLogger("pgflow_events.worker")

@@ -10,8 +10,8 @@ from pgflow_events.core.tasks import Claim, Outcome
 from pgflow_events.postgres.calls import FIRST_DELAY, LONGEST_DELAY, complain
 from pgflow_events.postgres.passing import passes, reason
 from pgflow_events.telemetry import about
-from pgflow_events.worker.dispatcher import Dispatcher
-from pgflow_events.worker.stragglers import Rehearse, Stragglers
+from pgflow_events.worker.claiming.dispatcher import Dispatcher
+from pgflow_events.worker.settling.stragglers import Rehearse, Stragglers
 
 log = logging.getLogger("pgflow_events.completer")
 

@@ -15,7 +15,7 @@ from pgflow_events.postgres.calls import Calls
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.postgres.passing import blames_data, is_silence, passes, reason, report
 from pgflow_events.telemetry import about
-from pgflow_events.worker.turns import Turns
+from pgflow_events.worker.claiming.turns import Turns
 
 # Seconds until a flow that could not be claimed is tried again. The last one limits the pause
 # after an error that may pass by itself.

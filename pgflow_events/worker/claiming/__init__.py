@@ -1,0 +1,1 @@
+"""Which tasks a worker claims, and when."""
