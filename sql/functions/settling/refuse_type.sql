@@ -28,6 +28,8 @@ begin
       map_slug, refuse_type.step_slug, type
     )
   where s.run_id = refuse_type.run_id and s.step_slug = refuse_type.step_slug;
+  update pgflow.step_states s set status = 'cancelled'
+  where s.run_id = refuse_type.run_id and s.status = 'started';
   update pgflow.step_tasks t
   set
     status = 'failed', failed_at = clock_timestamp(), output_blob_id = blob_id,

@@ -181,7 +181,12 @@ def test_a_map_needs_a_list_or_the_run_fails(core, output, kind):
     )
     ended = core.run(run)
     assert (ended.status, bool(ended.failed_at), ended.output) == ("failed", True, None)
-    assert core.states(run) == {"a": "failed", "b": "started", "end": "created", "each": "created"}
+    assert core.states(run) == {
+        "a": "failed",
+        "b": "cancelled",
+        "end": "created",
+        "each": "created",
+    }
     assert (core.queued(), len(core.archived())) == ([], 2)
     after = everything(core)
     assert core.row(COMPLETE, run, "a", 0, Jsonb([])) == task
