@@ -25,6 +25,8 @@ class Context:
             `trio.from_thread.check_cancelled()` to learn that it was cancelled.
         resources: The user's own objects, such as an HTTP client or a pool, which the worker's
             ``resources`` opened. All tasks of the worker share them.
+        index: In a map, the number of the element, counted from 0. In any other step it is 0. So
+            run, step and index name the same work in each attempt.
     """
 
     run_id: UUID
@@ -33,6 +35,7 @@ class Context:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     cancel_scope: trio.CancelScope
     resources: Mapping[str, Any]
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,7 @@ class Executor:
             log=AttemptLog(log, about(task)),
             cancel_scope=scope,
             resources=self._resources,
+            index=task.task_index,
         )
 
     async def _call(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:

@@ -65,12 +65,16 @@ async def test_a_map_goes_over_a_map(database, work, settings):
     flow = Flow("flow")
     links = flow.step(slug="links")(lambda: ["a", "b", PAGE])
     twice = flow.step(links.each, slug="twice")(lambda text: [text, text])
-    joined = flow.step(twice.each, flow.context, slug="joined")(lambda pair, _: "".join(pair))
+    joined = flow.step(twice.each, flow.context, slug="joined")(
+        lambda pair, context: [context.index, "".join(pair)]
+    )
     flow.step(joined, slug="whole")(lambda texts: texts)
 
     await work(flow, settings=settings)
     async with connect(database, settings=settings) as client:
-        assert await (await client.start(flow, 1)).result() == {"whole": ["aa", "bb", PAGE * 2]}
+        assert await (await client.start(flow, 1)).result() == {
+            "whole": [[0, "aa"], [1, "bb"], [2, PAGE * 2]]
+        }
 
 
 async def test_the_handle_of_an_element_gives_it_and_passes_it_on(database, work, settings):
