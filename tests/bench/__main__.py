@@ -19,21 +19,21 @@ from pgflow_events.bench.peers import read_peers
 from pgflow_events.bench.plot import check_plot, plot
 from pgflow_events.bench.report import table
 from pgflow_events.schema.migrations import migrate_now
-from tests.bench.budget import budget
-from tests.bench.delay import delay
-from tests.bench.due import due
-from tests.bench.elements import elements
-from tests.bench.flows import flows
-from tests.bench.growth import growth
-from tests.bench.maps import maps
-from tests.bench.memory import memory
-from tests.bench.pages import pages
-from tests.bench.pruning import pruning
-from tests.bench.recovery import recovery
-from tests.bench.sizes import sizes
-from tests.bench.slow_disk import slow_disk
-from tests.bench.stream import stream
-from tests.bench.workers import workers
+from tests.bench.scenarios.budget import budget
+from tests.bench.scenarios.delay import delay
+from tests.bench.scenarios.due import due
+from tests.bench.scenarios.elements import elements
+from tests.bench.scenarios.flows import flows
+from tests.bench.scenarios.growth import growth
+from tests.bench.scenarios.maps import maps
+from tests.bench.scenarios.memory import memory
+from tests.bench.scenarios.pages import pages
+from tests.bench.scenarios.pruning import pruning
+from tests.bench.scenarios.recovery import recovery
+from tests.bench.scenarios.sizes import sizes
+from tests.bench.scenarios.slow_disk import slow_disk
+from tests.bench.scenarios.stream import stream
+from tests.bench.scenarios.workers import workers
 
 QUICK = {
     each.__name__: each

@@ -15,7 +15,7 @@ import trio
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.bench.measured import Measured, scaled
 from tests.bench.measuring import in_process
-from tests.bench.stream import MIB, peak_of
+from tests.bench.scenarios.stream import MIB, peak_of
 
 RUNS = 48
 AT_ONCE = 12

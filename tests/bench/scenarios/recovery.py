@@ -15,7 +15,7 @@ from pgflow_events.bench.measured import Measured, latencies, scaled
 from tests.bench.measuring import define
 
 KILLS = 200
-MODULE = "tests.bench.recovery"
+MODULE = "tests.bench.scenarios.recovery"
 # Each of the two watches the other one.
 WATCHED = """
 select count(*) = 2 from pg_locks

@@ -11,7 +11,7 @@ import trio
 from pgflow_events import Flow, Settings, Worker, connect
 from pgflow_events.bench.measured import Measured
 from tests.bench.measuring import in_process
-from tests.bench.stream import MIB, peak_of
+from tests.bench.scenarios.stream import MIB, peak_of
 
 RUNS = 60
 SIZE = 16 * MIB

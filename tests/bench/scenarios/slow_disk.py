@@ -34,7 +34,7 @@ from pgflow_events.core.waking import notify_owed
 from pgflow_events.embedded.programs import Programs, find_binaries
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import migrate
-from tests.bench.growth import claim_and_complete
+from tests.bench.scenarios.growth import claim_and_complete
 
 FLOW = "bench_slow_disk"
 CLIENTS, BATCH, RUNS, STARTS = 16, 5, 4_000, 1_000

@@ -16,7 +16,7 @@ from pgflow_events.bench.scenarios.wake import FLOW, Starter, idle_worker, start
 from pgflow_events.bench.tables import START_RUN
 from tests.bench.cpu import postmaster_of, server_cpu
 from tests.bench.measuring import html, in_process, progress
-from tests.bench.stream import MIB, largest_backend, peak_of
+from tests.bench.scenarios.stream import MIB, largest_backend, peak_of
 
 FEW, FEW_SIZE, FEW_RUNS = 200, 50_000, 5
 LARGE, LARGE_SIZE = 10_000, 100_000
