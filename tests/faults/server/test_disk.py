@@ -22,7 +22,7 @@ from ..parts.soundness import assert_sound
 MIB = 1024 * 1024
 SIZE, ROOM = 160 * MIB, 4 * MIB
 RUNS = 20
-SLOW_FSYNC = Path(__file__).parents[2] / "bench" / "slow_fsync.c"
+SLOW_FSYNC = Path(__file__).parents[2] / "bench" / "scenarios" / "slow_fsync.c"
 
 
 @pytest.fixture
