@@ -46,7 +46,8 @@ def test_two_checkouts_are_measured_in_turns(tmp_path):
         assert row["new"]["p50"] <= row["new"]["p99"]
     by_name = {row["what"]: row for row in rows}
     assert by_name["client.start, ms"]["ratio"] > 0
-    assert by_name["drain: worker CPU a task, us"]["new"]["p50"] > 0
+    # The clock of CPU counts hundredths of a second, which so few tasks may not take.
+    assert by_name["drain: worker CPU a task, us"]["new"]["p50"] >= 0
 
 
 @pytest.mark.parametrize(
