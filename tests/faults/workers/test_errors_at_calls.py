@@ -16,8 +16,9 @@ from psycopg import errors, sql
 
 from pgflow_events import Client, Flow, RunFailed, Settings, Worker
 from pgflow_events.postgres.passing import passes
+from pgflow_events.worker import leaving
 from pgflow_events.worker import persisting as roles
-from pgflow_events.worker.claiming import claims, leaving
+from pgflow_events.worker.claiming import claims
 
 from ...parts.liveness_scenes import whole
 from ...parts.observing import execute, until
