@@ -1,5 +1,7 @@
 -- Internal, of fail_lapsed_tasks(), make_queue_claim(). Returns the tasks whose last attempt lapsed, among the
--- first hundred visible messages of each flow.
+-- first hundred visible messages of each flow, and among those that have been visible for longest: claims
+-- of other sessions may begin with these. If the session knows that the head of the queue is hidden, it
+-- reads the latter only; see make_queue_look().
 --
 -- The function is stable, so that its statements share one snapshot. With two snapshots, a last attempt
 -- that was claimed between them would look lapsed.
@@ -14,7 +16,7 @@ returns table (
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
+set enable_bitmapscan = off -- read only the head of the queue, in the order of the index
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -29,12 +31,20 @@ begin
     continue when to_regclass(format('pgmq.%I', queue)) is null; -- the queue is lost
     execute format(
       $sql$
-        select array_agg(m.msg_id) filter (where m.read_ct > 0) from (
-          select msg_id, read_ct from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s
-          order by msg_id limit 100
+        select array_agg(distinct m.msg_id) filter (where m.read_ct > 0) from (
+          (
+            select msg_id, read_ct from pgmq.%1$I
+            where msg_id >= $1 and vt <= $2 and %2$s and not $3
+            order by msg_id limit 100
+          )
+          union all
+          (select msg_id, read_ct from pgmq.%1$I where vt <= $2 and %2$s order by vt limit 100)
         ) m
       $sql$, queue, pgflow.task_messages()
-    ) into reappeared using pgflow.queue_floor(queue);
+    ) into reappeared
+    using
+      pgflow.queue_floor(queue), clock_timestamp(),
+      coalesce(current_setting('pgflow.hidden_' || queue, true) = 'on', false);
     continue when reappeared is null;
 
     return query

@@ -13,10 +13,17 @@ declare
   queue text := pgmq.format_table_name(flow_slug, 'q');
   id bigint;
 begin
-  execute format(
-    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
-    ' order by msg_id limit 1', queue, pgflow.task_messages()
-  ) into id using pgflow.queue_floor(queue);
+  -- The message that the claim reads first.
+  if current_setting('pgflow.hidden_' || queue, true) = 'on' then
+    execute format(
+      'select msg_id from pgmq.%I where vt <= $1 and %s order by vt limit 1', queue, pgflow.task_messages()
+    ) into id using clock_timestamp();
+  else
+    execute format(
+      'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
+      ' order by msg_id limit 1', queue, pgflow.task_messages()
+    ) into id using pgflow.queue_floor(queue);
+  end if;
   return (
     select t.input_bytes from pgflow.step_tasks t
     where t.flow_slug = next_bytes.flow_slug and t.message_id = id and t.status in ('queued', 'started')

@@ -1,4 +1,5 @@
--- Worker. Looks at the first qty visible messages of a flow. Returns the tasks among them that cannot be
+-- Worker. Looks at the first qty visible messages of a flow, and at the qty that have been
+-- visible for longest: a claim reads either. Returns the tasks among them that cannot be
 -- read, each with the error.
 --
 -- A worker calls it after a claim has failed: one unreadable task at the head of the queue keeps all
@@ -15,7 +16,7 @@ returns table (
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_bitmapscan = off -- read only the head of the queue, in the order of ids
+set enable_bitmapscan = off -- read only the head of the queue, in the order of the index
 set enable_sort = off
 as $$
 #variable_conflict use_column
@@ -24,9 +25,10 @@ declare
   visible_id bigint;
 begin
   for visible_id in execute format(
-    'select msg_id from pgmq.%I where msg_id >= $1 and vt <= clock_timestamp() and %s'
-    ' order by msg_id limit $2', queue, pgflow.task_messages()
-  ) using pgflow.queue_floor(queue), qty
+    '(select msg_id from pgmq.%1$I where msg_id >= $1 and vt <= $2 and %2$s order by msg_id limit $3)'
+    ' union (select msg_id from pgmq.%1$I where vt <= $2 and %2$s order by vt limit $3) order by 1',
+    queue, pgflow.task_messages()
+  ) using pgflow.queue_floor(queue), clock_timestamp(), qty
   loop
     begin
       -- Read it as the text that the server sends, which may be longer than the jsonb. A database without

@@ -10,6 +10,10 @@
 -- what becomes visible until then is notified, or was hidden for longer. Only a claim that another session
 -- rolls back meanwhile is seen so late.
 --
+-- Many messages at the head of the queue may be hidden, such as those of delayed runs. The session knows
+-- that from its last look. It then reads the visible messages by the index on `vt`, those that have been
+-- visible for longest. Otherwise it reads the first messages: the index on `vt` may begin with dead entries.
+--
 -- The function never waits for a row lock, so it may take locks in any order. It reads the ids first and
 -- the tasks afterwards: the planner would plan a single query for a table of unknown size.
 create or replace function pgflow.make_queue_claim(flow_slug text, queue text)
@@ -33,6 +37,7 @@ begin
     #variable_conflict use_column
     declare
       first bigint;
+      seen_at timestamptz;
       visible bigint[] := array[]::bigint[];
       addresses tid[];
       ids bigint[];
@@ -59,10 +64,18 @@ begin
       first := pgflow.queue_floor(%2$L);
 
       while qty > 0 loop
-        visible := array(
-          select msg_id from pgmq.%2$I where msg_id >= first and vt <= clock_timestamp() and %4$s
-          order by msg_id limit qty for update skip locked
-        );
+        if current_setting(%8$L, true) = 'on' then
+          seen_at := clock_timestamp();
+          visible := array(
+            select msg_id from pgmq.%2$I where vt <= seen_at and %4$s
+            order by vt limit qty for update skip locked
+          );
+        else
+          visible := array(
+            select msg_id from pgmq.%2$I where msg_id >= first and vt <= clock_timestamp() and %4$s
+            order by msg_id limit qty for update skip locked
+          );
+        end if;
         exit when visible = '{}';
 
         select
@@ -89,7 +102,18 @@ begin
         ) f;
         if total > %1$I.max_bytes then
           select w.addresses, w.ids, w.timeouts into addresses, ids, timeouts
-          from pgflow.within_bytes(addresses, ids, timeouts, sizes, %1$I.max_bytes) w;
+          from (
+            select
+              array_agg(t.address order by t.place) as addresses, array_agg(t.id order by t.place) as ids,
+              array_agg(t.timeout order by t.place) as timeouts, array_agg(t.size order by t.place) as sizes
+            from (
+              select u.*, array_position(visible, u.id) as place
+              from unnest(addresses, ids, timeouts, sizes) as u (address, id, timeout, size)
+            ) t
+          ) o
+          cross join lateral pgflow.within_bytes(
+            o.addresses, o.ids, o.timeouts, o.sizes, %1$I.max_bytes
+          ) w;
         end if;
 
         if ids is not null then
@@ -169,8 +193,11 @@ begin
       elsif cardinality(ids) = cardinality(visible) then
         summary.next_due := 0.5::double precision;
       end if;
-      -- Where claims always find something, they must raise the floor too.
-      if summary.next_due is null or visible[1] > first + 100 then
+      -- Where claims always find something, they must raise the floor too, and see that others are hidden.
+      if
+        summary.next_due is null or visible[1] > first + 100
+        or visible[cardinality(visible)] > first + 1000
+      then
         select l.next_due, l.reappeared into summary.next_due, reappeared
         from pgflow_queues.%7$I(false) l;
         if summary.next_due = 0 then
@@ -186,6 +213,6 @@ begin
     end
     $$
   $sql$, 'claim_' || queue, queue, flow_slug, pgflow.task_messages(), format('pgmq.%I', queue),
-  'archive_' || queue, 'look_' || queue);
+  'archive_' || queue, 'look_' || queue, 'pgflow.hidden_' || queue);
 end
 $make$;

@@ -5,6 +5,10 @@
 -- It reads the first hundred messages, and stops at one that is visible. If all of these are hidden, it
 -- reads the earliest time from the index on `vt`. It does not begin there, because that index may begin
 -- with many dead entries.
+--
+-- It notes for this session whether the head of the queue is hidden: the first hundred messages, and the
+-- one that comes a thousand ids later. Then claims read the index on `vt`, until a look finds less than a
+-- hundred messages, and none of them visible. Both ways find each visible message, so the note may be old.
 create or replace function pgflow.make_queue_look(queue text)
 returns void
 language plpgsql
@@ -34,6 +38,8 @@ begin
       first_id bigint;
       seen integer := 0;
       due timestamptz;
+      reads integer;
+      is_hidden boolean := coalesce(current_setting(%5$L, true) = 'on', false);
     begin
       reappeared := false;
       for entry in
@@ -53,11 +59,17 @@ begin
       perform pgflow.raise_queue_floor(%2$L, coalesce(first_id, last_id + 1), snapshot);
       if seen = 100 and (due > seen_at) is not false then
         -- Not min(vt), which may be planned to read all messages.
-        due := (
-          select vt from pgmq.%2$I
-          where vt > case when later then seen_at else '-infinity'::timestamptz end and %3$s
-          order by vt limit 1
-        );
+        select vt, read_ct into due, reads from pgmq.%2$I
+        where vt > case when later then seen_at else '-infinity'::timestamptz end and %3$s
+        order by vt limit 1;
+        reappeared := coalesce(due <= seen_at and reads > 0, false);
+        if not is_hidden and not later and (
+          select vt > seen_at from pgmq.%2$I where msg_id >= first_id + 1000 and %3$s order by msg_id limit 1
+        ) then
+          perform set_config(%5$L, 'on', false);
+        end if;
+      elsif is_hidden and seen < 100 and (due > seen_at) is not false then
+        perform set_config(%5$L, 'off', false);
       end if;
       if due is not null then -- greatest() would turn null into 0
         -- A message may hold any time, and not every two times can be subtracted.
@@ -67,6 +79,7 @@ begin
       end if;
     end
     $$
-  $sql$, 'look_' || queue, queue, pgflow.task_messages(), format('pgmq.%I', queue));
+  $sql$, 'look_' || queue, queue, pgflow.task_messages(), format('pgmq.%I', queue),
+  'pgflow.hidden_' || queue);
 end
 $make$;
