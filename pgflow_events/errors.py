@@ -13,6 +13,7 @@
     ├── UnknownStep          the run has no such step
     ├── StepSkipped          the run has skipped the step whose output was asked for
     ├── RunFailed            the awaited run has failed
+    │   └── RunCancelled     the awaited run was cancelled
     ├── Misuse               called without trio, or entered by the wrong kind of `with`
     ├── PermanentError       handlers raise it: the task fails now, without another attempt
     ├── HandlerTimeout       the handler ran longer than the timeout of its step
@@ -100,6 +101,20 @@ class RunFailed(PgflowError):
         self.run_id = run_id
         self.errors = dict(errors or {})
         self.step = next(iter(self.errors), None)
+
+
+class RunCancelled(RunFailed):
+    """The awaited run was cancelled. The message has the reason that was given.
+
+    It is a kind of :class:`RunFailed`: either way there is no result.
+
+    Attributes:
+        reason: The reason that was given; None if none was.
+    """
+
+    def __init__(self, message: str, run_id: UUID | None = None, reason: str | None = None) -> None:
+        super().__init__(message, run_id)
+        self.reason = reason
 
 
 class Misuse(PgflowError, RuntimeError, TypeError):

@@ -31,7 +31,8 @@ class TaskEvent:
     run_id: UUID
     task_index: int
     attempt: int
-    outcome: Literal["completed", "failed"]
+    outcome: Literal["completed", "failed", "stopped"]
+    """`stopped`: the task is this worker's no more, and what the handler did has no effect."""
     seconds: float
     """The time from the claim to the encoded output or the error."""
     error: BaseException | None = None
@@ -42,6 +43,8 @@ class TaskEvent:
     """The step's `max_attempts` in this worker; None if the worker does not know the step."""
     is_element: bool = False
     """Whether the step is a map. Then `task_index` is the index of the element."""
+    stopped: str | None = None
+    """Why the attempt was stopped, such as `run cancelled`; see `Context.stopped`."""
 
 
 Hook = Callable[[TaskEvent], None]
@@ -77,14 +80,18 @@ class AttemptLog(logging.LoggerAdapter[logging.Logger]):
 def log_task(event: TaskEvent) -> None:
     """The default hook. It logs failures as warnings with their traceback, and the rest as debug.
 
+    An attempt that was stopped is logged as info.
+
     The log record has the fields `flow`, `run_id`, `step` and `attempt`.
     """
-    level = logging.WARNING if event.traceback else logging.DEBUG
+    quiet = logging.INFO if event.stopped else logging.DEBUG
+    level = logging.WARNING if event.traceback else quiet
     if not log.isEnabledFor(level):
         return
     index = f"[{event.task_index}]" if event.is_element else ""
     step = f"{event.flow_slug}.{event.step_slug}{index}"
-    message = f"{step} of run {event.run_id} {event.outcome}"
+    why = f" ({event.stopped})" if event.stopped else ""
+    message = f"{step} of run {event.run_id} {event.outcome}{why}"
     of = "" if event.max_attempts is None else f" of {event.max_attempts}"
     took = f" in {event.seconds:.3f} s (attempt {event.attempt}{of})"
     record = log.makeRecord(

@@ -23,6 +23,7 @@ SUMMARIES = {
     "start": "Start runs of a flow.",
     "runs": "List runs, the newest first.",
     "show": "Show a run with its steps.",
+    "cancel": "Cancel runs, and stop their handlers.",
     "blob": "Show, export, check and maintain stored values.",
     "prune": "Delete old runs, with their tasks, blobs and messages.",
     "doctor": "Check the database, and say how to mend what is wrong.",

@@ -33,7 +33,7 @@ OTHER_SCHEMA = (
 )
 
 # Which role may call a command, by its name; the owner of the schema may call all of them.
-OWNERS = {"migrate", "prune", "check", "train", "rotate"}
+OWNERS = {"migrate", "cancel", "prune", "check", "train", "rotate"}
 ROLES = {"worker": "pgflow_worker", "start": "pgflow_client", "show": "pgflow_client"}
 ROLES |= {"cat": "pgflow_client", "export": "pgflow_client"}
 ROLES |= {"runs": "pgflow_observer", "stat": "pgflow_observer", "doctor": "pgflow_observer"}

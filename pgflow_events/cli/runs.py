@@ -26,7 +26,7 @@ MOST = 2**31 - 1  # rows
 @click.option("--flow", metavar="SLUG", help="Only runs of this flow.")
 @click.option(
     "--status",
-    type=click.Choice(["started", *STATES, "completed", "failed"]),
+    type=click.Choice(["started", *STATES, "completed", "failed", "cancelled"]),
     help="Only runs of this status. A started run is queued (it waits for a worker), delayed (it"
     " begins later), running, or retrying (it waits for the next attempt).",
 )

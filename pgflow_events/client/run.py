@@ -1,6 +1,6 @@
 """Runs that were started: what became of them, and what they gave."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from pgflow_events.core.runs import OutputRow, RunRow, RunStatus
 from pgflow_events.errors import (
     Misuse,
     PgflowError,
+    RunCancelled,
     RunFailed,
     StepSkipped,
     UnknownRun,
@@ -127,6 +128,12 @@ class Reader:
                 raise
         return value
 
+    async def cancel(self, run_ids: Sequence[UUID], reason: str | None) -> list[UUID]:
+        """Cancel runs. Return the ids of those that had not ended before."""
+        return await self._calls.make(
+            lambda connection: run_queries.cancel_runs(connection, run_ids, reason)
+        )
+
     async def ended(self, run_id: UUID, flow_slug: str) -> None:
         """Return when the run goes on no more."""
         await self._watch.wait(run_id, flow_slug)
@@ -162,7 +169,7 @@ class Run:
         return f"<Run {self.id} of {self.flow_slug}>"
 
     async def status(self) -> RunStatus:
-        """Return ``"started"``, ``"completed"`` or ``"failed"``.
+        """Return ``"started"``, ``"completed"``, ``"failed"`` or ``"cancelled"``.
 
         Raises:
             UnknownRun: The run was deleted.
@@ -170,8 +177,29 @@ class Run:
         need_trio("Run.status()")
         return (await self._reader.row(self.id)).status
 
+    async def cancel(self, reason: str | None = None) -> bool:
+        """Cancel the run, and return whether this call did.
+
+        It returns once that is committed. Nothing more of the run starts, and workers stop its
+        handlers: docs/guide/flows.md says how. A run that has ended stays as it is.
+
+        Args:
+            reason: Why, for those that wait for the run or look at it. The first 1000 characters
+                are stored.
+
+        Raises:
+            UnknownRun: The run was deleted.
+            psycopg.errors.InsufficientPrivilege: The login is not that of the schema's owner, and
+                the owner has not granted it the right to call ``pgflow.cancel_runs``.
+        """
+        need_trio("Run.cancel()")
+        if await self._reader.cancel([self.id], reason):
+            return True
+        await self._reader.row(self.id)
+        return False
+
     async def wait(self) -> None:
-        """Wait until the run has completed or failed.
+        """Wait until the run has completed, failed or been cancelled.
 
         A notification wakes it. Without notifications it looks each second.
 
@@ -187,13 +215,14 @@ class Run:
 
         Raises:
             RunFailed: The run has failed. The message says in which step, and why.
+            RunCancelled: The run was cancelled; a kind of RunFailed.
             UnknownRun: The run was deleted.
             BlobError: An output cannot be read.
         """
         need_trio("Run.result()")
         await self.wait()
         row = await self._reader.row(self.id)
-        if row.status == "failed":
+        if row.status in ("failed", "cancelled"):
             raise await self._failure()
         refs = {slug: UUID(ref) for slug, ref in (row.output_blobs_refs or {}).items()}
         inline = await self._reader.inline(self.id, row.output)
@@ -218,6 +247,7 @@ class Run:
 
         Raises:
             RunFailed: The run has failed, and this step had not completed.
+            RunCancelled: The run was cancelled, and this step had not completed.
             StepSkipped: The step was skipped with one before it.
             UnknownStep: The run has no such step. The message lists its steps.
             UnknownRun: The run was deleted.
@@ -248,13 +278,16 @@ class Run:
         return UnknownStep(f"{self._name} has no step {step}; its steps: {enumeration(steps)}")
 
     async def _failure(self) -> RunFailed:
+        row = await self._reader.row(self.id)
+        if row.status == "cancelled":
+            why = f": {row.cancel_reason}" if row.cancel_reason else ""
+            return RunCancelled(f"{self._name} was cancelled{why}", self.id, row.cancel_reason)
         found = await self._reader.errors(self.id)
         errors = {slug: error or NO_REASON for slug, error in found.items()}
         if errors:
             failed = "; ".join(f"step {slug!r}: {error}" for slug, error in errors.items())
             return RunFailed(f"{self._name} failed in {failed}", self.id, errors)
-        status = (await self._reader.row(self.id)).status
-        return RunFailed(f"{self._name} is {status}, and no step says why", self.id)
+        return RunFailed(f"{self._name} is {row.status}, and no step says why", self.id)
 
     @property
     def _name(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -29,7 +29,7 @@ MANY = ("%s::jsonb[]", "%s::uuid[]")
 ONE = ("array[%s::jsonb]", "array[%s::uuid]")
 START_WITH_BLOBS = "select from pgflow.start_flows(%s, %s::jsonb[], %s::uuid[], %s::uuid[]{delay})"
 
-RunStatus = Literal["started", "completed", "failed"]
+RunStatus = Literal["started", "completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class RunRow:
     """The JSON of `{leaf step: its output}`, without what is a blob; None unless completed."""
     output_blobs_refs: dict[str, str] | None
     """The ids of what is a blob, under the same keys."""
+    cancel_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +131,40 @@ async def find_run(connection: Connection, run_id: UUID) -> RunRow | None:
     """The run of this id, if there is one."""
     cursor = connection.cursor(row_factory=class_row(RunRow))
     await cursor.execute(
-        "select run_id, flow_slug, status, output::text, output_blobs_refs"
+        "select run_id, flow_slug, status, output::text, output_blobs_refs, cancel_reason"
         " from pgflow.runs where run_id = %s",
         [run_id],
     )
     return await cursor.fetchone()
+
+
+async def cancel_runs(
+    connection: Connection, run_ids: Sequence[UUID], reason: str | None
+) -> list[UUID]:
+    """Cancel these runs. Return the ids of those that had not ended before."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select run_id from pgflow.cancel_runs(%s::uuid[], %s)", [list(run_ids), reason]
+    )
+    return await cursor.fetchall()
+
+
+async def find_running(connection: Connection, flow_slug: str, older_than: timedelta) -> list[UUID]:
+    """The runs of a flow that have not ended, and were started longer ago than this."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "select run_id from pgflow.runs where flow_slug = %s and status = 'started'"
+        " and started_at <= clock_timestamp() - %s order by started_at",
+        [flow_slug, older_than],
+    )
+    return await cursor.fetchall()
+
+
+async def find_among(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these ids that a run has."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute("select run_id from pgflow.runs where run_id = any(%s)", [list(run_ids)])
+    return await cursor.fetchall()
 
 
 async def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> tuple[list[UUID], bool]:

@@ -20,7 +20,7 @@ class RunSummary:
     run_id: UUID
     flow_slug: str
     status: str
-    """`started`, `completed` or `failed`, as it is stored."""
+    """`started`, `completed`, `failed` or `cancelled`, as it is stored."""
     state: str
     """Of a run that has not ended: `running` if a worker has one of its tasks, `delayed` if all of
     its queued tasks begin later, `retrying` if those that do not wait for another attempt,
@@ -36,6 +36,8 @@ class RunSummary:
     steps_done: int
     """Steps that completed or were skipped."""
     steps_total: int
+    cancel_reason: str | None = None
+    """What the caller said that cancelled the run."""
 
 
 RUN_STATE = """
@@ -59,11 +61,11 @@ select
   ) end as starts_at,
   extract(epoch from clock_timestamp() - started_at)::float8 as age,
   extract(epoch from coalesce(ended_at, clock_timestamp()) - started_at)::float8 as duration,
-  steps_done, steps_total
+  steps_done, steps_total, cancel_reason
 from (
   select
-    run_id, flow_slug, status, {sane("started_at")} as started_at,
-    {sane("coalesce(completed_at, failed_at)")} as ended_at
+    run_id, flow_slug, status, cancel_reason, {sane("started_at")} as started_at,
+    {sane("coalesce(completed_at, failed_at, cancelled_at)")} as ended_at
   from pgflow.runs
   where
     (%(run_id)s::uuid is null or run_id = %(run_id)s)

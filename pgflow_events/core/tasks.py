@@ -243,6 +243,24 @@ async def release_tasks(
     return released
 
 
+async def stopped_tasks(
+    connection: Connection, tasks: Sequence[ClaimedTask], worker_id: UUID
+) -> list[tuple[ClaimedTask, str]]:
+    """Those of these claimed tasks that are the worker's own no more, and why."""
+    cursor = await connection.execute(
+        "select place, why from pgflow.stopped_tasks(%s::uuid[], %s::text[], %s::integer[],"
+        " %s::integer[], %s)",
+        [
+            [task.run_id for task in tasks],
+            [task.step_slug for task in tasks],
+            [task.task_index for task in tasks],
+            [task.attempt for task in tasks],
+            worker_id,
+        ],
+    )
+    return [(tasks[place - 1], why) for place, why in await cursor.fetchall()]
+
+
 def inline_json(output: Inline | Stored | None) -> Jsonb | None:
     """The output as a parameter, if it is stored in the row."""
     return Jsonb(output.json, dumps=_as_it_is) if isinstance(output, Inline) else None

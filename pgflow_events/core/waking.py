@@ -16,6 +16,8 @@ class Source:
     slug: str
     channel: str
     """On which the workers of the flow are woken."""
+    stop_channel: str
+    """On which the workers are told that tasks are theirs no more."""
     function: str
     """Claims from the queue of the flow; quoted, as in SQL."""
 
@@ -27,6 +29,7 @@ async def task_channels(connection: Connection, flow_slugs: Sequence[str]) -> li
         """
         select
           slug, pgflow.channel('tasks', slug) as channel,
+          pgflow.channel('stopped', slug) as stop_channel,
           format('pgflow_queues.%%I', 'claim_' || pgmq.format_table_name(slug, 'q')) as function
         from unnest(%s::text[]) as f (slug)
         """,

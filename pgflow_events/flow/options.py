@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import trio
+
+
+class Told:
+    """What an attempt was told by its worker."""
+
+    __slots__ = ("why",)
+
+    def __init__(self) -> None:
+        self.why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,18 @@ class Context:
     cancel_scope: trio.CancelScope
     resources: Mapping[str, Any]
     index: int = 0
+    _told: Told = field(default_factory=Told, repr=False, compare=False)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the worker has cancelled the handler before its timeout, for ``finally`` blocks.
+
+        It is ``"run cancelled"``, ``"run failed"``, ``"run deleted"``, ``"step skipped"``, ``"lease
+        lost"`` (another worker has the task) or ``"task settled"``. It is None while the handler
+        may go on, after its timeout, and when the worker leaves. What a stopped handler returns or
+        raises has no effect.
+        """
+        return self._told.why
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,11 @@ class Standstills:
         """Cancel the block at a deadline that moves by the time the loop stands still."""
         return Limit(self._scopes, task, deadline + self.of(task))
 
+    def cancel(self, task: ClaimedTask) -> None:
+        """Cancel the block of this attempt now, if it is in one."""
+        if scope := self._scopes.get(id(task)):
+            scope.cancel()
+
     def of(self, task: ClaimedTask) -> float:
         """The seconds that do not count against an attempt without an outcome."""
         _, claimed = self._attempts.get(id(task), (task, inf))

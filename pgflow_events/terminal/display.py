@@ -70,6 +70,7 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = Tr
             f"run {run.run_id} of {run.flow_slug}: ",
             run_state(run),
             f" {'for' if run.ended_at is None else 'in'} {duration(run.duration)}",
+            why_cancelled(run),
         )
     )
     for step in steps:
@@ -82,6 +83,11 @@ def run_tree(run: RunSummary, steps: Sequence[StepSummary], *, values: bool = Tr
 def run_state(run: RunSummary) -> Text:
     """The state of a run, or when it starts."""
     return starts(run.starts_at) if run.starts_at else status(run.state)
+
+
+def why_cancelled(run: RunSummary) -> str:
+    """The reason that was given when the run was cancelled, if one was."""
+    return f": {one_line(run.cancel_reason, LONGEST_ERROR)}" if run.cancel_reason else ""
 
 
 def starts(at: datetime) -> Text:

@@ -15,6 +15,7 @@ from pgflow_events.schema.migrations import check_schema
 from pgflow_events.worker.claiming.claims import Claims
 from pgflow_events.worker.claiming.dispatcher import Dispatcher
 from pgflow_events.worker.liveness import Liveness
+from pgflow_events.worker.stops import Stops
 
 
 class Entering:
@@ -26,6 +27,7 @@ class Entering:
         claims: Is told from which queues it claims.
         dispatcher: Is woken when tasks of these flows are queued.
         liveness: Looks when peers come or go, and takes the seat.
+        stops: Looks when tasks at hand may be this worker's no more.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class Entering:
         claims: Claims,
         dispatcher: Dispatcher,
         liveness: Liveness,
+        *,
+        stops: Stops,
     ) -> None:
         self._calls, self._flows, self._claims = calls, flows, claims
-        self._dispatcher, self._liveness = dispatcher, liveness
+        self._dispatcher, self._liveness, self._stops = dispatcher, liveness, stops
 
     async def define(self) -> None:
         """Define the flows in the database, or compare them with the stored ones.
@@ -63,16 +67,21 @@ class Entering:
         sources = await self._calls.make(lambda connection: task_channels(connection, slugs))
         self._claims.know(sources)
         flows = {source.channel: source.slug for source in sources}
+        stops = {source.stop_channel for source in sources}
         peers = await self._calls.make(seats.workers_channel)
 
         def hear(channel: str) -> None:
             if channel == peers:
                 self._liveness.look()
+            elif channel in stops:
+                self._stops.look()
             else:
                 self._dispatcher.notify(flows[channel])
 
         def hear_all() -> None:
             self._liveness.look()
+            self._stops.look()
             self._dispatcher.wake()
 
-        return Listener(dsn, [*flows, peers], hear, hear_all, on_listen=self._liveness.take_seat)
+        channels = [*flows, *stops, peers]
+        return Listener(dsn, channels, hear, hear_all, on_listen=self._liveness.take_seat)

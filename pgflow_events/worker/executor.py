@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
@@ -13,6 +13,7 @@ from pgflow_events.core.tasks import ClaimedTask, Outcome
 from pgflow_events.errors import HandlerTimeout, PgflowError
 from pgflow_events.flow.conditions import Facts
 from pgflow_events.flow.flow import Context, Flow, Step
+from pgflow_events.flow.options import Told
 from pgflow_events.handlers.blocking import Standstills
 from pgflow_events.handlers.failures import look_at
 from pgflow_events.handlers.loop_watch import LIMIT
@@ -32,6 +33,10 @@ TICK = 0.5  # seconds between two looks for late handlers
 log = logging.getLogger("pgflow_events.handlers")
 
 
+class Stopped(PgflowError):
+    """The attempt was stopped: the task is this worker's no more."""
+
+
 class Executor:
     """Runs claimed tasks.
 
@@ -42,6 +47,7 @@ class Executor:
         settle: Takes the outcome of an attempt.
         slots: Lets no more handlers run at a time than there are slots.
         give_back: Takes tasks that have waited too long for a slot.
+        drop: Takes tasks whose attempts were stopped, and have no outcome.
         resources: The user's resources, for :attr:`Context.resources`.
         hooks: Called with every attempt that ended.
         hold: Called when attempts may have lapsed during a standstill of the loop.
@@ -57,6 +63,7 @@ class Executor:
         *,
         slots: Slots,
         give_back: Callable[[Sequence[ClaimedTask]], Awaitable[None]],
+        drop: Callable[[ClaimedTask], object],
         resources: Mapping[str, Any],
         hooks: Sequence[Hook],
         hold: Callable[[], object] = lambda: None,
@@ -68,7 +75,7 @@ class Executor:
         self._ledger = ledger
         self._settle = settle
         self._slots = slots
-        self._give_back = give_back
+        self._give_back, self._drop = give_back, drop
         # The slots are the limit. A CapacityLimiter would also count threads that were given up.
         self._threads = trio.CapacityLimiter(math.inf)
         self._processes = Processes()
@@ -76,6 +83,7 @@ class Executor:
         self._hooks = hooks
         self._error_texts = error_texts
         self._running = Running()
+        self._told: dict[int, Told] = {}
         self._standstills = Standstills(ledger.open, hold)
         self._begun = trio.Event()
 
@@ -83,6 +91,13 @@ class Executor:
     def running(self) -> list[ClaimedTask]:
         """The tasks whose handlers run, including those given up whose threads go on."""
         return self._running.tasks
+
+    def stop(self, task: ClaimedTask, why: str) -> None:
+        """Cancel the handler of a task that is this worker's no more. It has no outcome."""
+        if self._ledger.stop(task, why):
+            if told := self._told.get(id(task)):
+                told.why = why
+            self._standstills.cancel(task)
 
     async def execute_all(self, tasks: Sequence[ClaimedTask]) -> None:
         """Run tasks that were claimed together, with one query for all of their blobs.
@@ -141,11 +156,18 @@ class Executor:
     ) -> tuple[Inline | Stored, Facts | None]:
         if loaded is None and (refs := self._refs(task)):
             loaded = await self._load_by(deadline, task, refs)
+        if self._ledger.stops:
+            self._check_stopped(task)
         with self._standstills.limit(task, deadline) as scope:
             return await self._succeed(task, loaded, scope)
+        self._check_stopped(task)
         if trio.current_time() < deadline + self._standstills.of(task):
             raise PgflowError("the handler cancelled its own scope")
         raise HandlerTimeout(self._too_long(task))
+
+    def _check_stopped(self, task: ClaimedTask) -> None:
+        if why := self._ledger.stops.get(id(task)):
+            raise Stopped(why)
 
     async def _load_by(self, deadline: float, task: ClaimedTask, refs: Refs) -> Loaded:
         """The blobs of one task. An error in loading them fails this task alone."""
@@ -191,6 +213,7 @@ class Executor:
             cancel_scope=scope,
             resources=self._resources,
             index=task.task_index,
+            _told=self._told.setdefault(id(task), Told()),
         )
 
     async def _call(self, step: Step[Any], arguments: Sequence[Any], task: ClaimedTask) -> Any:
@@ -224,6 +247,9 @@ class Executor:
         return step.flow.options.max_attempts if own is None else own
 
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
+        if isinstance(error, Stopped):
+            self._end(task)
+            return
         failure = await look_at(error)
         claimed = self._end(task, error, failure.traceback)
         if claimed is not None:
@@ -234,14 +260,23 @@ class Executor:
     def _end(
         self, task: ClaimedTask, error: BaseException | None = None, traceback: str = ""
     ) -> float | None:
-        """Report the end of an attempt. Return when it was claimed; None if it was given up."""
+        """Report the end of an attempt. Return when it was claimed.
+
+        Return None if it has no outcome to settle: it was given up, or stopped.
+        """
         claimed = self._ledger.close(task)
+        if self._told:
+            self._told.pop(id(task), None)
         if claimed is None:
             return None
         now = trio.current_time()
         self._slots.leave(task, claimed, now)
-        if hooks := [hook for hook in self._hooks if error is not None or heeds(hook)]:
+        why = self._ledger.stops.get(id(task)) if self._ledger.stops else None
+        if hooks := [hook for hook in self._hooks if why or error is not None or heeds(hook)]:
             self._report(hooks, task, now - claimed, error, traceback)
+        if why:
+            self._drop(task)
+            return None
         return claimed
 
     def _report(
@@ -252,18 +287,21 @@ class Executor:
         error: BaseException | None,
         traceback: str,
     ) -> None:
+        outcome: Literal["completed", "failed"] = "completed" if error is None else "failed"
+        why = self._ledger.stops.get(id(task))
         event = TaskEvent(
             task.flow_slug,
             task.step_slug,
             task.run_id,
             task.task_index,
             task.attempt,
-            "completed" if error is None else "failed",
+            "stopped" if why else outcome,
             seconds,
             error,
             traceback,
             self._max_attempts(task),
             bool((step := self._find(task)) and step.is_map),
+            why,
         )
         for hook in hooks:
             try:

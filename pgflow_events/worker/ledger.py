@@ -19,12 +19,15 @@ class Ledger:
         completed: Attempts whose output was committed.
         failed: Attempts whose error was committed.
         released: Tasks given back.
+        stopped: Attempts that were stopped, because the task was this worker's no more.
+        stops: Why attempts at hand are stopped, by the address of their task. Mostly it is empty.
     """
 
     def __init__(self) -> None:
-        self.completed = self.failed = self.released = 0
+        self.completed = self.failed = self.released = self.stopped = 0
         self._at_hand: dict[int, ClaimedTask] = {}
         self._open: dict[int, tuple[ClaimedTask, float]] = {}
+        self.stops: dict[int, str] = {}
         self._changed = trio.Event()
 
     @property
@@ -67,6 +70,19 @@ class Ledger:
         self._changed.set()
         return entry[1] if entry else None
 
+    def stop(self, task: ClaimedTask, why: str) -> bool:
+        """Note that the task is this worker's no more. False if the attempt is over already."""
+        if id(task) not in self._open or id(task) in self.stops:
+            return False
+        self.stops[id(task)] = why
+        return True
+
+    def drop(self, task: ClaimedTask) -> None:
+        """Strike out a task whose attempt was stopped, and has no outcome."""
+        self._strike([task])
+        self.stopped += 1
+        self._changed.set()
+
     def count(self, outcomes: Sequence[Outcome], refused: Collection[int]) -> None:
         """Strike out committed outcomes. Those at the places `refused` do not count."""
         self._strike(outcome.task for outcome in outcomes)
@@ -85,6 +101,7 @@ class Ledger:
         for task in tasks:
             self._at_hand.pop(id(task), None)
             self._open.pop(id(task), None)
+            self.stops.pop(id(task), None)
 
     async def change(self) -> None:
         """Wait for the next change. Only one task may wait at a time."""
@@ -97,5 +114,6 @@ class Ledger:
             "completed": self.completed,
             "failed": self.failed,
             "given back": self.released,
+            "stopped": self.stopped,
         }
         return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

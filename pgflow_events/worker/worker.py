@@ -53,6 +53,7 @@ from pgflow_events.worker.liveness import Liveness
 from pgflow_events.worker.persisting import persist, persist_once_started
 from pgflow_events.worker.settling.commits import Commits, wake_others
 from pgflow_events.worker.settling.completer import Completer
+from pgflow_events.worker.stops import Stops
 
 LAST_COMMIT = 5.0  # seconds for what is done already, once told twice to leave
 HURRY = 1.0  # seconds that a call which is cancelled then may take
@@ -157,8 +158,9 @@ class Worker:
             wake,
         )
         self._check = SelfCheck(calls, self._dispatcher, settings)
+        self._stops = Stops(self.id, calls, self._ledger, self._stop_handler)
         self._entering = Entering(
-            calls, self._flows, self._claims, self._dispatcher, self._liveness
+            calls, self._flows, self._claims, self._dispatcher, self._liveness, stops=self._stops
         )
         self._service = self._new_service()
         self._shutdown = self._new_shutdown()
@@ -262,6 +264,7 @@ class Worker:
             self._completer.settle,
             slots=self._slots,
             give_back=self._returns.give_back,
+            drop=self._returns.drop,
             resources=resources,
             hooks=self._hooks,
             hold=self._dispatcher.hold,
@@ -292,6 +295,7 @@ class Worker:
         )
         yield self._claims.run, "mend what cannot be claimed"
         yield self._lapses.run, "fail lapsed tasks"
+        yield self._stops.run, "stop handlers"
 
     async def _work(self) -> None:
         """Claim, run and complete tasks, until stopped and nothing is left at hand."""
@@ -341,6 +345,9 @@ class Worker:
     async def _take_leave(self) -> None:
         self._name_running()
         self.has_left_tasks = not await self._leaving.leave()
+
+    def _stop_handler(self, task: ClaimedTask, why: str) -> None:
+        self._executor.stop(task, why)
 
     def _start(self, tasks: list[ClaimedTask]) -> None:
         self._ledger.enter(tasks)

@@ -45,6 +45,8 @@ $$;
 
 -- A client has no rights on the tables that these functions fill.
 alter function pgflow.start_flows security definer;
+-- The owner may let a login call it that has no right on the queues.
+alter function pgflow.cancel_runs security definer;
 alter function pgflow.store_input security definer;
 alter function pgflow.open_input security definer;
 alter function pgflow.write_input security definer;
@@ -98,7 +100,7 @@ $$;
 grant execute on all functions in schema pgflow to pgflow_worker;
 -- These are for clients and the owner.
 revoke execute on function
-pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
+pgflow.cancel_runs, pgflow.start_flow, pgflow.start_flows, pgflow.store_input, pgflow.open_input, pgflow.write_input,
 pgflow.finish_input, pgflow.add_partition, pgflow.lock_blob_day, pgflow.drop_blob_day,
 pgflow.delete_runs, pgflow.delete_archived, pgflow.delete_dictionaries, pgflow.grant_queue, pgflow.make_queue,
 pgflow.make_queue_functions, pgflow.make_queue_start, pgflow.make_queue_advance, pgflow.make_queue_archive, pgflow.make_queue_look,

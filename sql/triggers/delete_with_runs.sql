@@ -1,4 +1,4 @@
--- Deletes the states, tasks, map elements and blobs of deleted runs. (Foreign keys would lock the run for each of
+-- Deletes the states, tasks, map elements and blobs of deleted runs, and tells workers of runs that went on. (Foreign keys would lock the run for each of
 -- these rows, and prevent dropping a day of blobs.)
 create or replace function pgflow.delete_with_runs()
 returns trigger
@@ -20,6 +20,8 @@ begin
     where
       b.id between pgflow.first_blob_id(run) and pgflow.last_blob_id(run) and b.run_id = run;
   end loop;
+  perform pg_notify(pgflow.channel('stopped', d.flow_slug), '')
+  from (select distinct r.flow_slug from old_runs r where r.status = 'started') d;
   return null;
 end
 $$;

@@ -1,4 +1,4 @@
-"""Gives back tasks that were claimed ahead, and whose turn does not come."""
+"""Gives back tasks that were claimed ahead and whose turn does not come, and drops stopped ones."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger("pgflow_events.worker")
 
 
 class Returns:
-    """Lets other workers have tasks that this one has not begun.
+    """Lets other workers have tasks that this one has not begun, and takes leave of stopped ones.
 
     Args:
         worker_id: The id of this worker.
@@ -51,3 +51,9 @@ class Returns:
         self._ledger.give_back(tasks, released)
         self._dispatcher.free(tasks)
         self._dispatcher.wake()  # slots may be free by now
+
+    def drop(self, task: ClaimedTask) -> None:
+        """Take back the slot of a task whose attempt was stopped: it is this worker's no more."""
+        self._ledger.drop(task)
+        self._dispatcher.free([task])
+        self._dispatcher.wake(task.flow_slug)

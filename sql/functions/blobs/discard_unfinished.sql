@@ -1,4 +1,4 @@
--- Internal, of release_tasks(), settle_tasks(). Deletes unfinished blobs that earlier attempts in these
+-- Internal, of cancel_runs(), release_tasks(), settle_tasks(). Deletes unfinished blobs that earlier attempts in these
 -- runs had begun to write. Only an attempt that failed or was given up leaves such blobs.
 create or replace function pgflow.discard_unfinished(run_ids uuid[])
 returns void

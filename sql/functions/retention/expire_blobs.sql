@@ -1,4 +1,4 @@
--- Internal, of fail_runs(), maybe_complete_run(), refuse_type(), settle_tasks(). Notes until when the blobs
+-- Internal, of cancel_runs(), fail_runs(), maybe_complete_run(), refuse_type(), settle_tasks(). Notes until when the blobs
 -- of these runs are kept. The runs have just ended.
 --
 -- A blob that is the output of several steps is kept as long as the longest of them asks for. If no step

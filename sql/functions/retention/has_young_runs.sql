@@ -10,6 +10,6 @@ as $$
     select from pgflow.runs r
     where
       r.run_id >= lower and r.run_id < upper
-      and (r.status = 'started' or coalesce(r.completed_at, r.failed_at) >= older_than)
+      and (r.status = 'started' or coalesce(r.completed_at, r.failed_at, r.cancelled_at) >= older_than)
   )
 $$;

@@ -21,7 +21,7 @@ begin
           select from pgflow.runs r
           where
             r.run_id = pgflow.archived_run(m.message)
-            and (r.status = 'started' or coalesce(r.completed_at, r.failed_at) >= $1)
+            and (r.status = 'started' or coalesce(r.completed_at, r.failed_at, r.cancelled_at) >= $1)
         )
     $sql$, archive, pgflow.task_messages()
   ) into messages using older_than;

@@ -33,7 +33,7 @@ begin
     where
       r.run_id between greatest(bounds[1], after) and bounds[2]
       and r.run_id is distinct from after
-      and r.status <> 'started' and coalesce(r.completed_at, r.failed_at) < older_than
+      and r.status <> 'started' and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < older_than
       and not exists (
         select from unnest(busy_days) as d (day)
         where

@@ -21,7 +21,7 @@ as $$
         r.run_id < pgflow.first_id(older_than)
         or r.run_id >= pgflow.first_id(clock_timestamp()) -- see old_runs()
       )
-      and r.status <> 'started' and coalesce(r.completed_at, r.failed_at) < older_than
+      and r.status <> 'started' and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < older_than
   ),
   due as materialized (
     select b.id, b.elements from pgflow.output_blobs b

@@ -1,4 +1,4 @@
--- Internal, of fail_runs(), refuse_type(), release_tasks(), settle_tasks(), skip_steps(). Archives the
+-- Internal, of cancel_runs(), fail_runs(), refuse_type(), release_tasks(), settle_tasks(), skip_steps(). Archives the
 -- messages of settled tasks, and delays the messages of tasks that are queued again.
 create or replace function pgflow.settle_messages(settled pgflow.settled_task[])
 returns void

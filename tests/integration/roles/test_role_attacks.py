@@ -196,6 +196,7 @@ def test_only_these_functions_run_with_the_rights_of_the_owner(owned):
     )
     names = {
         "start_flows",
+        "cancel_runs",
         "store_input",
         "open_input",
         "write_input",

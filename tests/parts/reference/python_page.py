@@ -55,6 +55,7 @@ GROUPS = {
         "UnknownStep",
         "StepSkipped",
         "RunFailed",
+        "RunCancelled",
         "Misuse",
         "PermanentError",
         "HandlerTimeout",

@@ -73,11 +73,13 @@ def is_async(function: Function) -> bool:
 
 
 def fields(cls: type, module: ModuleType) -> Iterator[tuple[str, str, str]]:
-    """The fields of a dataclass: name, what is written of it, docstring."""
+    """The public fields of a dataclass: name, what is written of it, docstring."""
     body = source_of(cls).body
     for statement, following in zip_longest(body, body[1:]):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name = statement.target.id
+            if name.startswith("_"):
+                continue
             default = f" = {plain_default(statement.value, module)}" if statement.value else ""
             doc = docstring(following)
             yield name, f"{name}: {written(statement.annotation)}{default}", doc

@@ -31,6 +31,7 @@ ORDER = [
     "is_valid_slug",
     "start_flow",
     "start_flows",
+    "cancel_runs",
     "poll_for_tasks",
     "complete_task",
     "fail_task",

@@ -95,6 +95,7 @@ async def traceback_in_a_worker(handler: Any) -> str:
         settle,
         slots=Slots(1),
         give_back=settle,
+        drop=ledger.drop,
         resources={},
         hooks=[events.append],
     )
@@ -155,7 +156,15 @@ async def test_a_fault_of_the_engines_own_keeps_all_frames() -> None:
     blobs: Any = None
     try:
         Executor(
-            [], blobs, Ledger(), blobs, slots=Slots(1), give_back=blobs, resources={}, hooks=[]
+            [],
+            blobs,
+            Ledger(),
+            blobs,
+            slots=Slots(1),
+            give_back=blobs,
+            drop=blobs,
+            resources={},
+            hooks=[],
         )._find(blobs)
     except AttributeError as error:
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next

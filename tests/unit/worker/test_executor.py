@@ -91,6 +91,7 @@ class Rig:
             self._settle,
             slots=Slots(slots),
             give_back=self._give_back,
+            drop=self.ledger.drop,
             resources=self.resources,
             hooks=[*hooks, self.events.append],
         )
@@ -701,6 +702,7 @@ async def test_a_blob_that_cannot_be_loaded_fails_its_task_and_no_other(
         rig._settle,
         slots=Slots(4),
         give_back=rig._give_back,
+        drop=rig.ledger.drop,
         resources={},
         hooks=[],
     )
