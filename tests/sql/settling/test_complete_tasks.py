@@ -133,7 +133,13 @@ def test_a_wide_run_ends_with_a_few_look_ups_for_each_of_its_steps(core, statist
     core.flow("src", *wide, *[f"n{n}<m{n}" for n in range(200)], "join<m0,m1")
     if statistics == "of runs that are gone":
         core.delete(core.start_many(30))
-    if statistics != "none":
+    if statistics == "none":  # whatever autovacuum has done with the empty tables of this database
+        core.db.execute(
+            "update pg_class set relpages = 0, reltuples = -1"
+            " where oid in ('pgflow.deps'::regclass, 'pgflow.deps_pkey'::regclass,"
+            " 'pgflow.deps_by_step'::regclass)"
+        )
+    else:
         core.db.execute("analyze pgflow.deps, pgflow.steps, pgflow.step_states, pgflow.step_tasks")
     run = core.start(1)
     core.complete(run, "src")
