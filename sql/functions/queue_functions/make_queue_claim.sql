@@ -194,9 +194,13 @@ begin
         summary.next_due := 0.5::double precision;
       end if;
       -- Where claims always find something, they must raise the floor too, and see that others are hidden.
+      -- A claim that knows it need not look again for each lone task.
       if
-        summary.next_due is null or visible[1] > first + 100
-        or visible[cardinality(visible)] > first + 1000
+        summary.next_due is null
+        or (
+          (visible[1] > first + 100 or visible[cardinality(visible)] > first + 1000)
+          and (seen_at is null or summary.next_due = 0)
+        )
       then
         select l.next_due, l.reappeared into summary.next_due, reappeared
         from pgflow_queues.%7$I(false) l;

@@ -19,7 +19,9 @@ select run_id from pgflow.start_flows('f', array_fill('1'::jsonb, array[%s]), de
 """
 FALL_DUE = """
 update pgmq.q_f set vt = clock_timestamp()
-where msg_id = (select msg_id from pgmq.q_f where vt > clock_timestamp() order by vt, msg_id limit 1)
+where msg_id = (
+  select msg_id from pgmq.q_f where vt > clock_timestamp() order by vt, msg_id limit 1
+)
 """
 
 
@@ -49,8 +51,7 @@ def hide(core: Core, count: int = HIDDEN) -> None:
     start(core, count, 3600)
     assert core.claim().tasks == []
     for _ in range(3):  # the statements are planned
-        start(core, 1)
-        core.claim()
+        alone(core)
 
 
 def alone(core: Core) -> int:
