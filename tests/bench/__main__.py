@@ -20,6 +20,7 @@ from pgflow_events.bench.plot import check_plot, plot
 from pgflow_events.bench.report import table
 from pgflow_events.schema.migrations import migrate_now
 from tests.bench.scenarios.budget import budget
+from tests.bench.scenarios.cancel import cancel
 from tests.bench.scenarios.delay import delay
 from tests.bench.scenarios.due import due
 from tests.bench.scenarios.elements import elements
@@ -37,7 +38,7 @@ from tests.bench.scenarios.workers import workers
 
 QUICK = {
     each.__name__: each
-    for each in (flows, workers, growth, slow_disk, pruning, due, delay, elements, pages)
+    for each in (flows, workers, growth, slow_disk, pruning, due, delay, cancel, elements, pages)
 }
 LONG = {each.__name__: each for each in (maps, stream, budget, memory, sizes, recovery)}
 SCENARIOS: dict[str, bench.Scenario] = {**bench.SCENARIOS, **QUICK, **LONG}
