@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from blobstore import Blob
-from pgflow_events import Flow, Settings, Worker, connect
+from pgflow_events import Context, Flow, Settings, Worker, connect
 from pgflow_events.errors import MigrationError
 from pgflow_events.postgres.connection import Connection
 from pgflow_events.schema.migrations import check_schema, migrate, migrate_now, sql_files
@@ -108,6 +108,36 @@ async def test_a_client_streams_an_input(owned, nursery):
     async with connect(login(owned, "clio")) as client:
         run = await client.start(flow, pieces(9))
         assert await run.result() == {"size": 9_000_000}
+
+
+async def test_only_the_owner_cancels_and_logins_that_were_granted_it(owned, nursery):
+    flow, running, ended = Flow("patient"), trio.Event(), trio.Event()
+
+    @flow.step(flow.context)
+    async def wait(context: Context) -> None:
+        running.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            assert context.stopped == "run cancelled"
+            ended.set()
+
+    await nursery.start(Worker([flow], login(owned, "wanda")).run)
+    async with connect(login(owned, "clio")) as client:
+        run = await client.start(flow, None)
+        await running.wait()
+        for user in ("clio", "wanda", "otto"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                execute(
+                    login(owned, user), "select from pgflow.cancel_runs(array[%s::uuid])", run.id
+                )
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="cancel_runs"):
+            await run.cancel()
+        assert await run.status() == "started"
+        execute(owned, "grant execute on function pgflow.cancel_runs to clio")
+        with trio.fail_after(10):
+            assert await run.cancel("enough")
+            await ended.wait()
 
 
 def test_sql_callers_need_no_more_rights_than_programs(owned):

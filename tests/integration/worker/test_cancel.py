@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator
 from functools import partial
@@ -12,9 +13,10 @@ import trio
 
 from pgflow_events import Context, Flow, RunCancelled, RunFailed, Settings, TaskEvent
 from pgflow_events.telemetry import log_task
+from pgflow_events.worker.stops import Stops
 
 from ...parts.handlers import computing
-from ...parts.observing import execute, rows, until
+from ...parts.observing import execute, logged, rows, until
 
 STATES = """
 select
@@ -268,3 +270,60 @@ async def test_an_error_on_the_way_out_is_told_and_has_no_effect(client, work, d
     assert await rows(database, STATES, run.id) == [
         ("cancelled", None, True, ["cancelled"], ["cancelled"])
     ]
+
+
+async def test_a_worker_that_stood_still_meanwhile_hears_of_it_when_it_goes_on(client, sleeper):
+    process = await trio.to_thread.run_sync(sleeper)
+    read = partial(trio.to_thread.run_sync, process.stdout.readline, abandon_on_cancel=True)
+    run = await client.start("rescue", None)
+    with trio.fail_after(10):
+        assert await read() == "asleep\n"
+        process.send_signal(signal.SIGSTOP)
+        assert await run.cancel()
+        process.send_signal(signal.SIGCONT)
+        assert await read() == "run cancelled\n"
+
+
+async def test_the_answer_of_a_worker_that_does_not_hear_is_refused(
+    client, work, database, caplog, monkeypatch
+):
+    monkeypatch.setattr(Stops, "look", lambda _: None)
+    flow = Flow("flow")
+    running, go_on = trio.Event(), trio.Event()
+
+    @flow.step(flow.input)
+    async def answer(run: None) -> int:
+        running.set()
+        await go_on.wait()
+        return 7
+
+    await work(flow)
+    run = await client.start(flow, None)
+    await wait_for(running)
+    await run.cancel("enough")
+    go_on.set()
+    await logged(caplog, "too late: flow.answer")
+    assert await rows(database, STATES, run.id) == [
+        ("cancelled", "enough", True, ["cancelled"], ["cancelled"])
+    ]
+    with pytest.raises(RunCancelled):
+        await run.output(answer)
+
+
+async def test_a_worker_that_lost_its_connection_asks_when_it_listens_again(
+    client, work, database, monkeypatch
+):
+    patient = Patient()
+    monkeypatch.setattr(Stops, "look", lambda _: None)
+    await work(patient.flow)
+    run = await client.start(patient.flow, None)
+    await wait_for(patient.running)
+    await run.cancel()
+    monkeypatch.undo()
+    await execute(
+        database,
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    await wait_for(patient.ended)
+    assert patient.why == "run cancelled"

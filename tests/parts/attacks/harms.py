@@ -81,6 +81,7 @@ CLIENT_HARMS = {
     "hold a run, shared": "select from pgflow.runs where run_id = '{run}' for key share",
     "hold a blob": "select from pgflow.output_blobs where id = '{blob}' for key share",
     "hold a task": "select from pgflow.step_tasks where run_id = '{run}' for share",
+    "cancel a run": "select from pgflow.cancel_runs(array['{run}'::uuid])",
 }
 
 # By a worker, which may settle tasks and write their outputs.
@@ -115,4 +116,5 @@ WORKER_HARMS = {
     "make partitions in steps": "select pgflow.ensure_blob_days(n) from unnest(array[200, 400]) n",
     "keep a day from its partition by a chunk": "insert into pgflow.blob_chunks"
     " values ('{day_blob}', 0, 'mine')",
+    "cancel a run": "select from pgflow.cancel_runs(array['{run}'::uuid])",
 }

@@ -4,15 +4,19 @@ import sys
 
 import trio
 
-from pgflow_events import Flow, Settings, Worker
+from pgflow_events import Context, Flow, Settings, Worker
 
 flow = Flow("rescue", timeout=600)
 
 
 @flow.step(flow.context)
-async def step(context: object) -> None:
+async def step(context: Context) -> None:
     print("asleep", flush=True)  # noqa: T201
-    await trio.sleep_forever()
+    try:
+        await trio.sleep_forever()
+    finally:
+        if context.stopped:
+            print(context.stopped, flush=True)  # noqa: T201
 
 
 async def main() -> None:
