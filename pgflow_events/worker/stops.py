@@ -14,6 +14,7 @@ from pgflow_events.postgres.passing import is_silence
 from pgflow_events.worker.ledger import Ledger
 
 NET = 60.0  # seconds between two looks at tasks that nobody spoke of
+GAP = 0.005  # seconds between two looks, however many notifications somebody sends
 
 
 class Stops:
@@ -49,6 +50,7 @@ class Stops:
         """Ask when told to, and each minute, until cancelled."""
         while True:
             await self._ask()
+            await trio.sleep(GAP)
             with trio.move_on_after(NET):
                 await self._bell.receive()
 
