@@ -247,7 +247,7 @@ class Executor:
         return step.flow.options.max_attempts if own is None else own
 
     async def _fail(self, task: ClaimedTask, error: BaseException) -> None:
-        if isinstance(error, Stopped):
+        if type(error) is Stopped:  # not isinstance(), which asks an error of the handler
             self._end(task)
             return
         failure = await look_at(error)

@@ -1,5 +1,6 @@
 """Workers that live and look dead: none is buried, and no attempt is made twice."""
 
+import logging
 import signal
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 from pgflow_events import Settings, connect
 from pgflow_events.core import workers as seats
 from pgflow_events.postgres.connection import Connection
+from pgflow_events.worker.stops import Stops
 
 from ...parts.liveness_scenes import SESSIONS, TERMINATE, Gate, asleep, attempts, whole
 from ...parts.observing import execute, logged, rows, until
@@ -114,9 +116,13 @@ async def test_behind_a_pooler_a_death_is_noticed_within_two_seconds(
     assert gate.attempts == [2]
 
 
+@pytest.mark.parametrize("hears", [False, True])
 async def test_what_a_worker_says_that_was_wrongly_buried_is_refused_and_it_works_on(
-    client, work, database, caplog
+    client, work, database, caplog, *, monkeypatch, hears
 ):
+    look = Stops.look
+    monkeypatch.setattr(Stops, "look", lambda _: None)
+    caplog.set_level(logging.INFO)
     gate = Gate()
     dsn = make_conninfo(database, application_name="wronged")
     one = Settings(slots=1, check_interval=3600, grace=3600)  # lest it claim its own task again
@@ -131,8 +137,12 @@ async def test_what_a_worker_says_that_was_wrongly_buried_is_refused_and_it_work
     with trio.fail_after(10):
         await other.running.wait()
     await whole(database, wronged, burier)
+    if hears:
+        look(wronged._stops)
+        await logged(caplog, "stopped (lease lost)")
     gate.open.set()
-    await logged(caplog, "too late")
+    if not hears:
+        await logged(caplog, "too late")
     other.open.set()
     assert await run.result() == {"step": 2}
 
