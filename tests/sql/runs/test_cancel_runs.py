@@ -150,3 +150,15 @@ def test_the_worker_learns_which_attempts_are_its_own_no_more(flow: Core) -> Non
     assert why(uuid4()) == "run deleted"
     cancel(flow, run_id)
     assert why(run_id) == "run cancelled"
+
+
+def test_a_cancelled_run_is_pruned_as_one_that_failed(flow: Core) -> None:
+    cancelled, going_on = flow.start_many(2)
+    cancel(flow, cancelled)
+    old = """
+    select r from pgflow.old_runs(
+      clock_timestamp() + interval '1 second', '00000000-0000-0000-0000-000000000000', 9, '{}'
+    ) r
+    """
+    assert [row.r for row in flow.rows(old)] == [cancelled]
+    assert flow.run(going_on).status == "started"
