@@ -225,8 +225,12 @@ async def test_a_stream_whose_run_is_deleted_leaves_nothing_and_harms_no_other(
         async for piece in pieces(13):
             yield piece
         if context.run_id not in other_id:
-            await rows(database, "delete from pgflow.runs where run_id = %s returning 1", gone.id)
-            deleted.set()
+            try:  # the worker stops this handler as soon as its run is gone
+                await rows(
+                    database, "delete from pgflow.runs where run_id = %s returning 1", gone.id
+                )
+            finally:
+                deleted.set()
         await deleted.wait()
         yield b"the end"
 
