@@ -127,7 +127,7 @@ async def test_a_delayed_run_outlives_workers_that_stop_and_workers_that_are_kil
     async with trio.open_nursery() as nursery:
         stopped = Worker([gate.flow], database, settings=HOUR)
         await nursery.start(stopped.run)
-        run = await client.start(gate.flow, None, delay=1.2)
+        run = await client.start(gate.flow, None, delay=6)
         stopped.stop()
     process = sleeper()
     process.kill()
